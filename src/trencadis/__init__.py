@@ -1,0 +1,1 @@
+"""A complete DALL·E."""

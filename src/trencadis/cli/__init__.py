@@ -1,0 +1,6 @@
+"""The `trencadis` command."""
+
+
+def main() -> int:
+    """Run the command line."""
+    raise NotImplementedError

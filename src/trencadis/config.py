@@ -1,0 +1,294 @@
+"""Every setting of a model and of a run, as frozen dataclasses.
+
+Imports nothing heavy, so that `--help` stays fast. Sizes are (height, width) in pixels and (rows, columns) in tokens.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscreteVAEConfig:
+    """The discrete VAE. Defaults are the published size. Source: Ramesh et al. 2021, appendix A.2.
+
+    Args:
+        image_size: Height and width that it is trained on, in pixels; multiples of the down-sampling factor.
+        image_vocab_size: Number of codes.
+        hidden_dim: Width of the first group, in channels.
+        width_multipliers: Width of each group in units of `hidden_dim`; pictures are halved between groups.
+        blocks_per_group: Residual blocks in each group.
+        decoder_input_dim: Channels of the codebook, which is the decoder's first convolution.
+    """
+
+    image_size: tuple[int, int] = (256, 256)
+    image_vocab_size: int = 8192
+    hidden_dim: int = 256
+    width_multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    blocks_per_group: int = 2
+    decoder_input_dim: int = 128
+
+    @property
+    def down_factor(self) -> int:
+        """Pixels a token stands for along each side."""
+        return int(2 ** (len(self.width_multipliers) - 1))
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.image_size[0] // self.down_factor, self.image_size[1] // self.down_factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The transformer over the stream. Defaults are DALL·E's. Source: Ramesh et al. 2021, section 2.2 and appendix B.
+
+    Args:
+        text_len: Text positions of the stream, padding included.
+        text_vocab_size: Ids of the text tokenizer; a padding id for each position follows them.
+        grid_size: Rows and columns of image tokens.
+        image_vocab_size: Number of image codes.
+        num_layers: Residual blocks of attention and MLP.
+        num_heads: Attention heads of each layer.
+        head_dim: Width of a head.
+        mlp_dim: Hidden width of the MLP; four times `dim` where None.
+        attention: `sparse` for the paper's row, column and convolutional layers, `full` for full attention throughout.
+        kernel_size: Side of the convolutional layers' neighbourhood, odd.
+    """
+
+    text_len: int = 256
+    text_vocab_size: int = 16384
+    grid_size: tuple[int, int] = (32, 32)
+    image_vocab_size: int = 8192
+    num_layers: int = 64
+    num_heads: int = 62
+    head_dim: int = 64
+    mlp_dim: int | None = None
+    attention: Literal["sparse", "full"] = "sparse"
+    kernel_size: int = 11
+
+    @property
+    def dim(self) -> int:
+        """Width of the residual stream."""
+        return self.num_heads * self.head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerConfig:
+    """One of CLIP's two transformers."""
+
+    num_layers: int = 12
+    num_heads: int = 8
+    head_dim: int = 64
+
+    @property
+    def dim(self) -> int:
+        """Width of the residual stream."""
+        return self.num_heads * self.head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPConfig:
+    """CLIP: a text transformer and a vision transformer in one space. Defaults are near the published ViT-B/32.
+
+    Args:
+        image_size: Height and width in pixels that the picture is resized to; multiples of `patch_size`.
+        patch_size: Side of a patch in pixels.
+        text_len: Text positions.
+        text_vocab_size: Ids of the text tokenizer.
+        embed_dim: Width of the shared space.
+        text: The text tower.
+        image: The image tower.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    patch_size: int = 32
+    text_len: int = 256
+    text_vocab_size: int = 16384
+    embed_dim: int = 512
+    text: TowerConfig = field(default_factory=TowerConfig)
+    image: TowerConfig = field(default_factory=lambda: TowerConfig(num_heads=12))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Which pairs are left out. Source: Ramesh et al. 2021, section 2.3.
+
+    Args:
+        min_caption_chars: Shortest caption kept, in characters.
+        language: ISO 639-1 code that captions must be in, or None for any; needs the `language` extra.
+        boilerplate: Leave out captions such as "photographed on 3 May 2011".
+        min_aspect_ratio: Narrowest picture kept, as width over height.
+        max_aspect_ratio: Widest picture kept.
+        min_image_side: Smallest short edge kept, in pixels.
+        max_image_pixels: Pictures of more pixels are refused before they are decoded.
+    """
+
+    min_caption_chars: int = 3
+    language: str | None = None
+    boilerplate: bool = True
+    min_aspect_ratio: float = 0.5
+    max_aspect_ratio: float = 2.0
+    min_image_side: int = 16
+    max_image_pixels: int = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the pairs come from and how pictures are cut.
+
+    Args:
+        path: A folder, a tar shard, or a glob or brace range of shards.
+        min_crop: Shortest side of the random crop, as a share of the largest crop that fits.
+        flip: Mirror pictures at random while the image tokenizer trains. Never done where captions are looked at.
+        filters: Which pairs are left out.
+        held_out: Share of the pairs that no stage trains on; they are for validation.
+    """
+
+    path: str = ""
+    min_crop: float = 0.8
+    flip: bool = True
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    held_out: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with a warm-up and a cosine to the final learning rate.
+
+    Args:
+        learning_rate: Peak.
+        final_learning_rate: At the last step, as a share of the peak.
+        beta2: Decay of the second moment; beta1 is 0.9.
+        weight_decay: For matrices and kernels only, never for gains, biases and embeddings.
+        warmup_steps: Linear, from zero; None takes 2 % of the steps.
+        max_grad_norm: The gradient is scaled down to it; None never.
+    """
+
+    learning_rate: float = 4.5e-4
+    final_learning_rate: float = 1 / 32
+    beta2: float = 0.96
+    weight_decay: float = 0.045
+    warmup_steps: int | None = None
+    max_grad_norm: float | None = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """What the training of any part takes.
+
+    Args:
+        steps: Updates; None fits them into the run's hours.
+        batch_size: Samples of an update, over all its microbatches.
+        microbatches: Parts that an update is computed in, to save memory.
+        ema_decay: Of the averaged weights that are kept in the end, after a warm-up.
+        optimizer: AdamW's settings.
+    """
+
+    steps: int | None = None
+    batch_size: int = 64
+    microbatches: int = 1
+    ema_decay: float = 0.999
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStage:
+    """Training of the byte-pair encoding.
+
+    Args:
+        vocab_size: At most this many ids; fewer where the captions hold fewer merges.
+        text_len: Text positions of the stream, 1..256; longer captions are cut.
+        dropout: Share of merges skipped in training (BPE-dropout).
+    """
+
+    vocab_size: int = 16384
+    text_len: int = 256
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStage(StageConfig):
+    """Training of the discrete VAE. Source: Ramesh et al. 2021, appendix A.2.
+
+    Args:
+        model: Sizes.
+        straight_through: Decode hard codes and let the gradient pass through the relaxation; the paper does not.
+        final_relaxation_temperature: τ falls from 1 to this by a cosine.
+        relaxation_steps: Share of the steps that the fall of τ takes.
+        kl_weight: β rises from 0 to this by a cosine.
+        kl_steps: Share of the steps that the rise of β takes.
+    """
+
+    model: DiscreteVAEConfig = field(default_factory=DiscreteVAEConfig)
+    straight_through: bool = False
+    final_relaxation_temperature: float = 1 / 16
+    relaxation_steps: float = 0.5
+    kl_weight: float = 6.6
+    kl_steps: float = 0.1
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=1e-4, final_learning_rate=1 / 80, beta2=0.999, weight_decay=1e-4, max_grad_norm=None
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerStage(StageConfig):
+    """Training of the transformer. Source: Ramesh et al. 2021, section 2.2 and appendix B.
+
+    Args:
+        model: Sizes; the fields that follow from the tokenizers are filled in when the stage begins.
+        caption_dropout: Share of captions replaced by the empty one, so that guidance works.
+        token_variants: Crops of each picture whose tokens are cached: the middle one, then random ones.
+        text_weight: Of the text loss; the image loss has the rest.
+    """
+
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+    caption_dropout: float = 0.1
+    token_variants: int = 1
+    text_weight: float = 1 / 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankerStage(StageConfig):
+    """Training of CLIP on the same pairs. Source: Radford et al. 2021.
+
+    Args:
+        model: Sizes; the text fields are filled in when the stage begins.
+    """
+
+    model: CLIPConfig = field(default_factory=CLIPConfig)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=5e-4, final_learning_rate=0.01, beta2=0.98, weight_decay=0.2
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run: BPE, discrete VAE, cached tokens, transformer, CLIP.
+
+    Args:
+        recipe: Name of the recipe that the sizes came from, for people to read.
+        seed: Of the weights, the order of the data, the augmentation and all noise.
+        hours: Time budget that the steps were fitted into.
+        threads: CPU threads; part of the plan because sums depend on it.
+        save_every_s: Seconds between checkpoints, about.
+        data: The pairs.
+        text: The byte-pair encoding.
+        image: The image tokenizer.
+        transformer: The transformer.
+        ranker: CLIP.
+    """
+
+    recipe: str = "dalle_v1"
+    seed: int = 0
+    hours: float = 1.0
+    threads: int = 1
+    save_every_s: float = 60.0
+    data: DataConfig = field(default_factory=DataConfig)
+    text: TextStage = field(default_factory=TextStage)
+    image: ImageStage = field(default_factory=ImageStage)
+    transformer: TransformerStage = field(default_factory=TransformerStage)
+    ranker: RankerStage = field(default_factory=RankerStage)

@@ -1,0 +1,119 @@
+"""Files and directories that are written whole or not at all."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trencadis.errors import StorageError
+
+
+def sync_directory(path: Path) -> None:
+    """Force a directory's entries to the disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Force every file and folder below `path`, and `path` itself, to the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with open(Path(folder) / name, "rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(folder))
+
+
+@contextmanager
+def user_storage(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    except Exception as error:
+        # safetensors and tokenizers are written in Rust and raise their own kinds for a failed write.
+        number = next((n for n in _REMEDIES if os.strerror(n) in str(error)), None)
+        if number is None:
+            raise
+        raise _storage_error(path, OSError(number, os.strerror(number))) from error
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EROFS: "choose a place that is not read-only",
+    errno.EACCES: "choose a place that you may write to",
+    errno.ENOTDIR: "choose a path whose parents are directories",
+}
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    reason = (error.strerror or str(error)).lower()
+    remedy = _REMEDIES.get(error.errno or 0, "choose another place")
+    return StorageError(f"cannot write {path}: {reason}", expected="a writable place with room", remedy=remedy)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, and nothing between.
+
+    Raises:
+        StorageError: The place cannot be written; what was there before is untouched.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with user_storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yield a hidden sibling to fill; on success it becomes `path`, on failure it is removed.
+
+    A directory already at `path` is replaced only once the new one is complete.
+
+    Raises:
+        StorageError: The place cannot be written; what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with user_storage(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            sync_tree(temporary)
+            _swap(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`; rename alone cannot replace a directory that is not empty."""
+    if path.exists():
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(old)
+        new.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        new.rename(path)
+    sync_directory(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
