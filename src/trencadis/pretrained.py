@@ -118,7 +118,7 @@ class Pretrained(ModelHubMixin):
             save_torch_state_dict(state, directory, max_shard_size=MAX_SHARD_SIZE)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **_: object) -> Self:
+    def from_pretrained(cls, name: str | Path, **_: object) -> Self:  # type: ignore[override]
         """Load from a directory or a hub id; the module is in evaluation mode.
 
         Raises:
@@ -136,6 +136,7 @@ class Pretrained(ModelHubMixin):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             remedy = "save the model again, or copy the directory whole"
+            expected = "the weights that config.json describes"
             expected = "the weights that config.json describes"
             raise ModelError(f"{directory}: {reason}", expected=expected, remedy=remedy) from error
         return module.eval()
