@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from huggingface_hub import ModelHubMixin, save_torch_state_dict, snapshot_download
@@ -16,6 +16,7 @@ from trencadis.errors import ModelError
 from trencadis.storage import whole_directory
 
 MAX_SHARD_SIZE = "2GB"
+PretrainedT = TypeVar("PretrainedT", bound="Pretrained")
 
 
 def model_directory(name: str | Path) -> Path:
@@ -68,7 +69,7 @@ def config_from_dict(config_type: type[Any], content: dict[str, Any]) -> Any:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(config_type, "config")
     try:
-        return parser.instantiate_classes(parser.parse_object({"config": content})).config
+        return parser.instantiate(parser.parse_object({"config": content})).config
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(reason, expected=f"the fields of {config_type.__name__}", remedy="mend config.json") from error
@@ -118,7 +119,7 @@ class Pretrained(ModelHubMixin):
             save_torch_state_dict(state, directory, max_shard_size=MAX_SHARD_SIZE)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **_: object) -> Self:  # type: ignore[override]
+    def from_pretrained(cls: type[PretrainedT], name: str | Path, **_: object) -> PretrainedT:  # type: ignore[override]
         """Load from a directory or a hub id; the module is in evaluation mode.
 
         Raises:

@@ -1,0 +1,98 @@
+"""Recipes: functions that return the whole config of a run, from a model for tests to DALL·E itself.
+
+`train` chooses among the small ones by the time that it is given (see `trencadis.training.plan`); the sizes of a
+chosen one can be overridden field by field.
+"""
+
+from collections.abc import Callable
+
+from trencadis.config import (
+    CLIPConfig,
+    DiscreteVAEConfig,
+    ImageStage,
+    OptimizerConfig,
+    RankerStage,
+    RunConfig,
+    TextStage,
+    TowerConfig,
+    TransformerConfig,
+    TransformerStage,
+)
+
+# At a few thousand steps, the published rates (made for a million) would hardly leave the start.
+_SHORT_VAE = OptimizerConfig(
+    learning_rate=2e-3, final_learning_rate=0.02, beta2=0.99, weight_decay=1e-4, max_grad_norm=1.0
+)
+_SHORT_TRANSFORMER = OptimizerConfig(learning_rate=1.5e-3, final_learning_rate=0.05, beta2=0.96, max_grad_norm=1.0)
+_SHORT_CLIP = OptimizerConfig(learning_rate=1e-3, final_learning_rate=0.02, beta2=0.98, weight_decay=0.1)
+
+
+def _short_run(
+    recipe: str,
+    *,
+    image_side: int,
+    vae: DiscreteVAEConfig,
+    text: TextStage,
+    layers: int,
+    heads: int,
+    clip_layers: int,
+    clip_heads: int,
+    patch_size: int,
+) -> RunConfig:
+    """Return a run for minutes or hours on one machine; the three models have their sizes from the arguments."""
+    tower = TowerConfig(num_layers=clip_layers, num_heads=clip_heads, head_dim=32)
+    transformer = TransformerConfig(
+        text_len=text.text_len,
+        text_vocab_size=text.vocab_size,
+        grid_size=vae.grid_size,
+        image_vocab_size=vae.image_vocab_size,
+        num_layers=layers,
+        num_heads=heads,
+        head_dim=32,
+    )
+    clip = CLIPConfig(
+        image_size=(image_side, image_side),
+        patch_size=patch_size,
+        text_len=text.text_len,
+        text_vocab_size=text.vocab_size,
+        embed_dim=tower.dim,
+        text=tower,
+        image=tower,
+    )
+    return RunConfig(
+        recipe=recipe,
+        text=text,
+        image=ImageStage(model=vae, batch_size=32, optimizer=_SHORT_VAE),
+        transformer=TransformerStage(model=transformer, batch_size=64, optimizer=_SHORT_TRANSFORMER),
+        ranker=RankerStage(model=clip, batch_size=128, optimizer=_SHORT_CLIP),
+    )
+
+
+def tiny() -> RunConfig:
+    """Pictures of 16 pixels in a grid of 4: seconds, for tests."""
+    return _short_run(
+        "tiny",
+        image_side=16,
+        vae=DiscreteVAEConfig(
+            image_size=(16, 16), image_vocab_size=32, hidden_dim=16, width_multipliers=(1, 2, 2), blocks_per_group=1,
+            decoder_input_dim=16,
+        ),
+        text=TextStage(vocab_size=300, text_len=16),
+        layers=3, heads=2, clip_layers=1, clip_heads=2, patch_size=4,
+    )  # fmt: skip
+
+
+def dalle_v1() -> RunConfig:
+    """DALL·E as published: 256 pixels, a grid of 32, 8192 codes, 12 billion parameters.
+
+    Source: Ramesh et al. 2021, section 2 and appendices A and B.
+    """
+    return RunConfig(
+        recipe="dalle_v1",
+        image=ImageStage(steps=3_000_000, batch_size=512, relaxation_steps=0.05, kl_steps=1 / 600),
+        transformer=TransformerStage(steps=430_000, batch_size=1024),
+        ranker=RankerStage(steps=400_000, batch_size=32_768),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny, dalle_v1)}

@@ -1,0 +1,110 @@
+"""Decoding with a cache gives the logits of the whole stream at once."""
+
+import pytest
+import torch
+
+from trencadis.config import TransformerConfig
+from trencadis.sampling import ImagePrompt, Sampling, draw, guide, sample_image_tokens
+from trencadis.transformer import KeyValueCache, Pattern, Transformer
+
+TOLERANCE = 1e-4
+
+
+def transformer(attention: str = "sparse", num_layers: int = 5, grid_size: tuple[int, int] = (4, 5)) -> Transformer:
+    torch.manual_seed(0)
+    config = TransformerConfig(
+        text_len=6, text_vocab_size=20, grid_size=grid_size, image_vocab_size=17, num_layers=num_layers, num_heads=2,
+        head_dim=8, attention=attention, kernel_size=3,  # type: ignore[arg-type]
+    )  # fmt: skip
+    model = Transformer(config).eval()
+    for parameter in model.parameters():  # far from the small initial weights, so that a wrong mask shows
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def captions(model: Transformer) -> torch.Tensor:
+    return model.stream.pad_captions([[3, 1, 4], [1, 5, 9, 2, 6, 5], []])
+
+
+@pytest.mark.parametrize("pattern", ["full", "row", "column", "convolutional"])
+def test_cached_logits_equal_uncached_ones_at_every_position(pattern: Pattern) -> None:
+    model = transformer()
+    model.patterns = (pattern,) * len(model.patterns)
+    if pattern == "full":
+        model.register_buffer("full_mask", torch.ones(26, 26, dtype=torch.bool).tril(), persistent=False)
+    text, image = captions(model), torch.randint(17, (3, 4, 5))
+    with torch.inference_mode():
+        whole = model(text, image).image
+        cache = KeyValueCache.allocate(model.config, 3, device=text.device)
+        steps = [model.begin(text, cache)]
+        steps += [model.extend(token[:, None], cache) for token in image.flatten(1).T[:-1]]
+    assert whole.std() > 0.1
+    assert torch.allclose(torch.stack(steps, 1), whole, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("attention", ["sparse", "full"])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("kept", ["none", "rows", "hole", "all"])
+def test_sampling_draws_what_uncached_logits_say(attention: str, guidance_scale: float, kept: str) -> None:
+    model = transformer(attention)
+    text, seeds = captions(model), [7, 8, 9]
+    sampling = Sampling(guidance_scale=guidance_scale, temperature=0.9, top_k=12)
+    mask = torch.zeros(4, 5, dtype=torch.bool)
+    mask[:2] = kept == "rows"
+    if kept == "hole":
+        mask[:], mask[1:3, 1:3] = True, False
+    mask |= torch.tensor(kept == "all")
+    prompt = None if kept == "none" else ImagePrompt(torch.randint(17, (4, 5)), mask)
+    drawn = sample_image_tokens(model, text, seeds, sampling, image_prompt=prompt)
+    with torch.inference_mode():
+        logits = model(text, drawn).image
+        empty = model(model.stream.padding().expand(3, -1), drawn).image
+    for position in range(20):
+        guided = logits[:, position]
+        if guidance_scale != 1:
+            guided = guide(guided, empty[:, position], guidance_scale)
+        expected = draw(guided, torch.tensor(seeds), position, sampling)
+        if mask.flatten()[position]:
+            assert prompt is not None
+            expected = prompt.image_tokens.flatten()[position].expand(3)
+        assert torch.equal(drawn.flatten(1)[:, position], expected), position
+
+
+def test_a_seed_draws_the_same_tokens_alone_and_in_a_batch_of_8() -> None:
+    model = transformer(grid_size=(6, 6))
+    text = model.stream.pad_captions([[1, 2, 3]] * 8)
+    together = sample_image_tokens(model, text, list(range(8)), Sampling())
+    assert len(set(map(tuple, together.flatten(1).tolist()))) == 8
+    for seed in range(8):
+        alone = sample_image_tokens(model, text[:1], [seed], Sampling())
+        assert torch.equal(alone[0], together[seed])
+
+
+def test_neither_the_callers_captions_nor_its_image_prompt_are_changed() -> None:
+    model = transformer()
+    text, image = captions(model), torch.randint(17, (4, 5))
+    kept = torch.zeros(4, 5, dtype=torch.bool)
+    kept[0] = True
+    before = text.clone(), image.clone(), kept.clone()
+    sample_image_tokens(model, text, [1, 2, 3], Sampling(guidance_scale=4.0), image_prompt=ImagePrompt(image, kept))
+    assert torch.equal(text, before[0])
+    assert torch.equal(image, before[1])
+    assert torch.equal(kept, before[2])
+
+
+def test_the_callback_sees_the_picture_grow() -> None:
+    model = transformer()
+    grown: list[int] = []
+    final = sample_image_tokens(
+        model, captions(model), [1, 2, 3], Sampling(), callback=lambda partial: grown.append(partial.drawn)
+    )
+    assert grown == list(range(1, 21))
+    assert final.shape == (3, 4, 5)
+
+
+def test_guidance_of_zero_ignores_the_caption() -> None:
+    model = transformer()
+    sampling = Sampling(guidance_scale=0.0)
+    one = sample_image_tokens(model, model.stream.pad_captions([[1, 2]]), [5], sampling)
+    other = sample_image_tokens(model, model.stream.pad_captions([[9, 8, 7]]), [5], sampling)
+    assert torch.equal(one, other)
