@@ -1,6 +1,101 @@
-"""The `trencadis` command."""
+"""The `trencadis` command: finds the module of the command that is asked for, and turns every fault into one line.
+
+A command is a module `trencadis.cli.<name>` with
+
+    HELP = "draws pictures from a prompt"
+    def add_arguments(parser: jsonargparse.ArgumentParser) -> None: ...
+    def run(arguments: jsonargparse.Namespace) -> int: ...
+
+`run` returns the exit code and imports what is heavy itself, so that `--help` stays fast.
+"""
+
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import version
+from typing import Protocol, cast
+
+import jsonargparse
+
+from trencadis.cli.faults import reported
+from trencadis.cli.parser import CommandParser, closest
+from trencadis.errors import ConfigError
+
+# In the order of the data.
+COMMANDS = ("data", "train", "generate", "rank", "reconstruct", "inspect")
 
 
-def main() -> int:
-    """Run the command line."""
-    raise NotImplementedError
+class Command(Protocol):
+    """What the module of a command holds."""
+
+    HELP: str
+
+    def add_arguments(self, parser: jsonargparse.ArgumentParser) -> None:
+        """Declare the arguments; imports nothing heavy."""
+
+    def run(self, arguments: jsonargparse.Namespace) -> int:
+        """Do the work and return the exit code."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: The arguments after the program's name; those of the process where None.
+
+    Returns:
+        0 done, 1 it failed, 2 asked wrongly, 130 interrupted, 141 the reader of the output left.
+    """
+    return reported(lambda: _dispatch(sys.argv[1:] if argv is None else list(argv)))
+
+
+def command_parser(name: str) -> CommandParser:
+    """Return the parser of one command; only that command's module is imported."""
+    command = _command(name)
+    sentence = command.HELP[:1].upper() + command.HELP[1:] + "."
+    parser = CommandParser(prog=f"trencadis {name}", description=sentence)
+    command.add_arguments(parser)
+    return parser
+
+
+def help_text() -> str:
+    """Return what `trencadis --help` prints."""
+    there = [name for name in COMMANDS if importlib.util.find_spec(f"trencadis.cli.{name}")]
+    rows = [f"  {name:<14}{_command(name).HELP}" for name in there]
+    return "\n".join(
+        [
+            "usage: trencadis COMMAND [options]",
+            "",
+            "Draws pictures from a prompt, and learns to from your own captioned pictures.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "options:",
+            "  -h, --help    shows this text; `trencadis COMMAND --help` explains a command",
+            "  --version     shows the version",
+        ]
+    )
+
+
+def _command(name: str) -> Command:
+    return cast(Command, importlib.import_module(f"trencadis.cli.{name}"))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if name == "--version":
+        print(f"trencadis {version('trencadis')}")
+        return 0
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        raise ConfigError(
+            f"unknown {kind} {name!r}",
+            expected=closest(name, COMMANDS) or "one of " + ", ".join(COMMANDS),
+            remedy="see `trencadis --help`",
+        )
+    parser = command_parser(name)
+    return _command(name).run(parser.parse_args(arguments[1:]))

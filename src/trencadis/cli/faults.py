@@ -1,0 +1,98 @@
+"""Every fault becomes one line on stderr and an exit code."""
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+
+from trencadis.errors import RunError, UserError
+
+FAILED, ASKED_WRONGLY = 1, 2
+# A shell adds a signal's number to 128: SIGINT is 2, SIGPIPE 13.
+INTERRUPTED, READER_LEFT = 130, 141
+
+
+def reported(command: Callable[[], int]) -> int:
+    """Run a command; print what goes wrong as one line, and return the exit code.
+
+    With TRENCADIS_DEBUG=1 in the environment the traceback comes before the line.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code = command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
+        except SystemExit as request:
+            if isinstance(request.code, str):
+                _say(f"error: {request.code}")
+            return request.code if isinstance(request.code, int) else int(request.code is not None)
+        except BrokenPipeError:
+            _forget_stdout()
+            return READER_LEFT
+        except BaseException as error:
+            if os.environ.get("TRENCADIS_DEBUG") == "1":
+                traceback.print_exc()
+            line, code = explain(error)
+            _say(line)
+            return code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return the line for a fault and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, UserError):
+        return f"error: {error}", ASKED_WRONGLY
+    if any(_is_full_disk(cause) for cause in _causes(error)):
+        return "error: the disk is full; free some space and run the same command again", ASKED_WRONGLY
+    if isinstance(error, RunError):
+        return f"error: {error}", FAILED
+    if any(_is_full_memory(cause) for cause in _causes(error)):
+        return "error: the memory is full; ask for fewer pictures at once, or take a smaller batch or model", FAILED
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"error: {error.filename}: {(error.strerror or str(error)).lower()}", FAILED
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    advice = "run it again with TRENCADIS_DEBUG=1 and report what it prints on the project's issue tracker"
+    return f"error: this is a bug in trencadis: {reason}; {advice}", FAILED
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from or while handling."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    # Libraries written in Rust and C++ raise their own kinds and leave the reason in the text.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
+
+
+def _is_full_memory(error: BaseException) -> bool:
+    # torch is known by its words, as importing it here would make every command slow.
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+    return isinstance(error, MemoryError) or is_torch
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    _say(f"warning: {message}")
+
+
+def _say(line: str) -> None:
+    """Print one line to stderr, whatever the text holds."""
+    if sys.stderr is not None:
+        print("trencadis:", " ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def _forget_stdout() -> None:
+    """Point stdout at nothing, so that Python does not fail once more when it flushes at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

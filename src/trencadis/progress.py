@@ -1,0 +1,133 @@
+"""How far long work has come, on stderr: a bar with the time left on a terminal, elsewhere a line now and then."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, TypeVar
+
+from rich import progress as bars
+from rich.console import Console
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 30.0
+
+# The bars on the screen: work inside other work adds its own bar to them.
+_shown: ContextVar[bars.Progress | None] = ContextVar("shown", default=None)
+
+
+class Advance(Protocol):
+    """Says that work has been done."""
+
+    def __call__(self, count: int = 1, **fields: object) -> None:
+        """Add `count` to what is done; the fields, such as `loss=2.31`, are shown beside it from now on."""
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Yield the items and show how many have been taken.
+
+    Args:
+        items: What is worked on.
+        description: What is being done, such as "reading pictures".
+        total: How many there will be; the length of `items` where None and it has one.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with progress(description, total) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+@contextmanager
+def progress(description: str, total: int | None = None, *, done: int = 0) -> Iterator[Advance]:
+    """Show the progress of the work inside; yields the function to call as it goes on.
+
+    Args:
+        description: What is being done, such as "training the transformer".
+        total: How much there is to do; None where that is not known.
+        done: How much was done before, by a run that is resumed.
+    """
+    shown = _shown.get()
+    if shown is not None:
+        with _bar(shown, description, total, done) as advance:
+            yield advance
+    elif sys.stderr is not None and sys.stderr.isatty():
+        with _bars() as shown:
+            token = _shown.set(shown)
+            try:
+                with _bar(shown, description, total, done) as advance:
+                    yield advance
+            finally:
+                _shown.reset(token)
+    else:
+        yield _Lines(description, total, done)
+
+
+def _bars() -> bars.Progress:
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(elapsed_when_finished=True),
+        bars.TextColumn("{task.fields[shown]}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+        # What a command prints for a pipe must not be drawn above the bars.
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+    )
+
+
+@contextmanager
+def _bar(shown: bars.Progress, description: str, total: int | None, done: int) -> Iterator[Advance]:
+    task = shown.add_task(description, total=total, completed=done, shown="")
+
+    def advance(count: int = 1, **fields: object) -> None:
+        shown.update(task, advance=count)
+        if fields:
+            shown.update(task, shown=_joined(fields))
+
+    try:
+        yield advance
+    finally:
+        shown.remove_task(task)
+
+
+class _Lines:
+    """Progress for a file or a pipe: a line every half minute, so that short work prints nothing.
+
+    Args:
+        description: What is being done.
+        total: How much there is to do, or None.
+        done: How much was done before.
+    """
+
+    def __init__(self, description: str, total: int | None, done: int) -> None:
+        self.description, self.total, self.done, self.done_before = description, total, done, done
+        self.fields: dict[str, object] = {}
+        self.began_s = self.printed_s = time.monotonic()
+
+    def __call__(self, count: int = 1, **fields: object) -> None:
+        self.done += count
+        self.fields |= fields
+        now_s = time.monotonic()
+        if now_s - self.printed_s >= SECONDS_BETWEEN_LINES:
+            self.printed_s = now_s
+            print(self._line(now_s - self.began_s), file=sys.stderr, flush=True)
+
+    def _line(self, elapsed_s: float) -> str:
+        of_total = f"/{self.total}" if self.total else ""
+        parts = [f"{self.description}: {self.done}{of_total}", f"{elapsed_s:.0f} s"]
+        newly_done = self.done - self.done_before
+        if self.total and newly_done:
+            parts.append(f"about {elapsed_s * max(0, self.total - self.done) / newly_done:.0f} s left")
+        return ", ".join([*parts, *([_joined(self.fields)] if self.fields else [])])
+
+
+def _joined(fields: dict[str, object]) -> str:
+    """Return fields as they are shown: `loss 2.31, lr 0.0001`."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
+    )
