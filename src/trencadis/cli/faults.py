@@ -47,11 +47,11 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", INTERRUPTED
     if isinstance(error, UserError):
         return f"error: {error}", ASKED_WRONGLY
-    if any(_is_full_disk(cause) for cause in _causes(error)):
+    if any(_is_full_disk(cause) for cause in causes(error)):
         return "error: the disk is full; free some space and run the same command again", ASKED_WRONGLY
     if isinstance(error, RunError):
         return f"error: {error}", FAILED
-    if any(_is_full_memory(cause) for cause in _causes(error)):
+    if any(_is_full_memory(cause) for cause in causes(error)):
         return "error: the memory is full; ask for fewer pictures at once, or take a smaller batch or model", FAILED
     if isinstance(error, OSError) and error.filename is not None:
         return f"error: {error.filename}: {(error.strerror or str(error)).lower()}", FAILED
@@ -60,10 +60,10 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"error: this is a bug in trencadis: {reason}; {advice}", FAILED
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised from or while handling."""
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from or while handling; nothing for None."""
     seen: set[int] = set()
-    cause: BaseException | None = error
+    cause = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause

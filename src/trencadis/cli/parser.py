@@ -3,48 +3,16 @@
 import argparse
 import difflib
 import re
-import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 
 from trencadis.cli.arguments import Kind, UnfitValueError
+from trencadis.cli.faults import causes
+from trencadis.cli.help import HelpFormatter, shown_name
 from trencadis.errors import ConfigError
-
-
-class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """One short usage line, then each argument with its range and default."""
-
-    def __init__(self, prog: str) -> None:
-        width = min(100, shutil.get_terminal_size().columns)
-        super().__init__(prog, max_help_position=28, width=width)  # type: ignore[no-untyped-call]
-
-    def _format_usage(self, usage: str | None, actions: Iterable[argparse.Action], *_: Any, **__: Any) -> str:
-        names = [self._positional(action) for action in actions if not action.option_strings]
-        return " ".join([f"usage: {self._prog} [options]", *names]) + "\n\n"
-
-    def _positional(self, action: argparse.Action) -> str:
-        name = _name(action)
-        return {"+": f"{name}...", "*": f"[{name}...]", "?": f"[{name}]"}.get(str(action.nargs), name)
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        if isinstance(action, argparse._HelpAction):
-            return "shows this text"
-        kind = action.type
-        limits = kind.limits if isinstance(kind, Kind) else ""
-        choices = " or ".join(map(str, action.choices or ()))
-        text = ", ".join(part for part in (action.help, limits, choices) if part)
-        if action.required and action.option_strings:
-            return f"{text}; required"
-        has_default = action.default not in (None, False, argparse.SUPPRESS)
-        return f"{text}; default %(default)s" if has_default else text
-
-    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return _name(action)
-
-    def _get_default_metavar_for_positional(self, action: argparse.Action) -> str:
-        return _name(action)
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -65,6 +33,16 @@ class CommandParser(jsonargparse.ArgumentParser):
         )
         self._positionals.title = "arguments"
 
+    def dump(self, namespace: jsonargparse.Namespace, *args: Any, **options: Any) -> str:
+        """Return the settings as text; `--print-config` prints it."""
+        plain = namespace.clone()
+        for key, value in namespace.items():
+            if isinstance(value, Path):
+                plain[key] = str(value)
+            elif isinstance(value, list):
+                plain[key] = [str(item) if isinstance(item, Path) else item for item in value]
+        return str(super().dump(plain, *args, **options))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a `ConfigError` that says what was given, what was expected and what to do."""
         given, expected, remedy = self._explain(message, ex)
@@ -73,7 +51,7 @@ class CommandParser(jsonargparse.ArgumentParser):
     def _explain(self, message: str, error: Exception | None) -> tuple[str, str, str]:
         """Return what was given, what was expected and what to do; the last may be empty."""
         name, message = self._named(message, error)
-        unfit = next((cause for cause in _chain(error) if isinstance(cause, UnfitValueError)), None)
+        unfit = next((cause for cause in causes(error) if isinstance(cause, UnfitValueError)), None)
         if unfit is not None:
             return f"{name} {unfit.value}".strip(), unfit.expected, unfit.remedy
         if found := re.match(r"unrecognized arguments: (.*)", message):
@@ -84,8 +62,15 @@ class CommandParser(jsonargparse.ArgumentParser):
         if found := re.match(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
             choices = found[2].replace("'", "").split(", ")
             return f"{name} {found[1]}", closest(found[1], choices) or "one of " + ", ".join(choices), ""
-        if found := re.search(r"Expected an? (.*)\. Got value: (.*)", message):
+        if found := re.search(r"Expected (an? .*)\. Got value: (.*)", message):
             return f"{name} {found[2]}", _plain_type(found[1]), ""
+        if found := re.search(r"Subtypes: \[(.*)\] Errors:.*Given value: (.*)", message):
+            kinds = [_plain_type(f"a {kind}") for kind in found[1].split(", ")]
+            return f"{name} {found[2]}", " or ".join(kinds), ""
+        if found := re.match(r"Problems parsing config: (.*)", message):
+            return f"a settings file that cannot be read: {found[1]}", "YAML", "mend the file"
+        if found := re.match(r"(?:File|Path) does not exist: '?(.*?)'?$", message):
+            return f"{name} {found[1]}", "a file that exists", "check the path"
         if found := re.search(r"does not accept option '(.*)'|Option '(.*)' is not accepted", message):
             settings = [action.dest.rsplit(".")[-1] for action in self._actions]
             given = found[1] or found[2]
@@ -110,7 +95,7 @@ class CommandParser(jsonargparse.ArgumentParser):
         action = next((action for action in self._actions if key in (action.dest, *action.option_strings)), None)
         if action is None:
             return key
-        return action.option_strings[-1] if action.option_strings else _name(action)
+        return action.option_strings[-1] if action.option_strings else shown_name(action)
 
     def _explain_surplus(self, given: str) -> tuple[str, str, str]:
         if not given.startswith("-"):
@@ -130,25 +115,11 @@ def closest(word: str, words: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)), "")
 
 
-def _name(action: argparse.Action) -> str:
-    """Return what stands for a value in the help."""
-    if isinstance(action.metavar, str):
-        return action.metavar
-    is_option = bool(action.option_strings)
-    return action.type.metavar if is_option and isinstance(action.type, Kind) else action.dest.rsplit(".")[-1].upper()
-
-
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _plain_type(text: str) -> str:
     """Return the name of a Python type in words."""
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-    if found := re.fullmatch(r"<class '(\w+)'>", text):
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+    if found := re.fullmatch(r"an? <class '(\w+)'>", text):
         return words.get(found[1], found[1])
-    if found := re.fullmatch(r"typing\.Literal\[(.*)\]", text):
+    if found := re.fullmatch(r"an? typing\.Literal\[(.*)\]", text):
         return "one of " + found[1].replace("'", "")
     return text

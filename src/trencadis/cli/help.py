@@ -1,0 +1,80 @@
+"""What `trencadis COMMAND --help` looks like: one usage line, then each argument with its range and default."""
+
+import argparse
+import shutil
+from collections.abc import Iterable
+from typing import Any, get_args
+
+import jsonargparse
+
+from trencadis.cli.arguments import Kind
+
+# The parser's library adds arguments of its own with long explanations, under names that are private to it.
+_SHORT_HELP = {
+    "_HelpAction": "shows this text",
+    "ActionConfigFile": "reads settings from a YAML file",
+    "_ActionPrintConfig": "prints the settings as YAML, and does nothing else",
+}
+
+
+class HelpFormatter(jsonargparse.DefaultHelpFormatter):
+    """Lays out the help of a command."""
+
+    def __init__(self, prog: str) -> None:
+        width = min(100, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=28, width=width)  # type: ignore[no-untyped-call]
+
+    def _format_usage(self, usage: str | None, actions: Iterable[argparse.Action], *_: Any, **__: Any) -> str:
+        names = []
+        for action in actions:
+            if not action.option_strings:
+                name = shown_name(action)
+                names.append({"+": f"{name}...", "*": f"[{name}...]", "?": f"[{name}]"}.get(str(action.nargs), name))
+        return " ".join([f"usage: {self._prog} [options]", *names]) + "\n\n"
+
+    def _format_action(self, action: argparse.Action) -> str:
+        # A file of settings for one group alone is more than a person wants to read about.
+        return "" if type(action).__name__ == "_ActionConfigLoad" else super()._format_action(action)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        is_print = type(action).__name__ == "_ActionPrintConfig"
+        return action.option_strings[0] if is_print else super()._format_action_invocation(action)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if short := _SHORT_HELP.get(type(action).__name__):
+            return short
+        limits = action.type.limits if isinstance(action.type, Kind) else ""
+        text = ", ".join(part for part in ((action.help or "").rstrip("."), limits) if part)
+        if action.required and action.option_strings:
+            return f"{text}; required"
+        if action.default in (None, "", argparse.SUPPRESS) or action.default is False:
+            return text
+        return f"{text}; default {_shown_value(action.default)}"
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return shown_name(action)
+
+    def _get_default_metavar_for_positional(self, action: argparse.Action) -> str:
+        return shown_name(action)
+
+
+def shown_name(action: argparse.Action) -> str:
+    """Return what stands for an argument's value in the help."""
+    if isinstance(action.metavar, str):
+        return action.metavar
+    if action.choices:
+        return "|".join(map(str, action.choices))
+    if action.option_strings and isinstance(action.type, Kind):
+        return action.type.metavar
+    if type(action).__name__ == "ActionConfigFile":
+        return "FILE"
+    hint = getattr(action, "_typehint", None)
+    types = get_args(hint) or (hint,)
+    return "N" if int in types else "X" if float in types else action.dest.rsplit(".")[-1].upper()
+
+
+def _shown_value(default: object) -> str:
+    """Return a default as it would be typed."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default).replace("%", "%%")
