@@ -1,0 +1,198 @@
+"""The caption tokenizer: byte-level byte-pair encoding over the `tokenizers` library."""
+
+import json
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+from huggingface_hub import ModelHubMixin
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from trencadis.errors import ConfigError, ModelError, PromptError
+from trencadis.pretrained import model_directory
+from trencadis.randomness import derive_seed
+from trencadis.storage import write_whole
+from trencadis.text.merging import Merges, merge
+
+FILE_NAME = "tokenizer.json"
+NUM_BYTES = 256
+SHOWN_CHARS = 40
+
+TokenizerT = TypeVar("TokenizerT", bound="CaptionTokenizer")
+
+
+class CaptionCutWarning(UserWarning):
+    """A caption had more tokens than there is room for; its end is not seen."""
+
+
+def normalize(caption: str) -> str:
+    """Return the caption as it is tokenized: composed (NFC), lowercase, runs of white space folded, ends stripped.
+
+    Normalising twice changes nothing. A lone surrogate, which no UTF-8 text can hold, becomes U+FFFD.
+    """
+    if not caption.isascii():
+        caption = caption.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        # Lowercasing can leave what composes further, so the composition is made after it too.
+        caption = unicodedata.normalize("NFC", unicodedata.normalize("NFC", caption).lower())
+    return " ".join(caption.lower().split())
+
+
+class CaptionTokenizer(ModelHubMixin):
+    """Byte-level byte-pair encoding of captions: any text is encoded, and decoding gives it back normalised.
+
+    Words are split as GPT-2 does, each with the space before it, the first one too. There are no special tokens:
+    padding belongs to the stream. `push_to_hub` is the hub library's own.
+
+    Args:
+        library: A tokenizer of the `tokenizers` library, byte-level and with all 256 bytes among its tokens.
+
+    Raises:
+        ModelError: `library` is of another kind.
+    """
+
+    def __init__(self, library: Tokenizer) -> None:
+        self._library = library
+        self._id_by_byte, self._merges = _tables(library)
+
+    @classmethod
+    def train(cls: type[TokenizerT], captions: Iterable[str], *, vocab_size: int) -> TokenizerT:
+        """Learn the merges of captions; the same captions give the same tokenizer.
+
+        Args:
+            captions: Raw; they are normalised here.
+            vocab_size: At most this many ids, 256 or more; fewer where the captions hold fewer pairs that occur twice.
+
+        Raises:
+            ConfigError: `vocab_size` leaves no room for the 256 bytes.
+        """
+        if vocab_size < NUM_BYTES:
+            raise ConfigError(
+                f"vocab_size {vocab_size}", expected=f"{NUM_BYTES} or more: one id a byte", remedy="raise vocab_size"
+            )
+        library = Tokenizer(models.BPE())
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        library.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            # A pair seen once says nothing about the next caption.
+            min_frequency=2,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        library.train_from_iterator((normalize(caption) for caption in captions), trainer)
+        return cls(library)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids; `encode` returns ids in 0..vocab_size-1."""
+        return int(self._library.get_vocab_size())
+
+    def encode(self, caption: str, *, max_len: int | None = None, dropout: float = 0.0, seed: int = 0) -> list[int]:
+        """Return the caption's tokens; what exceeds `max_len` is cut with a `CaptionCutWarning`.
+
+        Args:
+            caption: Raw text.
+            max_len: The most tokens to return; None for all.
+            dropout: Probability in [0, 1] that a merge is skipped (BPE-dropout); 0 gives the one canonical encoding.
+            seed: Of the dropout; the same caption and seed give the same tokens.
+
+        Raises:
+            ConfigError: `dropout` or `max_len` is out of its range.
+
+        Source of the dropout: Provilkov et al. 2020; DALL·E trains with 0.1.
+        """
+        if not 0 <= dropout <= 1:
+            raise ConfigError(f"dropout {dropout}", expected="a probability in [0, 1]", remedy="change the dropout")
+        if max_len is not None and max_len < 0:
+            raise ConfigError(f"max_len {max_len}", expected="0 or more", remedy="raise max_len")
+        normalized = normalize(caption)
+        if not normalized:
+            return []
+        tokens = self._encode_dropping(normalized, dropout, seed) if dropout else self._library.encode(normalized).ids
+        if max_len is None or len(tokens) <= max_len:
+            return list(tokens)
+        where = _ending(self.decode(tokens[:max_len]))
+        message = f"caption cut after '{where}' ({max_len} of {len(tokens)} tokens)"
+        warnings.warn(message, CaptionCutWarning, stacklevel=2)
+        return list(tokens[:max_len])
+
+    def _encode_dropping(self, normalized: str, dropout: float, seed: int) -> list[int]:
+        random = Random(derive_seed("bpe-dropout", seed, normalized))
+        tokens: list[int] = []
+        for word, _ in self._library.pre_tokenizer.pre_tokenize_str(normalized):
+            symbols = [self._id_by_byte[byte] for byte in word]
+            tokens += merge(symbols, self._merges, dropout=dropout, random=random)
+        return tokens
+
+    def decode(self, text_tokens: Sequence[int]) -> str:
+        """Return the normalised caption that the tokens stand for; bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+            PromptError: A token is out of 0..vocab_size-1.
+        """
+        tokens = [int(token) for token in text_tokens]
+        wrong = next((token for token in tokens if not 0 <= token < self.vocab_size), None)
+        if wrong is not None:
+            expected = f"text tokens in 0..{self.vocab_size - 1}"
+            raise PromptError(f"text token {wrong}", expected=expected, remedy="leave out padding ids")
+        return str(self._library.decode(tokens, skip_special_tokens=False)).removeprefix(" ")
+
+    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:
+        """Write `tokenizer.json` into `save_directory`, whole or not at all; other files there stay.
+
+        Raises:
+            StorageError: The place cannot be written.
+        """
+        write_whole(Path(save_directory) / FILE_NAME, self._library.to_str(pretty=True))
+
+    @classmethod
+    def from_pretrained(cls: type[TokenizerT], name: str | Path, **_: object) -> TokenizerT:  # type: ignore[override]
+        """Load from a directory or a hub id.
+
+        Raises:
+            ModelError: It is absent, damaged or of another kind.
+        """
+        path = model_directory(name) / FILE_NAME
+        remedy = "save the tokenizer again, or copy the directory whole"
+        if not path.is_file():
+            raise ModelError(f"no {FILE_NAME} in {path.parent}", expected="a tokenizer's directory", remedy=remedy)
+        try:
+            library = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{path} cannot be read: {reason}", expected="a tokenizer", remedy=remedy) from error
+        return cls(library)
+
+
+def _tables(library: Tokenizer) -> tuple[dict[str, int], Merges]:
+    """Return the id of each byte, by the letter that stands for it, and the merges, both by token id.
+
+    Raises:
+        ModelError: The tokenizer is no byte-level byte-pair encoding.
+    """
+    content = json.loads(library.to_str())
+    vocab: dict[str, int] = content["model"].get("vocab") or {}
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    kinds = content["model"].get("type"), (content["pre_tokenizer"] or {}).get("type")
+    if kinds != ("BPE", "ByteLevel") or not all(letter in vocab for letter in alphabet):
+        raise ModelError(
+            f"a tokenizer of the kind {kinds[0]} over {kinds[1]} with {len(vocab)} tokens",
+            expected="byte-level byte-pair encoding with all 256 bytes",
+            remedy="train a CaptionTokenizer, or import the model that the tokenizer belongs to",
+        )
+    merges = {
+        (vocab[left], vocab[right]): (rank, vocab[left + right])
+        for rank, (left, right) in enumerate(content["model"]["merges"])
+    }
+    return {letter: vocab[letter] for letter in alphabet}, merges
+
+
+def _ending(kept: str) -> str:
+    """Return the last words of what was kept, to show where a caption was cut."""
+    kept = kept.rstrip("\N{REPLACEMENT CHARACTER} ")
+    if len(kept) > SHOWN_CHARS:
+        kept = "… " + kept[-SHOWN_CHARS:].partition(" ")[2] if " " in kept[-SHOWN_CHARS:] else "…" + kept[-SHOWN_CHARS:]
+    return f"{kept} …"
