@@ -1,0 +1,26 @@
+"""Captioned pictures: where they come from, which are kept, in which order they are seen, and as what crops."""
+
+from trencadis.data.batches import PairBatch, PairBatches
+from trencadis.data.curated import Curated, Dropped, KeptPair
+from trencadis.data.curation import curate, fingerprint, is_current
+from trencadis.data.decoding import decode_picture, picture_size, read_picture
+from trencadis.data.order import SampleOrder
+from trencadis.data.pictures import Pictures
+from trencadis.data.sources import open_source
+
+__all__ = [
+    "Curated",
+    "Dropped",
+    "KeptPair",
+    "PairBatch",
+    "PairBatches",
+    "Pictures",
+    "SampleOrder",
+    "curate",
+    "decode_picture",
+    "fingerprint",
+    "is_current",
+    "open_source",
+    "picture_size",
+    "read_picture",
+]

@@ -1,0 +1,118 @@
+"""The outcome of curation: which pairs are kept, which are dropped and why."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trencadis.errors import ConfigError, DataError
+from trencadis.randomness import derive_uniform
+from trencadis.storage import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPair:
+    """A pair that is trained on.
+
+    Args:
+        index: Its place in the source.
+        sample_id: Its name.
+        captions: Those that passed the filters; at least one.
+        weight: Share of epochs in which it appears, in (0, 1].
+        image_size: Height and width of its picture in pixels, upright; None where pictures were not checked.
+    """
+
+    index: int
+    sample_id: str
+    captions: tuple[str, ...]
+    weight: float
+    image_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A pair that is left out.
+
+    Args:
+        index: Its place in the source.
+        sample_id: Its name.
+        reason: One of a few, by which they are counted.
+        detail: What is particular about this one; may be empty.
+    """
+
+    index: int
+    sample_id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Curated:
+    """The kept and the dropped pairs of a source, in its order.
+
+    Args:
+        kept: What is trained on.
+        dropped: What is left out.
+        fingerprint: Of the source and the filters that they follow from.
+    """
+
+    kept: tuple[KeptPair, ...]
+    dropped: tuple[Dropped, ...]
+    fingerprint: str
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pairs each reason left out, most first."""
+        return dict(Counter(pair.reason for pair in self.dropped).most_common())
+
+    def split(self, held_out: float, seed: int) -> tuple[tuple[KeptPair, ...], tuple[KeptPair, ...]]:
+        """Return pairs to train on and pairs to validate on, told apart by a hash of the sample id.
+
+        A pair stays on its side when others come or go. Where chance leaves one side empty, it gets the pair that is
+        nearest to it, if there are two.
+
+        Args:
+            held_out: Share of the pairs to validate on, in [0, 1).
+            seed: Of the choice.
+
+        Raises:
+            ConfigError: `held_out` is out of its range.
+        """
+        if not 0 <= held_out < 1:
+            raise ConfigError(f"held_out {held_out}", expected="0 or more and below 1", remedy="choose one in between")
+        chances = [derive_uniform(seed, "held out", pair.sample_id) for pair in self.kept]
+        limit = held_out
+        if held_out > 0 and len(chances) > 1:
+            ranked = sorted(chances)
+            limit = min(held_out if ranked[0] < held_out else ranked[1], ranked[-1])
+        train = tuple(pair for pair, chance in zip(self.kept, chances, strict=True) if chance >= limit)
+        validation = tuple(pair for pair, chance in zip(self.kept, chances, strict=True) if chance < limit)
+        return train, validation
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON file, whole or not at all.
+
+        Raises:
+            StorageError: The place cannot be written.
+        """
+        write_whole(Path(path), json.dumps(asdict(self), ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Curated":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: The file is absent or damaged.
+        """
+        try:
+            content = json.loads(Path(path).read_text("utf-8"))
+            kept = tuple(_kept_from_json(pair) for pair in content["kept"])
+            return cls(kept, tuple(Dropped(**pair) for pair in content["dropped"]), str(content["fingerprint"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            given = f"{path} cannot be read: {' '.join(str(error).split())[:100]}"
+            raise DataError(given, expected="a list of curated pairs", remedy="remove it; it is made anew") from error
+
+
+def _kept_from_json(pair: dict[str, Any]) -> KeptPair:
+    size = pair["image_size"]
+    return KeptPair(**{**pair, "captions": tuple(pair["captions"]), "image_size": size and (size[0], size[1])})

@@ -1,0 +1,171 @@
+"""Which pairs are trained on, and why the others are not."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from trencadis.config import FilterConfig
+from trencadis.data.captions import CaptionFilter
+from trencadis.data.curated import Curated, Dropped, KeptPair
+from trencadis.data.decoding import decode_picture, picture_size
+from trencadis.data.prefetch import available_cores, prefetch
+from trencadis.data.progress import progress_over
+from trencadis.errors import DataError, PictureError, UserError
+from trencadis.protocols import PairSource
+
+NO_CAPTION = "no caption"
+UNREADABLE_CAPTION = "unreadable caption"
+NO_PICTURE = "no picture"
+UNREADABLE_PICTURE = "unreadable picture"
+TOO_MANY_PIXELS = "too many pixels"
+TOO_SMALL = "picture too small"
+TOO_NARROW = "picture too narrow"
+TOO_WIDE = "picture too wide"
+# A picture is judged damaged or whole at a fraction of its size where the format can be decoded so.
+_JUDGED_SIDE = 64
+_MAX_WORKERS = 8
+_DETAIL_CHARS = 200
+
+
+@runtime_checkable
+class SizedSource(Protocol):
+    """A source that knows how large its picture files are without reading them; all of this package's do."""
+
+    def image_size_bytes(self, index: int) -> int:
+        """Return the size of the picture's file content, or -1 where there is none."""
+
+
+def curate(
+    source: PairSource, filters: FilterConfig, *, progress: bool = False, check_pictures: bool = True
+) -> Curated:
+    """Judge each pair of a source; the result depends on nothing else.
+
+    Args:
+        source: The pairs.
+        filters: What is left out.
+        progress: Show a bar on stderr.
+        check_pictures: Decode each picture; False trusts all of them and judges captions alone.
+
+    Raises:
+        DataError: Nothing is left.
+    Source: Ramesh et al. 2021, section 2.3.
+    """
+    curated = examine(source, filters, progress=progress, check_pictures=check_pictures)
+    require_kept(curated)
+    return curated
+
+
+def require_kept(curated: Curated) -> None:
+    """Raise a `DataError` that counts the reasons where no pair is kept."""
+    if curated.kept:
+        return
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
+    given = f"none of {len(curated.dropped):,} pairs is left ({counts})" if counts else "the dataset has no pair"
+    remedy = "run `trencadis data check` to see which, and loosen the filters or mend the data"
+    raise DataError(given, expected="at least one captioned picture", remedy=remedy)
+
+
+def examine(
+    source: PairSource, filters: FilterConfig, *, progress: bool = False, check_pictures: bool = True
+) -> Curated:
+    """Judge each pair as `curate` does, and return the verdicts even where nothing is left."""
+    caption_filter = CaptionFilter(filters)
+
+    def judged(index: int) -> KeptPair | Dropped:
+        return _judge(source, index, filters, caption_filter, check_pictures)
+
+    kept: list[KeptPair] = []
+    dropped: list[Dropped] = []
+    workers = min(available_cores(), _MAX_WORKERS)
+    verdicts: Iterator[KeptPair | Dropped] = prefetch(judged, range(len(source)), workers=workers, ahead=64)
+    for verdict in progress_over(verdicts, len(source), "checking pairs", shown=progress):
+        if isinstance(verdict, KeptPair):
+            kept.append(verdict)
+        else:
+            dropped.append(verdict)
+    return Curated(tuple(kept), tuple(dropped), fingerprint(source, filters, check_pictures=check_pictures))
+
+
+class _UnfitError(Exception):
+    """A pair is dropped; carried from where it is found to where it is noted."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(reason)
+
+
+def _judge(
+    source: PairSource, index: int, filters: FilterConfig, caption_filter: CaptionFilter, check_pictures: bool
+) -> KeptPair | Dropped:
+    sample_id = source.sample_id(index)
+    try:
+        captions = _fitting_captions(source, index, caption_filter)
+        image_size = _fitting_picture(source, index, filters) if check_pictures else None
+    except _UnfitError as unfit:
+        return Dropped(index, sample_id, unfit.reason, unfit.detail)
+    return KeptPair(index, sample_id, captions, source.weight(index), image_size)
+
+
+def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFilter) -> tuple[str, ...]:
+    try:
+        captions = source.captions(index)
+    except UserError as error:
+        raise _UnfitError(UNREADABLE_CAPTION, error.given) from error
+    if not captions:
+        raise _UnfitError(NO_CAPTION)
+    faults = [caption_filter.fault(caption) for caption in captions]
+    fitting = tuple(caption for caption, fault in zip(captions, faults, strict=True) if fault is None)
+    if not fitting:
+        raise _UnfitError(faults[0] or "", captions[0][:_DETAIL_CHARS])
+    return fitting
+
+
+def _fitting_picture(source: PairSource, index: int, filters: FilterConfig) -> tuple[int, int]:
+    """Return height and width of a picture that can be trained on."""
+    try:
+        raw = source.image_bytes(index)
+    except UserError as error:
+        raise _UnfitError(NO_PICTURE, error.given) from error
+    try:
+        height, width = picture_size(raw)
+    except PictureError as error:
+        raise _UnfitError(UNREADABLE_PICTURE, error.given) from error
+    fault = _size_fault(height, width, filters)
+    if fault is not None:
+        raise _UnfitError(fault, f"{width:,} × {height:,}")
+    try:
+        decode_picture(raw, max_image_pixels=filters.max_image_pixels, enough=_JUDGED_SIDE)
+    except PictureError as error:
+        raise _UnfitError(UNREADABLE_PICTURE, error.given) from error
+    return height, width
+
+
+def _size_fault(height: int, width: int, filters: FilterConfig) -> str | None:
+    if height * width > filters.max_image_pixels:
+        return TOO_MANY_PIXELS
+    if min(height, width) < max(filters.min_image_side, 1):
+        return TOO_SMALL
+    if width < filters.min_aspect_ratio * height:
+        return TOO_NARROW
+    if width > filters.max_aspect_ratio * height:
+        return TOO_WIDE
+    return None
+
+
+def is_current(curated: Curated, source: PairSource, filters: FilterConfig, *, check_pictures: bool = True) -> bool:
+    """Say whether saved verdicts still follow from a source and filters."""
+    return curated.fingerprint == fingerprint(source, filters, check_pictures=check_pictures)
+
+
+def fingerprint(source: PairSource, filters: FilterConfig, *, check_pictures: bool = True) -> str:
+    """Return a SHA-256 of the filters and of every pair's name, captions, weight and, where known, file size."""
+    digest = hashlib.sha256(repr((filters, check_pictures)).encode())
+    for index in range(len(source)):
+        try:
+            captions: tuple[str, ...] | None = source.captions(index)
+        except UserError:
+            captions = None
+        size_bytes = source.image_size_bytes(index) if isinstance(source, SizedSource) else None
+        stamp = (source.sample_id(index), captions, source.weight(index), size_bytes)
+        digest.update(repr(stamp).encode())
+    return digest.hexdigest()

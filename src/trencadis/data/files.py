@@ -1,0 +1,154 @@
+"""Pairs whose pictures are files: a folder with captions beside them, and what the tables list."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trencadis.errors import DataError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# A caption file is read whole; anything larger is some other text that happens to have the name.
+MAX_CAPTIONS_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture and where its captions are.
+
+    Args:
+        name: Path of the picture below the source's root, with forward slashes.
+        captions: The captions, or the text file that holds one a line, or None where there are none.
+        weight: Share of epochs in which it appears, in (0, 1].
+    """
+
+    name: str
+    captions: tuple[str, ...] | Path | None
+    weight: float = 1.0
+
+
+class FilesSource:
+    """Pairs that are files below a root; a `PairSource`. Captions beside the pictures are read when asked for.
+
+    Args:
+        root: The folder that names are relative to.
+        files: Each picture once.
+    """
+
+    def __init__(self, root: Path, files: Sequence[PictureFile]) -> None:
+        self._root, self._files = root, files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def sample_id(self, index: int) -> str:
+        """Return the picture's path below the root."""
+        # A file name may be any bytes; an id is always text.
+        return os.fsencode(self._files[index].name).decode("utf-8", "backslashreplace")
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Return the captions as they stand.
+
+        Raises:
+            DataError: The caption file cannot be read, or is not UTF-8.
+        """
+        captions = self._files[index].captions
+        if isinstance(captions, Path):
+            return read_captions(captions)
+        return captions or ()
+
+    def weight(self, index: int) -> float:
+        """Return the share of epochs in which the pair appears."""
+        return self._files[index].weight
+
+    def image_size_bytes(self, index: int) -> int:
+        """Return the size of the picture's file, or -1 where there is none."""
+        try:
+            return (self._root / self._files[index].name).stat().st_size
+        except OSError:
+            return -1
+
+    def image_bytes(self, index: int) -> bytes:
+        """Return the picture's file content.
+
+        Raises:
+            DataError: The file is not there, or cannot be read.
+        """
+        path = self._root / self._files[index].name
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            remedy = "put the picture there, or take the row out"
+            raise DataError(f"cannot read {path}: {reason}", expected="a picture", remedy=remedy) from error
+
+
+def read_captions(path: Path) -> tuple[str, ...]:
+    """Return the lines of a caption file that are not blank.
+
+    Raises:
+        DataError: It cannot be read, is not UTF-8, or is too large for captions.
+    """
+    expected, remedy = "UTF-8 text, one caption a line", "save the file as UTF-8"
+    try:
+        if path.stat().st_size > MAX_CAPTIONS_BYTES:
+            raise DataError(f"{path.name} is over {MAX_CAPTIONS_BYTES:,} bytes", expected=expected, remedy="shorten it")
+        return caption_lines(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 at byte {error.start}", expected=expected, remedy=remedy) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"cannot read {path}: {reason}", expected=expected, remedy="check the file") from error
+
+
+def caption_lines(raw: bytes) -> tuple[str, ...]:
+    """Return the lines that are not blank of UTF-8 text, with or without a byte-order mark."""
+    lines = (line.strip() for line in raw.decode("utf-8-sig").splitlines())
+    return tuple(line for line in lines if line)
+
+
+def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
+    """Return the pictures below a folder, with the captions in the `.txt` of the same stem.
+
+    Args:
+        root: Searched recursively; hidden files and folders are skipped.
+        captions_root: Where the `.txt` files are, in the same subfolders; beside the pictures where None.
+
+    Raises:
+        DataError: There is no picture, or not one caption.
+    """
+    captions_root = captions_root or root
+    files = [PictureFile(name, _caption_file(captions_root, name)) for name in _picture_names(root)]
+    remedy = "put a .txt of the same name beside each picture, or a metadata.jsonl into the folder"
+    if not files:
+        given = f"no picture (.png, .jpg, .jpeg, .webp) in {root}"
+        raise DataError(given, expected="captioned pictures", remedy="check the path")
+    if all(file.captions is None for file in files):
+        raise DataError(
+            f"{len(files):,} pictures in {root} and no caption", expected="captioned pictures", remedy=remedy
+        )
+    return FilesSource(root, files)
+
+
+def _caption_file(root: Path, name: str) -> Path | None:
+    path = (root / name).with_suffix(".txt")
+    return path if path.is_file() else None
+
+
+def _picture_names(root: Path) -> list[str]:
+    folders = _folders(root)
+    paths = (Path(folder) / name for folder, names in folders for name in names)
+    return sorted(path.relative_to(root).as_posix() for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder with its files, through links too, but into none twice."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield folder, [name for name in names if not name.startswith(".")]
