@@ -47,6 +47,8 @@ def user_storage(path: Path) -> Iterator[None]:
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the limit on a file's size, or choose a file system without one",
+    errno.EIO: "check the disk, or choose another",
     errno.EROFS: "choose a place that is not read-only",
     errno.EACCES: "choose a place that you may write to",
     errno.ENOTDIR: "choose a path whose parents are directories",
@@ -106,7 +108,11 @@ def _swap(new: Path, path: Path) -> None:
     if path.exists():
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(old)
-        new.rename(path)
+        try:
+            new.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         new.rename(path)

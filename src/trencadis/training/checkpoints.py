@@ -1,0 +1,254 @@
+"""Checkpoints: each is a directory that appears whole, never changes, and is verified when it is read.
+
+    checkpoints/<stage>/
+      step-00001234/
+        model.safetensors    one file a group of tensors: model, ema, optimizer
+        meta.json            what is no tensor
+        manifest.json        size and SHA-256 of the files above, written last
+      latest                 the name of the directory to go on from
+
+One process at a time works here: the one that holds the run's lock.
+"""
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trencadis.errors import CheckpointError
+from trencadis.storage import sha256, sync_directory, user_storage, whole_directory, write_whole
+
+_LATEST, _MANIFEST, _META, _SUFFIX = "latest", "manifest.json", "meta.json", ".safetensors"
+_CHECKPOINT = re.compile(r"step-(\d{8,})")
+_LEFTOVER = re.compile(r"\.(step-\d{8,}|latest)\.(\d+)\.(partial|old)")
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint is damaged, and an older one is taken in its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A verified checkpoint.
+
+    Args:
+        path: Its directory.
+        step: Updates that had been made.
+        tensors: By group, then by name; on the CPU.
+        meta: What is no tensor, as JSON gives it back: tuples have become lists.
+    """
+
+    path: Path
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    meta: dict[str, Any]
+
+
+def save_checkpoint(
+    directory: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any], *, keep: int = 2
+) -> Path:
+    """Write a checkpoint and make it the latest; a kill or a failure at any moment leaves the one before loadable.
+
+    Args:
+        directory: Of the stage; made where it is absent.
+        step: Updates made so far.
+        tensors: By group, then by name.
+        meta: Anything that JSON can hold.
+        keep: How many checkpoints stay, this one included. Those beyond `step` are of a past that
+            training has gone back on; they are removed too.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        StorageError: The place cannot be written; the latest checkpoint is the one before.
+    """
+    path = directory / f"step-{step:08d}"
+    with user_storage(directory):
+        _make_directory(directory)
+        _sweep(directory)
+    with whole_directory(path) as temporary:
+        for group, named in tensors.items():
+            save_file(_separate(named), temporary / f"{group}{_SUFFIX}")
+        (temporary / _META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+        names = [_META, *(f"{group}{_SUFFIX}" for group in tensors)]
+        (temporary / _MANIFEST).write_bytes(_manifest(temporary, step, names))
+    write_whole(directory / _LATEST, path.name + "\n")
+    with suppress(OSError):
+        # What cannot be removed now stays until the next save; the checkpoint is safe.
+        _prune(directory, step, keep)
+    return path
+
+
+def load_latest(directory: Path) -> Checkpoint | None:
+    """Return the latest checkpoint, every byte verified, or the newest valid one where the latest is damaged.
+
+    Returns:
+        None where there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all are damaged; or the directory cannot be read.
+
+    Warns:
+        CheckpointWarning: Something was damaged; the warning names it, and what is taken in its place.
+    """
+    try:
+        if not directory.is_dir():
+            return None
+        _sweep(directory)
+        paths = _checkpoints(directory)
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read: {error}") from error
+    damaged: list[str] = []
+    for path in _by_preference(directory, paths, damaged):
+        try:
+            checkpoint = _read(path)
+        except _DamagedError as error:
+            damaged.append(f"{path} ({error})")
+            continue
+        if damaged:
+            warnings.warn(f"damaged: {'; '.join(damaged)}; going on from {path}", CheckpointWarning, stacklevel=2)
+        return checkpoint
+    if paths:
+        raise CheckpointError(f"no checkpoint can be loaded; damaged: {'; '.join(damaged)}")
+    if damaged:
+        warnings.warn(f"damaged: {'; '.join(damaged)}; there is no checkpoint", CheckpointWarning, stacklevel=2)
+    return None
+
+
+class _DamagedError(Exception):
+    """Names the files of a checkpoint that are not as they were written."""
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """Return the checkpoints' directories, newest first."""
+    return sorted((p for p in directory.iterdir() if _CHECKPOINT.fullmatch(p.name)), key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _by_preference(directory: Path, paths: list[Path], damaged: list[str]) -> list[Path]:
+    """Return the checkpoints with the one that `latest` names first; a wrong `latest` is added to `damaged`."""
+    pointer = directory / _LATEST
+    try:
+        name = pointer.read_text("utf-8").removesuffix("\n")
+    except FileNotFoundError:
+        # The first save was cut off between the directory and `latest`.
+        return paths
+    except (OSError, ValueError) as error:
+        damaged.append(f"{pointer} ({error})")
+        return paths
+    if directory / name not in paths:
+        damaged.append(f"{pointer} (names {name!r:.40}, which is not there)")
+    return sorted(paths, key=lambda path: path.name != name)
+
+
+def _read(path: Path) -> Checkpoint:
+    """Verify and load one checkpoint.
+
+    Raises:
+        _DamagedError: A file is absent, changed or cannot be read.
+    """
+    try:
+        names = _verified_names(path)
+        groups = {name.removesuffix(_SUFFIX): load_file(path / name) for name in names if name.endswith(_SUFFIX)}
+        meta = json.loads((path / _META).read_text("utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _DamagedError(str(error)) from error
+    return Checkpoint(path=path, step=_step(path), tensors=groups, meta=meta)
+
+
+def _verified_names(path: Path) -> list[str]:
+    """Return the names of a checkpoint's files, having compared every byte of every one.
+
+    The manifest is made anew from the files and compared as text, so that it is itself verified.
+    """
+    stored = (path / _MANIFEST).read_bytes()
+    try:
+        written = dict(json.loads(stored)["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(_MANIFEST) from error
+    found = _manifest(path, _step(path), written)
+    if found != stored:
+        entries = json.loads(found)["files"]
+        raise _DamagedError(", ".join(name for name in entries if entries[name] != written[name]) or _MANIFEST)
+    return list(written)
+
+
+def _manifest(path: Path, step: int, names: Iterable[str]) -> bytes:
+    """Return the manifest of these files as they are on the disk; the same files give the same bytes."""
+    files = {
+        name: {"sha256": sha256(path / name), "size_bytes": (path / name).stat().st_size} for name in sorted(names)
+    }
+    return (json.dumps({"step": step, "files": files}, indent=2) + "\n").encode()
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors as safetensors wants them: on the CPU, contiguous, none sharing memory with another."""
+    taken: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        copy = tensor.detach().cpu().contiguous()
+        if copy.numel() and copy.untyped_storage().data_ptr() in taken:
+            copy = copy.clone()
+        taken.add(copy.untyped_storage().data_ptr())
+        separate[name] = copy
+    return separate
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory and its parents, and force their entries to the disk."""
+    absent = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in absent:
+        sync_directory(path.parent)
+
+
+def _prune(directory: Path, step: int, keep: int) -> None:
+    """Remove all but the `keep` newest checkpoints up to `step`."""
+    paths = _checkpoints(directory)
+    kept = [path for path in paths if _step(path) <= step][:keep]
+    for path in paths:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what killed processes left half-done; what cannot be removed stays until the next time."""
+    for path in sorted(directory.iterdir()):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or _is_another_process(int(match[2])):
+            continue
+        with suppress(OSError):
+            if match[3] == "old" and not (directory / match[1]).exists():
+                # Killed between the two renames of a replacement: this is the only one of its step.
+                path.rename(directory / match[1])
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _is_another_process(pid: int) -> bool:
+    """Whether a process of this id runs that is not this one."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,131 @@
+"""The log of a run: one JSON object a line in `log.jsonl`, and TensorBoard's files where that is installed."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from trencadis.storage import user_storage, write_whole
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_LOG = "log.jsonl"
+
+
+def read_log(run_directory: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log in the order they were written; none where there is no log yet.
+
+    A line that a kill cut short is left out. A metric that was not finite is None.
+    """
+    try:
+        content = (run_directory / _LOG).read_text("utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [line for text in content.splitlines() if (line := _parse(text)) is not None]
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and {"stage", "step", "elapsed_s"} <= line.keys() else None
+
+
+def _format(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+
+
+class RunLog:
+    """Appends what training measures. Open one a run, and close it or use it as a context manager.
+
+    Each line holds `stage`, `step`, `elapsed_s` and the metrics. `elapsed_s` counts the seconds of training since the
+    run began, over all its resumptions; work that was lost and done again counts once.
+
+    Args:
+        run_directory: Made where it is absent.
+
+    Raises:
+        StorageError: The directory cannot be written.
+    """
+
+    def __init__(self, run_directory: Path) -> None:
+        self._directory = run_directory
+        self._path = run_directory / _LOG
+        self._writers: dict[str, SummaryWriter | None] = {}
+        self._rewrite(self.read())
+
+    def append(self, stage: str, step: int, metrics: Mapping[str, float | int]) -> None:
+        """Write one line; a metric that is not finite becomes null, since JSON has no word for it."""
+        assert not {"stage", "step", "elapsed_s"} & metrics.keys()
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        line = {"stage": stage, "step": step, "elapsed_s": round(self.elapsed_s, 3)}
+        with user_storage(self._path), open(self._path, "a", encoding="utf-8") as file:
+            file.write(_format([line | {name: finite.get(name) for name in metrics}]))
+        if stage not in self._writers:
+            # Whatever an earlier, killed process wrote from this step on is hidden.
+            self._writers[stage] = _summary_writer(self._directory / "tensorboard" / stage, step)
+        if (writer := self._writers[stage]) is not None:
+            with user_storage(self._directory):
+                for name, value in finite.items():
+                    writer.add_scalar(name, value, step)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training so far, those before the last resumption included."""
+        return self._elapsed_before_s + monotonic() - self._opened_at_s
+
+    def truncate(self, stage: str, step: int) -> None:
+        """Drop the lines of `stage` beyond `step` and all lines of the stages after it, to go on from there."""
+        lines = self.read()
+        stages = list(dict.fromkeys(line["stage"] for line in lines))
+        earlier = stages[: stages.index(stage)] if stage in stages else stages
+        kept = [line for line in lines if line["stage"] in earlier or (line["stage"] == stage and line["step"] <= step)]
+        self._rewrite(kept)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the lines written so far, as `read_log` does."""
+        return read_log(self._directory)
+
+    def close(self) -> None:
+        """Write out what TensorBoard's files still lack."""
+        for writer in self._writers.values():
+            if writer is not None:
+                writer.close()
+        self._writers.clear()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        """Make `lines` the whole log, and count time from its end."""
+        write_whole(self._path, _format(lines))
+        self._elapsed_before_s: float = lines[-1]["elapsed_s"] if lines else 0.0
+        self._opened_at_s = monotonic()
+        self.close()
+
+
+def _summary_writer(directory: Path, step: int) -> "SummaryWriter | None":
+    """Return a writer of TensorBoard's files that hides what they hold from `step` on; None where it is absent."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        _say_that_tensorboard_is_absent()
+        return None
+    return SummaryWriter(str(directory), purge_step=step, flush_secs=30)
+
+
+@cache
+def _say_that_tensorboard_is_absent() -> None:
+    logging.getLogger(__name__).info("TensorBoard is not installed; `pip install trencadis[tensorboard]` adds it")

@@ -1,0 +1,79 @@
+"""AdamW, its learning rate, and the clipping of gradients."""
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from trencadis.config import OptimizerConfig
+from trencadis.training.schedules import cosine_schedule
+
+_DECAYED = (nn.Linear, _ConvNd, nn.Bilinear, nn.MultiheadAttention)
+
+
+def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW over a model's trainable parameters, with weight decay for matrices and kernels only.
+
+    These are the parameters of two dimensions or more that belong to a linear layer, a convolution or an attention.
+    Embeddings are not decayed, even where a linear layer shares them; nor are gains, biases and tables of positions.
+
+    The fused kernel is used where there is one: on a CPU it is three times as fast as the other two, repeats bit for
+    bit, and does not depend on the number of threads.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = _decayed(model)
+    groups = [
+        {"params": [p for p in trained if id(p) in decayed], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if id(p) not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(0.9, config.beta2),
+        eps=1e-8,
+        fused=all(p.device.type in ("cpu", "cuda") for p in trained),
+    )
+
+
+def _decayed(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters that weight decay pulls on."""
+    matrices: set[int] = set()
+    tables: set[int] = set()
+    for module in model.modules():
+        own = {id(p) for p in module.parameters(recurse=False) if p.ndim >= 2}
+        if isinstance(module, _DECAYED):
+            matrices |= own
+        elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            tables |= own
+    return matrices - tables
+
+
+def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Return the learning rate of update number `step` of 0..steps-1.
+
+    It rises by equal amounts from zero, which no update is given, to the peak at update `warmup_steps`; from there it
+    falls by half a cosine to its final value at the last update, and stays there.
+    """
+    peak = config.learning_rate
+    warmup_steps = max(1, round(0.02 * steps)) if config.warmup_steps is None else config.warmup_steps
+    if step < warmup_steps:
+        return peak * (step + 1) / (warmup_steps + 1)
+    return cosine_schedule(
+        step - warmup_steps,
+        start=peak,
+        end=peak * config.final_learning_rate,
+        steps=max(1, steps - 1 - warmup_steps),
+    )
+
+
+def clip_gradients(model: nn.Module, max_norm: float | None) -> float:
+    """Scale the gradient of the whole model down to `max_norm` where it is longer; None leaves it as it is.
+
+    Returns:
+        The gradient's Euclidean norm before. Where it is not finite, the gradient is spoilt and the update is to be
+        skipped.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if max_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm.item()

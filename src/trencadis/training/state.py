@@ -1,0 +1,173 @@
+"""What a run must keep to go on exactly: the optimizer's state, the averaged weights, and who owns the directory."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from trencadis.errors import CheckpointError, ConfigError
+from trencadis.storage import user_storage
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return an optimizer's state as plain tensors, named `parameter/quantity`, such as `proj.weight/exp_avg`.
+
+    Hyper-parameters are left out: they come from the config, and a changed config is to take effect.
+    """
+    return {
+        f"{name}/{quantity}": value
+        for name, parameter in model.named_parameters()
+        for quantity, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimizer the state that `optimizer_tensors` returned, bit for bit; its hyper-parameters stay.
+
+    Raises:
+        CheckpointError: The state is of another model or another optimizer.
+    """
+    parameters = dict(model.named_parameters())
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    state: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, quantity = key.rpartition("/")
+        parameter = parameters.get(name)
+        if parameter is None or id(parameter) not in held:
+            raise CheckpointError(f"the optimizer's state holds {key}, which this model does not train")
+        if tensor.ndim and tensor.shape != parameter.shape:
+            shapes = f"{tuple(tensor.shape)} in the state, {tuple(parameter.shape)} in the model"
+            raise CheckpointError(f"the optimizer's state of {name} has another shape: {shapes}")
+        # A copy, because the optimizer writes into its state and the checkpoint is somebody else's.
+        state.setdefault(name, {})[quantity] = tensor.clone()
+    order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    index_by_id = {id(parameter): index for index, parameter in enumerate(order)}
+    by_index = {index_by_id[id(parameters[name])]: quantities for name, quantities in state.items()}
+    optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class EMA:
+    """An exponential moving average of a model's weights, in at least 32 bits.
+
+    The decay warms up, so that the first, random weights are soon forgotten.
+
+    Args:
+        model: Whose parameters are averaged; buffers are not.
+        decay: Share of the average that an update keeps once it is warm, 0..1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._average = {
+            name: parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
+            for name, parameter in model.named_parameters()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards the weights after update number `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages = list(self._average.values())
+        weights = [p.detach().to(a.dtype) for p, a in zip(model.parameters(), averages, strict=True)]
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averages by parameter name; they are the live tensors, not copies."""
+        return dict(self._average)
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take averages that `state_dict` returned.
+
+        Raises:
+            CheckpointError: They are of another model.
+        """
+        strange = tensors.keys() ^ self._average.keys()
+        strange |= {name for name in tensors.keys() - strange if tensors[name].shape != self._average[name].shape}
+        if strange:
+            raise CheckpointError(f"the averaged weights are of another model: {', '.join(sorted(strange)[:5])}")
+        for name, average in self._average.items():
+            average.copy_(tensors[name])
+
+    @contextmanager
+    def apply_to(self, model: nn.Module) -> Iterator[None]:
+        """Put the averages in the model's place for a while; its own weights come back, whatever happens."""
+        parameters = [parameter.detach() for parameter in model.parameters()]
+        own = [parameter.clone() for parameter in parameters]
+        try:
+            torch._foreach_copy_(parameters, list(self._average.values()))
+            yield
+        finally:
+            torch._foreach_copy_(parameters, own)
+
+
+class RunLock:
+    """The right to train into a run's directory, held by one process at a time, as a context manager.
+
+    The kernel gives it back when the process ends, however it ends; the file `.lock` stays and means nothing by itself.
+
+    Args:
+        run_directory: Made where it is absent.
+
+    Raises:
+        ConfigError: Another process trains into it; the message names its id.
+        StorageError: The directory cannot be written.
+    """
+
+    def __init__(self, run_directory: Path) -> None:
+        self._directory = run_directory
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> "RunLock":
+        with user_storage(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._take(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        _let_go_in_children()
+        _HELD.add(descriptor)
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._descriptor in _HELD:
+            _HELD.remove(self._descriptor)
+            os.close(self._descriptor)
+        self._descriptor = None
+
+    def _take(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise ConfigError(
+                f"{self._directory} is being trained by process {holder}",
+                expected="a run that no other process trains",
+                remedy="wait for that process, stop it, or choose another --out",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+_HELD: set[int] = set()
+
+
+@cache
+def _let_go_in_children() -> None:
+    """Have forked children close the locks they inherit: a loader's worker must not outlive a killed run with it."""
+
+    def close_all() -> None:
+        while _HELD:
+            os.close(_HELD.pop())
+
+    os.register_at_fork(after_in_child=close_all)
