@@ -35,15 +35,16 @@ _PHRASES = (
     rf"\b{_THING}\s*(?:from|of|on|:)?\s*{_DATE}(?!\w)",
     r"\b(?:photo(?:graph)?|picture|image)\s+(?:by|credit|courtesy)\b[^.;]*",
     r"\ball rights reserved\b",
-    r"(?:\bcopyright\b|©)\s*(?:\(c\)|©)?\s*(?:\d{4}(?:\s*[-–]\s*\d{4})?)?",
+    r"(?:\bcopyright\s*(?:\(c\)|©|\d{4})|©)[^.;]*",
     r"\b(?:no|without) (?:caption|description|title)(?: (?:available|provided))?\b",
     r"\bhttps?://\S+|\bwww\.\S+",
 )
 _PHRASE = re.compile("|".join(_PHRASES), re.IGNORECASE)
-_CAMERA = r"(?:img|dsc[nf]?|_dsc|dscf|pict|mvi|vid|gopr|pxl|cimg|imgp|sam|wp|scan|screen\s?shot|untitled|noname)"
+_CAMERA = r"_?(?:img|dsc[nf]?|pict|mvi|vid|gopr|pxl|cimg|imgp|sam|wp|scan)"
 _FILE_NAMES = (
-    rf"_?{_CAMERA}[-_ #]*[\d_\- ]*(?:\(\d+\))?",
-    r"(?:image|photo|picture|pic|file|unnamed|download|thumb(?:nail)?)[-_ #]*(?:\d[\d_\- ]*)?(?:\(\d+\))?",
+    rf"{_CAMERA}[-_ #]*\d[\d_\- ]*(?:\(\d+\))?",
+    r"(?:img|image|photo|picture|pic|untitled|unnamed|noname|download|thumbnail)[-_ #]*(?:\d[\d_\- ]*)?(?:\(\d+\))?",
+    r"screen\s?shot[-_ \d.:]*(?:at[ \d.:]*(?:[ap]m)?)?",
     r"p\d{7}",
     r"[\w\-.()]+\.(?:jpe?g|png|webp|gif|tiff?|bmp|heic|cr2|nef|arw|dng)",
     r"[\d_\-./:#() ]+",

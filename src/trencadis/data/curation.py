@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 
 from trencadis.config import FilterConfig
 from trencadis.data.captions import CaptionFilter
 from trencadis.data.curated import Curated, Dropped, KeptPair
 from trencadis.data.decoding import decode_picture, picture_size
+from trencadis.data.files import SizedSource
 from trencadis.data.prefetch import available_cores, prefetch
-from trencadis.data.progress import progress_over
 from trencadis.errors import DataError, PictureError, UserError
+from trencadis.progress import track
 from trencadis.protocols import PairSource
 
 NO_CAPTION = "no caption"
@@ -25,14 +25,6 @@ TOO_WIDE = "picture too wide"
 _JUDGED_SIDE = 64
 _MAX_WORKERS = 8
 _DETAIL_CHARS = 200
-
-
-@runtime_checkable
-class SizedSource(Protocol):
-    """A source that knows how large its picture files are without reading them; all of this package's do."""
-
-    def image_size_bytes(self, index: int) -> int:
-        """Return the size of the picture's file content, or -1 where there is none."""
 
 
 def curate(
@@ -78,7 +70,9 @@ def examine(
     dropped: list[Dropped] = []
     workers = min(available_cores(), _MAX_WORKERS)
     verdicts: Iterator[KeptPair | Dropped] = prefetch(judged, range(len(source)), workers=workers, ahead=64)
-    for verdict in progress_over(verdicts, len(source), "checking pairs", shown=progress):
+    if progress:
+        verdicts = track(verdicts, "checking pairs", len(source))
+    for verdict in verdicts:
         if isinstance(verdict, KeptPair):
             kept.append(verdict)
         else:

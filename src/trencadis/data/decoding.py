@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from trencadis.config import FilterConfig
+from trencadis.data.files import MAX_PICTURE_BYTES, read_regular_file
 from trencadis.errors import PictureError
 
 _EXPECTED = "a whole PNG, JPEG or WebP picture"
@@ -36,7 +37,7 @@ def read_picture(path: str | Path, *, max_image_pixels: int = FilterConfig.max_i
         PictureError: There is no such file, or `decode_picture` refuses its content; the path is named.
     """
     try:
-        raw = Path(path).read_bytes()
+        raw = read_regular_file(Path(path), MAX_PICTURE_BYTES)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise PictureError(f"cannot read {path}: {reason}", expected=_EXPECTED, remedy="check the path") from error

@@ -1,15 +1,27 @@
 """Pairs whose pictures are files: a folder with captions beside them, and what the tables list."""
 
+import errno
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from trencadis.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # A caption file is read whole; anything larger is some other text that happens to have the name.
 MAX_CAPTIONS_BYTES = 1_000_000
+MAX_PICTURE_BYTES = 2**30
+
+
+@runtime_checkable
+class SizedSource(Protocol):
+    """A source that knows how large its picture files are without reading them; all of this package's do."""
+
+    def image_size_bytes(self, index: int) -> int:
+        """Return the size of the picture's file content, or -1 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +88,38 @@ class FilesSource:
         """
         path = self._root / self._files[index].name
         try:
-            return path.read_bytes()
+            return read_regular_file(path, MAX_PICTURE_BYTES)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             remedy = "put the picture there, or take the row out"
             raise DataError(f"cannot read {path}: {reason}", expected="a picture", remedy=remedy) from error
+
+
+def read_regular_file(path: Path, most_bytes: int) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        OSError: It is not there, is a pipe or a device, which might never end, or is larger than `most_bytes`.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no regular file")
+    if status.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes and may have {most_bytes:,}")
+    return path.read_bytes()
+
+
+def joined_files(files: Iterable[PictureFile]) -> list[PictureFile]:
+    """Return each picture once, with all the captions that it is listed with and its largest weight."""
+    by_name: dict[str, PictureFile] = {}
+    for file in files:
+        known = by_name.get(file.name)
+        if known is not None:
+            assert isinstance(known.captions, tuple)
+            assert isinstance(file.captions, tuple)
+            file = PictureFile(file.name, known.captions + file.captions, max(known.weight, file.weight))
+        by_name[file.name] = file
+    return list(by_name.values())
 
 
 def read_captions(path: Path) -> tuple[str, ...]:
@@ -91,9 +130,7 @@ def read_captions(path: Path) -> tuple[str, ...]:
     """
     expected, remedy = "UTF-8 text, one caption a line", "save the file as UTF-8"
     try:
-        if path.stat().st_size > MAX_CAPTIONS_BYTES:
-            raise DataError(f"{path.name} is over {MAX_CAPTIONS_BYTES:,} bytes", expected=expected, remedy="shorten it")
-        return caption_lines(path.read_bytes())
+        return caption_lines(read_regular_file(path, MAX_CAPTIONS_BYTES))
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 at byte {error.start}", expected=expected, remedy=remedy) from error
     except OSError as error:

@@ -1,21 +1,159 @@
-"""From what the user typed to pairs."""
+"""From what the user names to its pairs."""
 
+import glob
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from trencadis.data.files import open_folder
+from trencadis.data.files import SizedSource, open_folder
+from trencadis.data.published import is_coco, is_cub, open_coco, open_cub
+from trencadis.data.shards import ShardsSource, shortest_distinct_names
 from trencadis.data.table import TABLE_NAMES, open_table
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 
+SEPARATOR = "::"
+_EXPECTED = "a folder, a metadata table, a tar shard, or a glob or brace range of shards"
+_COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MAX_EXPANSIONS = 1_000_000
+
 
 def open_source(path: str) -> PairSource:
-    """Return the pairs at a path."""
-    place = Path(path)
+    """Return the pairs at a path.
+
+    Args:
+        path: A folder of pictures with `.txt` captions beside them; a folder with `metadata.jsonl`, `.csv` or
+            `.parquet`, or such a table itself; MS-COCO's or CUB-200's folder; a folder of tar shards; a shard, a glob
+            (`shards/*.tar`) or a brace range (`shards/{000..099}.tar`); or several of these, separated by `::`.
+
+    Raises:
+        DataError: There is nothing, or nothing of these kinds.
+    """
+    places = [place for part in path.split(SEPARATOR) for place in _expand(part)]
+    if len(places) == 1:
+        return _open_one(places[0])
+    if all(_is_shard(place) for place in places):
+        return ShardsSource(places)
+    return JoinedSource([_open_one(place) for place in places], shortest_distinct_names(places))
+
+
+class JoinedSource:
+    """The pairs of several sources, one source after the other; a `PairSource`.
+
+    Args:
+        sources: The parts.
+        names: What the parts' sample ids are prefixed with, each another.
+    """
+
+    def __init__(self, sources: Sequence[PairSource], names: Sequence[str]) -> None:
+        self._names, self._sources = tuple(names), tuple(sources)
+        self._places = [(part, index) for part, source in enumerate(sources) for index in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def sample_id(self, index: int) -> str:
+        """Return the part's name and the pair's name within it."""
+        part, place = self._places[index]
+        return f"{self._names[part]}/{self._sources[part].sample_id(place)}"
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Return the captions as they stand."""
+        part, place = self._places[index]
+        return self._sources[part].captions(place)
+
+    def weight(self, index: int) -> float:
+        """Return the share of epochs in which the pair appears."""
+        part, place = self._places[index]
+        return self._sources[part].weight(place)
+
+    def image_size_bytes(self, index: int) -> int:
+        """Return the size of the picture's file content, or -1 where there is none."""
+        part, place = self._places[index]
+        source = self._sources[part]
+        return source.image_size_bytes(place) if isinstance(source, SizedSource) else -1
+
+    def image_bytes(self, index: int) -> bytes:
+        """Return the picture's file content."""
+        part, place = self._places[index]
+        return self._sources[part].image_bytes(place)
+
+
+def _open_one(place: Path) -> PairSource:
     if place.is_dir():
-        for name in TABLE_NAMES:
-            if (place / name).is_file():
-                return open_table(place / name)
-        return open_folder(place)
-    if place.name.lower().endswith((".jsonl", ".csv", ".parquet")):
+        return _open_directory(place)
+    name = place.name.lower()
+    if name.endswith((".jsonl", ".csv", ".parquet")):
         return open_table(place)
-    raise DataError(f"nothing at {path}", expected="a folder", remedy="check the path")
+    if _is_shard(place):
+        return ShardsSource([place])
+    remedy = "name the folder that the pictures are in"
+    raise DataError(f"{place} is a file of another kind", expected=_EXPECTED, remedy=remedy)
+
+
+def _open_directory(root: Path) -> PairSource:
+    for name in TABLE_NAMES:
+        if (root / name).is_file():
+            return open_table(root / name)
+    if is_coco(root):
+        return open_coco(root)
+    if is_cub(root):
+        return open_cub(root)
+    shards = sorted(place for place in root.iterdir() if _is_shard(place) and not place.name.startswith("."))
+    return ShardsSource(shards) if shards else open_folder(root)
+
+
+def _is_shard(place: Path) -> bool:
+    return place.name.lower().endswith((".tar", *_COMPRESSED_SUFFIXES)) and not place.is_dir()
+
+
+def _expand(part: str) -> list[Path]:
+    """Return the files and folders that one part of a path stands for; one that exists stands for itself."""
+    if re.match(r"[a-z][a-z0-9+.-]+:", part) and not Path(part).exists():
+        remedy = "fetch it to a local folder first"
+        raise DataError(f"{part!r} is no local path", expected=_EXPECTED, remedy=remedy)
+    whole = Path(part).expanduser()
+    if part and whole.exists():
+        return [whole]
+    places: list[Path] = []
+    for name in _expand_braces(part):
+        found = _glob(name)
+        if not found:
+            given = f"nothing at {name!r}" + (f" of {part!r}" if name != part else "")
+            raise DataError(given, expected=_EXPECTED, remedy="check the path")
+        places.extend(Path(place) for place in found)
+    return places
+
+
+def _glob(name: str) -> list[str]:
+    # pathlib's own takes no absolute patterns.
+    return sorted(glob.glob(str(Path(name).expanduser()), recursive=True)) if name else []  # noqa: PTH207
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    """Return the names that a pattern with `{000..099}` or `{a,b}` stands for, as a shell would."""
+    pieces = _BRACES.split(pattern)
+    choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if count > _MAX_EXPANSIONS:
+        remedy = "name fewer shards"
+        raise DataError(f"{pattern} stands for {count:,} names", expected=f"at most {_MAX_EXPANSIONS:,}", remedy=remedy)
+    return ["".join(parts) for parts in itertools.product(*choices)]
+
+
+def _choices(inside: str) -> Sequence[str]:
+    found = _RANGE.fullmatch(inside)
+    if found is None:
+        return inside.split(",") if "," in inside else [f"{{{inside}}}"]
+    first, last = int(found[1]), int(found[2])
+    digits = len(found[1])
+    if abs(last - first) >= _MAX_EXPANSIONS:
+        remedy = "name fewer shards"
+        raise DataError(f"the range {{{inside}}}", expected=f"at most {_MAX_EXPANSIONS:,} names", remedy=remedy)
+    step = 1 if last >= first else -1
+    return [f"{number:0{digits}}" for number in range(first, last + step, step)]

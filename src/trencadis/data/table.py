@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trencadis.data.files import FilesSource, PictureFile
+from trencadis.data.files import FilesSource, PictureFile, joined_files
 from trencadis.errors import DataError
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -29,12 +29,8 @@ def open_table(path: Path) -> FilesSource:
         DataError: The table cannot be read or has no row, or a row is broken; its line is named.
     """
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-    files: dict[str, PictureFile] = {}
     try:
-        for place, row in readers[path.suffix.lower()](path):
-            file = _picture_file(place, row)
-            known = files.get(file.name)
-            files[file.name] = file if known is None else _joined(known, file)
+        files = joined_files(_picture_file(place, row) for place, row in readers[path.suffix.lower()](path))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"cannot read {path}: {reason}", expected=_EXPECTED, remedy="check the file") from error
@@ -42,14 +38,7 @@ def open_table(path: Path) -> FilesSource:
         raise DataError(f"{path} is not UTF-8", expected=_EXPECTED, remedy="save it as UTF-8") from error
     if not files:
         raise DataError(f"{path} has no row", expected=_EXPECTED, remedy="list the pictures in it")
-    return FilesSource(path.parent, list(files.values()))
-
-
-def _joined(one: PictureFile, other: PictureFile) -> PictureFile:
-    assert not isinstance(one.captions, Path)
-    assert not isinstance(other.captions, Path)
-    captions = (one.captions or ()) + (other.captions or ())
-    return PictureFile(one.name, captions, max(one.weight, other.weight))
+    return FilesSource(path.parent, files)
 
 
 def _broken(place: str, given: str, expected: str = _EXPECTED) -> DataError:

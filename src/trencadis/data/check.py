@@ -1,0 +1,173 @@
+"""A look at a dataset before anything is trained on it: counts, examples, sizes and a contact sheet."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from trencadis.config import FilterConfig
+from trencadis.data.curated import Curated, Dropped, KeptPair
+from trencadis.data.decoding import decode_picture
+from trencadis.data.sheet import contact_sheet, titled
+from trencadis.errors import UserError
+from trencadis.protocols import PairSource
+
+EXAMPLES = 5
+_SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS, _TILE_SIZE = 64, 16, 8, 128
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The least, the middle and the largest of some numbers."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `trencadis data check` tells.
+
+    Args:
+        pairs: Pairs in the source.
+        kept: Those that would be trained on.
+        expected_per_epoch: Kept pairs that an epoch holds on average, by their weights.
+        dropped: How many each reason leaves out, most first.
+        examples: Some of those, by reason: name and detail.
+        captions: Captions of the kept pairs.
+        distinct_captions: Different ones among them.
+        caption_chars: Their lengths in characters; None where no pair is kept, as below.
+        caption_words: Their lengths in words.
+        captions_per_pair: How many captions a pair has.
+        image_heights: Of the kept pictures, in pixels.
+        image_widths: Of the kept pictures, in pixels.
+        short_sides: The shorter of the two, in pixels.
+        aspect_ratios: Width over height.
+    """
+
+    pairs: int
+    kept: int
+    expected_per_epoch: float
+    dropped: dict[str, int]
+    examples: dict[str, list[tuple[str, str]]]
+    captions: int
+    distinct_captions: int
+    caption_chars: Spread | None
+    caption_words: Spread | None
+    captions_per_pair: Spread | None
+    image_heights: Spread | None
+    image_widths: Spread | None
+    short_sides: Spread | None
+    aspect_ratios: Spread | None
+
+
+def report_of(curated: Curated) -> Report:
+    """Return the figures of a curated dataset."""
+    captions = [caption for pair in curated.kept for caption in pair.captions]
+    sizes = [pair.image_size for pair in curated.kept if pair.image_size is not None]
+    return Report(
+        pairs=len(curated.kept) + len(curated.dropped),
+        kept=len(curated.kept),
+        expected_per_epoch=sum(pair.weight for pair in curated.kept),
+        dropped=curated.counts(),
+        examples={
+            reason: [(pair.sample_id, pair.detail) for pair in pairs] for reason, pairs in examples_of(curated).items()
+        },
+        captions=len(captions),
+        distinct_captions=len(set(captions)),
+        caption_chars=_spread([len(caption) for caption in captions]),
+        caption_words=_spread([len(caption.split()) for caption in captions]),
+        captions_per_pair=_spread([len(pair.captions) for pair in curated.kept]),
+        image_heights=_spread([height for height, _ in sizes]),
+        image_widths=_spread([width for _, width in sizes]),
+        short_sides=_spread([min(size) for size in sizes]),
+        aspect_ratios=_spread([width / height for height, width in sizes]),
+    )
+
+
+def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
+    """Return the first few dropped pairs of each reason, reasons with the most pairs first."""
+    examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
+    for pair in curated.dropped:
+        if len(examples[pair.reason]) < EXAMPLES:
+            examples[pair.reason].append(pair)
+    return examples
+
+
+def sheet_of(source: PairSource, curated: Curated, filters: FilterConfig) -> Image.Image:
+    """Return a page with kept pairs, evenly over the source, and some that are left out with their reasons."""
+    sections = []
+    if curated.kept:
+        kept = _evenly(curated.kept, _SHEET_KEPT)
+        images = [_picture(source, pair.index, filters) for pair in kept]
+        sheet = contact_sheet(images, [pair.captions[0] for pair in kept], _SHEET_COLUMNS, tile_size=_TILE_SIZE)
+        sections.append((f"kept: {len(curated.kept):,}", sheet))
+    if curated.dropped:
+        dropped = _turn_by_turn(list(examples_of(curated).values()))[:_SHEET_DROPPED]
+        images = [_picture(source, pair.index, filters) for pair in dropped]
+        labels = [f"{pair.reason}: {pair.sample_id}" for pair in dropped]
+        sheet = contact_sheet(images, labels, _SHEET_COLUMNS, tile_size=_TILE_SIZE)
+        sections.append((f"left out: {len(curated.dropped):,}", sheet))
+    return titled(sections)
+
+
+def report_lines(report: Report, path: str | Path) -> list[str]:
+    """Return the figures as a person reads them, line by line."""
+    left_out = report.pairs - report.kept
+    lines = [f"{path}: {report.pairs:,} pairs, {report.kept:,} kept, {left_out:,} left out"]
+    for reason, count in report.dropped.items():
+        lines += ["", f"left out, {reason}: {count:,}"]
+        lines += [f"    {name}" + (f"  ({detail})" if detail else "") for name, detail in report.examples[reason]]
+        lines += [f"    and {count - EXAMPLES:,} more"] if count > EXAMPLES else []
+    if report.caption_chars and report.caption_words and report.captions_per_pair:
+        per_pair = report.captions_per_pair
+        lines += [
+            "",
+            f"captions: {report.captions:,}, {report.distinct_captions:,} of them different; "
+            f"{per_pair.least:g} to {per_pair.most:g} a pair",
+            f"    characters: {_range(report.caption_chars)}",
+            f"    words: {_range(report.caption_words)}",
+        ]
+    if report.short_sides and report.image_heights and report.image_widths and report.aspect_ratios:
+        lines += [
+            "",
+            "pictures:",
+            f"    width: {_range(report.image_widths)} pixels",
+            f"    height: {_range(report.image_heights)} pixels",
+            f"    width over height: {_range(report.aspect_ratios)}",
+        ]
+    if report.expected_per_epoch < report.kept - 0.5:
+        lines += ["", f"weights: an epoch holds about {report.expected_per_epoch:,.0f} of the {report.kept:,} pairs"]
+    return ["".join(character if character.isprintable() else "�" for character in line) for line in lines]
+
+
+def _range(spread: Spread) -> str:
+    return f"{spread.least:.4g} to {spread.most:.4g}, median {spread.median:.4g}"
+
+
+def _spread(values: Sequence[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(float(min(values)), float(statistics.median(values)), float(max(values)))
+
+
+def _evenly(pairs: Sequence[KeptPair], most: int) -> list[KeptPair]:
+    count = min(most, len(pairs))
+    return [pairs[number * len(pairs) // count] for number in range(count)]
+
+
+def _turn_by_turn(groups: Sequence[Sequence[Dropped]]) -> list[Dropped]:
+    """Return the first of each group, then the second of each, and so on."""
+    longest = max(map(len, groups), default=0)
+    return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
+
+
+def _picture(source: PairSource, index: int, filters: FilterConfig) -> Image.Image | None:
+    try:
+        raw = source.image_bytes(index)
+        return decode_picture(raw, max_image_pixels=filters.max_image_pixels, enough=2 * _TILE_SIZE)
+    except UserError:
+        return None
