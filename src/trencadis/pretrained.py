@@ -138,6 +138,5 @@ class Pretrained(ModelHubMixin):
             reason = " ".join(str(error).split())[:200]
             remedy = "save the model again, or copy the directory whole"
             expected = "the weights that config.json describes"
-            expected = "the weights that config.json describes"
             raise ModelError(f"{directory}: {reason}", expected=expected, remedy=remedy) from error
         return module.eval()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from rich import progress as bars
 from rich.console import Console
@@ -18,6 +18,7 @@ SECONDS_BETWEEN_LINES = 30.0
 _shown: ContextVar[bars.Progress | None] = ContextVar("shown", default=None)
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Says that work has been done."""
 

@@ -11,7 +11,8 @@ def derive_seed(*keys: Key) -> int:
     Example: `derive_seed(run_seed, "augment", epoch, sample_id)`.
     """
     text = "\x1f".join(f"{type(key).__name__}:{key}" for key in keys)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    # File names that are not UTF-8 come from the system with surrogates in them.
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
 
 
 def derive_uniform(*keys: Key) -> float:

@@ -2,13 +2,18 @@
 
 import errno
 import hashlib
+import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trencadis.errors import StorageError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def sync_directory(path: Path) -> None:
@@ -123,3 +128,18 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_picture(path: Path, picture: "Image.Image", text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG with text chunks, whole or not at all.
+
+    Raises:
+        StorageError: The place cannot be written; what was there before is untouched.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks, buffer = PngInfo(), io.BytesIO()
+    for key, value in (text or {}).items():
+        chunks.add_itxt(key, value)
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    write_whole(path, buffer.getvalue())

@@ -13,18 +13,20 @@ import importlib
 import importlib.util
 import sys
 from importlib.metadata import version
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import jsonargparse
 
 from trencadis.cli.faults import reported
-from trencadis.cli.parser import CommandParser, closest
+from trencadis.cli.parser import CommandParser, closest, files_first
 from trencadis.errors import ConfigError
 
 # In the order of the data.
 COMMANDS = ("data", "train", "generate", "rank", "reconstruct", "inspect")
+_OPTIONS = ("-h", "--help", "--version")
 
 
+@runtime_checkable
 class Command(Protocol):
     """What the module of a command holds."""
 
@@ -84,18 +86,18 @@ def _command(name: str) -> Command:
 
 def _dispatch(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help"):
+    if name in _OPTIONS[:2]:
         print(help_text())
         return 0
     if name == "--version":
         print(f"trencadis {version('trencadis')}")
         return 0
     if name not in COMMANDS:
-        kind = "option" if name.startswith("-") else "command"
+        kind, known = ("option", _OPTIONS) if name.startswith("-") else ("command", COMMANDS)
         raise ConfigError(
             f"unknown {kind} {name!r}",
-            expected=closest(name, COMMANDS) or "one of " + ", ".join(COMMANDS),
+            expected=closest(name, known) or "one of " + ", ".join(known),
             remedy="see `trencadis --help`",
         )
     parser = command_parser(name)
-    return _command(name).run(parser.parse_args(arguments[1:]))
+    return _command(name).run(parser.parse_args(files_first(arguments[1:])))

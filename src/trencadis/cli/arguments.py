@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
+Number = float | int
 
 
 class UnfitValueError(argparse.ArgumentTypeError, ValueError):
@@ -76,12 +77,12 @@ def integer(low: int | None = None, high: int | None = None, *, example: int | N
 
 
 def real(
-    low: float | None = None,
-    high: float | None = None,
+    low: Number | None = None,
+    high: Number | None = None,
     *,
     low_open: bool = False,
     high_open: bool = False,
-    example: float | None = None,
+    example: Number | None = None,
 ) -> Kind[float]:
     """Return the kind of finite numbers from low to high; an open end is not included, None is no limit."""
 
@@ -136,7 +137,7 @@ def _path(is_right: Callable[[Path], bool], expected: str) -> Kind[Path]:
     return Kind(read, expected=expected, remedy="check the path", metavar="PATH")
 
 
-def _one_limit(low: float | None, high: float | None, *, is_open: bool = False) -> str:
+def _one_limit(low: Number | None, high: Number | None, *, is_open: bool = False) -> str:
     """Return the words for a range with one end, such as "of 1 or more"; empty for no end."""
     if low is not None:
         return f"above {low:g}" if is_open else f"of {low:g} or more"

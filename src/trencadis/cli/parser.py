@@ -110,6 +110,19 @@ class CommandParser(jsonargparse.ArgumentParser):
         return kind.expected if isinstance(kind, Kind) else message.removeprefix("expected ")
 
 
+def files_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with `--config FILE` before the others, so that what is typed wins over the file."""
+    first: list[str] = []
+    rest: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--config":
+            first += [argument, *([value] if (value := next(remaining, None)) is not None else [])]
+        else:
+            (first if argument.startswith("--config=") else rest).append(argument)
+    return first + rest
+
+
 def closest(word: str, words: Iterable[str]) -> str:
     """Return the one of `words` that was probably meant, or nothing."""
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)), "")

@@ -1,0 +1,114 @@
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from trencadis.errors import StorageError
+from trencadis.storage import sha256, user_storage, whole_directory, write_whole
+
+
+def full_disk(*_: Any, **__: Any) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a" / "b" / "file.txt", "mosaic ·")
+    assert (tmp_path / "a" / "b" / "file.txt").read_text("utf-8") == "mosaic ·"
+    assert names(tmp_path / "a" / "b") == ["file.txt"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "file.txt"
+    write_whole(path, "old")
+    monkeypatch.setattr(*{"fsync": (os, "fsync", full_disk), "replace": (Path, "replace", full_disk)}[failing])
+    with pytest.raises(StorageError, match="no space left on device; expected a writable place with room; free some"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_directory_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with whole_directory(path) as directory:
+        (directory / "config.json").write_text("{}")
+        assert not path.exists()
+    assert [entry.name for entry in path.iterdir()] == ["config.json"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for name in ("old.json", "new.json"):
+        with whole_directory(path) as directory:
+            (directory / name).write_text("{}")
+    assert names(path) == ["new.json"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "rename"])
+def test_a_full_disk_leaves_the_old_directory_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "model"
+    with whole_directory(path) as directory:
+        (directory / "old.json").write_text("{}")
+    monkeypatch.setattr(*{"fsync": (os, "fsync", full_disk), "rename": (Path, "rename", full_disk)}[failing])
+    with pytest.raises(StorageError), whole_directory(path) as directory:
+        (directory / "new.json").write_text("{}")
+    assert names(path) == ["old.json"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_directory_whose_replacement_fails_half_way_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    with whole_directory(path) as directory:
+        (directory / "old.json").write_text("{}")
+    rename = Path.rename
+
+    def refuse_the_new(self: Path, target: Path) -> Path:
+        return full_disk() if self.name.endswith(".partial") else rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(StorageError), whole_directory(path):
+        pass
+    assert names(path) == ["old.json"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_an_exception_inside_is_the_callers_own_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), whole_directory(tmp_path / "model"):
+        _ = 1 // 0
+    assert names(tmp_path) == []
+
+
+def test_a_parent_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write .*file/model"), whole_directory(tmp_path / "file" / "model"):
+        pass
+
+
+def test_a_full_disk_is_known_by_a_foreign_librarys_words(tmp_path: Path) -> None:
+    class RustError(Exception):
+        pass
+
+    with pytest.raises(StorageError, match="no space left"), user_storage(tmp_path):
+        raise RustError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(RustError, match="else"), user_storage(tmp_path):
+        raise RustError("something else")
+
+
+def test_the_digest_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"tiles" * 100_000)
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"tiles" * 100_000).hexdigest()
