@@ -14,7 +14,7 @@ export PROMPT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install generate test test-slow check lint types docs format clean
+.PHONY: help install generate test test-slow check lint types docs site format clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -31,7 +31,7 @@ test: $(VENV)/.dev ## Run the tests
 test-slow: $(VENV)/.dev ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-check: lint types test docs ## Run everything: style, types, tests, documentation
+check: lint types test site ## Run everything: style, types, tests, documentation
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -42,6 +42,9 @@ types: $(VENV)/.dev
 
 docs: $(VENV)/.dev ## Write docs/cli.md and build the documentation in site/
 	$(BIN)/python docs/generate_cli.py
+	$(MAKE) site
+
+site: $(VENV)/.dev
 	$(BIN)/zensical build --clean --strict
 
 format: $(VENV)/.dev ## Put the code into its style
