@@ -14,7 +14,7 @@ def page() -> str:
         parts += [f"## trencadis {name}", _block(command_parser(name).format_help())]
     parts += [
         "## Exit codes",
-        "0: done. 1: it failed. 2: it was asked wrongly. 130: it was interrupted. 141: the reader of its output left.\n\n"
+        "0 done · 1 it failed · 2 asked wrongly · 130 interrupted · 141 the reader of its output left.\n\n"
         "`TRENCADIS_DEBUG=1` shows the traceback of whatever goes wrong. `NO_COLOR=1` leaves the colours out.",
     ]
     return "<!-- Written by docs/generate_cli.py; a test fails where it drifts. -->\n\n" + "\n\n".join(parts) + "\n"

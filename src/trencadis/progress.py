@@ -53,14 +53,16 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
     """
     shown = _shown.get()
     if shown is not None:
-        with _bar(shown, description, total, done) as advance:
+        task, advance = _add_bar(shown, description, total, done)
+        try:
             yield advance
+        finally:
+            shown.remove_task(task)
     elif sys.stderr is not None and sys.stderr.isatty():
         with _bars() as shown:
             token = _shown.set(shown)
             try:
-                with _bar(shown, description, total, done) as advance:
-                    yield advance
+                yield _add_bar(shown, description, total, done)[1]
             finally:
                 _shown.reset(token)
     else:
@@ -81,8 +83,7 @@ def _bars() -> bars.Progress:
     )
 
 
-@contextmanager
-def _bar(shown: bars.Progress, description: str, total: int | None, done: int) -> Iterator[Advance]:
+def _add_bar(shown: bars.Progress, description: str, total: int | None, done: int) -> tuple[bars.TaskID, Advance]:
     task = shown.add_task(description, total=total, completed=done, shown="")
 
     def advance(count: int = 1, **fields: object) -> None:
@@ -90,10 +91,7 @@ def _bar(shown: bars.Progress, description: str, total: int | None, done: int) -
         if fields:
             shown.update(task, shown=_joined(fields))
 
-    try:
-        yield advance
-    finally:
-        shown.remove_task(task)
+    return task, advance
 
 
 class _Lines:

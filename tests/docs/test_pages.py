@@ -1,0 +1,130 @@
+"""What the pages tell people to type: Python runs, commands are read by their own parsers, links lead somewhere.
+
+A comment before a block says what is done with it:
+
+    <!-- test: skip REASON -->          nothing
+    <!-- test: run [OPTIONS] -->        `trencadis` commands run, with these options behind those that are shown
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import trencadis
+from trencadis.cli import command_parser, main
+from trencadis.cli.parser import files_first
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SHIPPED = Path(trencadis.__file__).parent / "assets" / "emoji"
+BLOCK = re.compile(r"^(?:<!-- test: (?P<marker>.*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+
+needs_model = pytest.mark.skipif(not SHIPPED.exists(), reason="no model ships in this checkout")
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    language: str
+    text: str
+    marker: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    def commands(self) -> list[list[str]]:
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [shlex.split(line, comments=True) for line in lines if line.split("#")[0].strip()]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(
+            page,
+            text[: found.start("language")].count("\n") + 1,
+            found["language"],
+            found["text"],
+            found["marker"] or "",
+        )
+        for found in BLOCK.finditer(text)
+    ]
+
+
+ALL = [block for page in PAGES for block in blocks(page)]
+SHELL = [block for block in ALL if block.language in ("bash", "sh", "console")]
+READ = [block for block in SHELL if not block.marker.startswith("skip")]
+RUN = [block for block in SHELL if block.marker.startswith("run")]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with what the pages name: a small dataset, a few pictures, a run. It is the working directory."""
+    for folder in ("pictures", "run/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("heart", "tree", "photo", "mask", "pictures/heart", "pictures/tree", "pictures/star"):
+        Image.new("RGB", (64, 64), "red" if "heart" in name else "green").save(tmp_path / f"{name}.png")
+        if name.startswith("pictures/"):
+            (tmp_path / f"{name}.txt").write_text(f"a {Path(name).name}, 3D style\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_has_blocks_of_both_kinds() -> None:
+    languages = {block.language for block in blocks(ROOT / "README.md")}
+    assert {"bash", "python"} <= languages
+
+
+@needs_model
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))], ids=str)
+def test_python_on_a_page_runs_in_order(page: Path, desk: Path) -> None:
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        if block.language == "python" and not block.marker.startswith("skip"):
+            exec(compile("\n" * block.line + block.text, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("block", READ, ids=str)
+def test_commands_on_a_page_exist_and_take_their_arguments(block: Block, desk: Path) -> None:
+    for program, *arguments in block.commands():
+        if program == "trencadis":
+            name = arguments[0]
+            command_parser(name).parse_args(files_first(arguments[1:]))
+        elif program == "make" and shutil.which("make"):
+            subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
+        else:
+            assert program == "make", f"{block}: {program} needs a marker that skips it"
+
+
+@needs_model
+@pytest.mark.parametrize("block", RUN, ids=str)
+def test_commands_that_are_marked_run(block: Block, desk: Path) -> None:
+    options = shlex.split(block.marker.removeprefix("run"))
+    for program, *arguments in block.commands():
+        assert program == "trencadis"
+        assert main([*arguments, *options]) == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    dead = [link for link in LINK.findall(page.read_text("utf-8")) if not (page.parent / link).exists()]
+    assert not dead
+
+
+def test_ci_runs_the_test_command_of_the_readme(tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert readme.count("<!-- the test command -->\n```bash\nmake check\n```") == 1
+    (tmp_path / "README.md").write_text(readme.replace("```bash\nmake check\n", "```bash\necho made; exit 3\n"))
+    result = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True)
+    assert result.stdout == "+ echo made; exit 3\nmade\n"
+    assert result.returncode == 3
