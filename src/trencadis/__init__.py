@@ -7,19 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trencadis.drawn import Drawn
     from trencadis.image import DiscreteVAE
     from trencadis.pipeline import DALLE
     from trencadis.ranking import CLIP
     from trencadis.text import CaptionTokenizer
     from trencadis.transformer import Transformer
 
-__all__ = ["CLIP", "DALLE", "CaptionTokenizer", "DiscreteVAE", "Transformer"]
+__all__ = ["CLIP", "DALLE", "CaptionTokenizer", "DiscreteVAE", "Drawn", "Transformer"]
 
 _MODULE_BY_NAME = {
     "CLIP": "ranking",
     "DALLE": "pipeline",
     "CaptionTokenizer": "text",
     "DiscreteVAE": "image",
+    "Drawn": "drawn",
     "Transformer": "transformer",
 }
 
