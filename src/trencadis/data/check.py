@@ -71,7 +71,7 @@ def report_of(curated: Curated) -> Report:
     return Report(
         pairs=len(curated.kept) + len(curated.dropped),
         kept=len(curated.kept),
-        expected_per_epoch=sum(pair.weight for pair in curated.kept),
+        expected_per_epoch=sum((pair.weight for pair in curated.kept), 0.0),
         dropped=curated.counts(),
         examples={
             reason: [(pair.sample_id, pair.detail) for pair in pairs] for reason, pairs in examples_of(curated).items()
@@ -148,7 +148,7 @@ def _range(spread: Spread) -> str:
     return f"{spread.least:.4g} to {spread.most:.4g}, median {spread.median:.4g}"
 
 
-def _spread(values: Sequence[float]) -> Spread | None:
+def _spread(values: Sequence[int | float]) -> Spread | None:
     if not values:
         return None
     return Spread(float(min(values)), float(statistics.median(values)), float(max(values)))

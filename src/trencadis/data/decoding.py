@@ -3,8 +3,10 @@
 PNG, JPEG and WebP are read, whatever the file is called; the first frame where there are several.
 """
 
+import re
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -19,6 +21,9 @@ from trencadis.errors import PictureError
 
 _EXPECTED = "a whole PNG, JPEG or WebP picture"
 _ORIENTATION = 0x0112
+# A marker cannot stand in the coded pixels, where 0xFF is always escaped.
+_JPEG_EXIF = re.compile(rb"(\xff\xe1..)(Exif\0\0)", re.DOTALL)
+_MAX_EXIF_BYTES = 65_535
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,8 +35,10 @@ _UPRIGHT = {
 }
 
 
-def read_picture(path: str | Path, *, max_image_pixels: int = FilterConfig.max_image_pixels) -> Image.Image:
-    """Return the picture in a file as upright RGB, laid on white where it is transparent.
+def read_picture(
+    path: str | Path, *, max_image_pixels: int = FilterConfig.max_image_pixels, on_white: bool = True
+) -> Image.Image:
+    """Return the picture in a file as upright RGB, laid on white where it is transparent, or as it is for a mask.
 
     Raises:
         PictureError: There is no such file, or `decode_picture` refuses its content; the path is named.
@@ -42,28 +49,33 @@ def read_picture(path: str | Path, *, max_image_pixels: int = FilterConfig.max_i
         reason = (error.strerror or str(error)).lower()
         raise PictureError(f"cannot read {path}: {reason}", expected=_EXPECTED, remedy="check the path") from error
     try:
-        return decode_picture(raw, max_image_pixels=max_image_pixels)
+        return decode_picture(raw, max_image_pixels=max_image_pixels, on_white=on_white)
     except PictureError as error:
         raise PictureError(f"{path}: {error.given}", expected=error.expected, remedy=error.remedy) from error
 
 
-def decode_picture(raw: bytes, *, max_image_pixels: int, enough: int | None = None) -> Image.Image:
+def decode_picture(
+    raw: bytes, *, max_image_pixels: int, enough: int | None = None, on_white: bool = True
+) -> Image.Image:
     """Return a picture as upright RGB, laid on white where it is transparent.
 
     Args:
         raw: The content of a PNG, JPEG or WebP file.
         max_image_pixels: Larger pictures are refused by their header, before any memory is taken for them.
         enough: A shortest side in pixels that suffices; large JPEGs are then decoded at a half, a quarter or an eighth.
+        on_white: Lay transparent pixels on white and return RGB; else the picture keeps its own mode.
 
     Raises:
         PictureError: The content is something else, is cut short or damaged, or has too many pixels.
     """
-    image = _open(raw, max_image_pixels)
+    image, exif = _open(raw, max_image_pixels)
     try:
         if enough is not None:
             image.draft(None, (enough, enough))  # None keeps the mode
         image.load()
-        return _on_white(_eight_bits(_upright(image)))
+        # A PNG may hold its EXIF behind the pixels.
+        picture = _eight_bits(_upright(image, _orientation(exif or _exif_of(image))))
+        return _on_white(picture) if on_white else picture
     except Exception as error:  # Pillow meets damage with a dozen kinds, struct.error and IndexError among them
         raise _unreadable(error) from error
 
@@ -74,17 +86,19 @@ def picture_size(raw: bytes, *, max_image_pixels: int | None = None) -> tuple[in
     Raises:
         PictureError: The content is no PNG, JPEG or WebP, or has more pixels than `max_image_pixels`.
     """
-    image = _open(raw, max_image_pixels)
+    image, exif = _open(raw, max_image_pixels)
     width, height = image.size
-    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    return (width, height) if _orientation(exif) in (5, 6, 7, 8) else (height, width)
 
 
-def _open(raw: bytes, max_image_pixels: int | None) -> ImageFile:
-    """Read the header. Pillow's `open` is not used: its limit on pixels is one for the whole process."""
+def _open(raw: bytes, max_image_pixels: int | None) -> tuple[ImageFile, bytes]:
+    """Read the header and EXIF. Pillow's `open` is not used: its limit on pixels is one for the whole process."""
+    exif = b""
     try:
         if raw.startswith(b"\x89PNG\r\n\x1a\n"):
             image: ImageFile = PngImageFile(BytesIO(raw))
         elif raw.startswith(b"\xff\xd8\xff"):
+            raw, exif = _without_exif(raw)
             image = JpegImageFile(BytesIO(raw))
         elif raw.startswith(b"RIFF") and raw[8:12] == b"WEBP":
             # Pillow takes memory for the whole picture as soon as it opens a WebP.
@@ -98,7 +112,21 @@ def _open(raw: bytes, max_image_pixels: int | None) -> ImageFile:
     except Exception as error:  # as above
         raise _unreadable(error) from error
     _check_pixels(*image.size, max_image_pixels)
-    return image
+    return image, exif or _exif_of(image)
+
+
+def _exif_of(image: ImageFile) -> bytes:
+    # A PNG's text chunk may have the same name.
+    exif = image.info.get("exif")
+    return exif if isinstance(exif, bytes) else b""
+
+
+def _without_exif(jpeg: bytes) -> tuple[bytes, bytes]:
+    """Return a JPEG whose EXIF is hidden, and the EXIF: Pillow reads it unasked and warns of each flaw in it."""
+    found = _JPEG_EXIF.search(jpeg)
+    if found is None:
+        return jpeg, b""
+    return jpeg[: found.start(2)] + b"hidden" + jpeg[found.end(2) :], jpeg[found.end(2) :][:_MAX_EXIF_BYTES]
 
 
 def _unreadable(error: Exception) -> PictureError:
@@ -129,16 +157,23 @@ def _webp_size(raw: bytes) -> tuple[int, int]:
     return int.from_bytes(raw[26:28], "little") & 0x3FFF, int.from_bytes(raw[28:30], "little") & 0x3FFF
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF is no reason to lose the picture
-        return 1
-    return orientation if isinstance(orientation, int) else 1
+def _orientation(exif: bytes) -> int:
+    """Return EXIF's orientation, 1..8; 1 where it is absent or damaged, which is no reason to lose the picture."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+
+    def number(offset: int, size: int) -> int:
+        return int.from_bytes(tiff[offset : offset + size], order)
+
+    directory = number(4, 4)
+    for entry in range(directory + 2, min(directory + 2 + 12 * number(directory, 2), len(tiff)), 12):
+        if number(entry, 2) == _ORIENTATION:
+            return number(entry + 8, 2)
+    return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_orientation(image))
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 

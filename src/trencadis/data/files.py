@@ -140,8 +140,14 @@ def read_captions(path: Path) -> tuple[str, ...]:
 
 def caption_lines(raw: bytes) -> tuple[str, ...]:
     """Return the lines that are not blank of UTF-8 text, with or without a byte-order mark."""
-    lines = (line.strip() for line in raw.decode("utf-8-sig").splitlines())
-    return tuple(line for line in lines if line)
+    return tidy_captions(raw.decode("utf-8-sig").splitlines())
+
+
+def tidy_captions(captions: Iterable[str]) -> tuple[str, ...]:
+    """Return captions without white space around them and without blank ones, each as text that UTF-8 can hold."""
+    # JSON may spell halves of surrogate pairs, which can be written to no file.
+    stripped = (caption.encode("utf-8", "replace").decode("utf-8").strip() for caption in captions)
+    return tuple(caption for caption in stripped if caption)
 
 
 def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
@@ -178,10 +184,14 @@ def _picture_names(root: Path) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with its files, through links too, but into none twice."""
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         place = os.path.realpath(folder)
         if place in seen:
             folders.clear()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trencadis.data.files import FilesSource, PictureFile, joined_files, open_folder
+from trencadis.data.files import FilesSource, PictureFile, joined_files, open_folder, tidy_captions
 from trencadis.errors import DataError
 
 
@@ -28,15 +28,19 @@ def open_coco(root: Path) -> FilesSource:
             content = json.loads(path.read_text("utf-8"))
             captions: dict[Any, list[str]] = {}
             for annotation in content["annotations"]:
-                captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]).strip())
+                captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
             named = [(str(image["file_name"]), captions.get(image["id"], [])) for image in content["images"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             given = f"{path} cannot be read: {type(error).__name__}: {str(error)[:80]}"
             expected = "COCO's captions: images and annotations"
             raise DataError(given, expected=expected, remedy="download it again") from error
-        # Only a picture's own name counts: none lies elsewhere, and an annotation file may come from anybody.
-        files.extend(PictureFile(f"{folder}/{PurePosixPath(name).name}", tuple(texts)) for name, texts in named)
+        files.extend(PictureFile(f"{folder}/{_file_name(name)}", tidy_captions(texts)) for name, texts in named)
     return FilesSource(root, joined_files(files))
+
+
+def _file_name(name: str) -> str:
+    """Return a picture's own name: none lies elsewhere, and an annotation file may come from anybody."""
+    return PurePosixPath(name.encode("utf-8", "replace").decode()).name.replace("\0", "?")
 
 
 def _coco_folder(root: Path, split: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from trencadis.data.files import MAX_CAPTIONS_BYTES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES, caption_lines
+from trencadis.data.files import MAX_CAPTIONS_BYTES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES, caption_lines, tidy_captions
 from trencadis.errors import DataError
 from trencadis.progress import track
 
@@ -158,11 +158,13 @@ def _scan(path: Path, shard: int) -> list[_Sample]:
             # tarfile takes a damaged header for the end, which two blocks of zeros mark; one is written by some tools.
             if file.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
                 raise tarfile.ReadError("no end mark")
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        given = f"the shard {path} is damaged or cut short ({error})"
-        raise DataError(given, expected=_EXPECTED, remedy="write or download it again") from error
+    except DataError:
+        raise
     except OSError as error:
         raise _unreadable(path, error) from error
+    except Exception as error:  # tarfile meets damage with its own kinds, and with OverflowError and others
+        given = f"the shard {path} is damaged or cut short ({error})"
+        raise DataError(given, expected=_EXPECTED, remedy="write or download it again") from error
     return list(samples.values())
 
 
@@ -213,8 +215,7 @@ def _captions_of_json(raw: bytes) -> tuple[str, ...]:
     captions = (captions,) if isinstance(captions, str) else captions
     if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
         raise ValueError("a caption is no text")
-    stripped = (caption.strip() for caption in captions)
-    return tuple(caption for caption in stripped if caption)
+    return tidy_captions(captions)
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

@@ -1,5 +1,6 @@
 """Contact sheets: pictures in a grid, each with words underneath."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,7 @@ _TITLE_SIZE = 16
 _TITLE_HEIGHT = 28
 _INK, _PAPER, _ABSENT = "#222222", "#ffffff", "#dddddd"
 _LONGEST_LABEL = 400
+_PLAIN = {"–": "-", "—": "-", "×": "x", "ß": "ss", "æ": "ae", "ø": "o", "ł": "l"}
 
 
 def contact_sheet(
@@ -60,7 +62,7 @@ def titled(sections: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(_TITLE_SIZE)
     top = 0
     for title, sheet in sections:
-        draw.text((_MARGIN, top + _MARGIN), _printable(title), fill=_INK, font=font)
+        draw.text((_MARGIN, top + _MARGIN), _drawable(title), fill=_INK, font=font)
         page.paste(sheet, (0, top + _TITLE_HEIGHT))
         top += _TITLE_HEIGHT + sheet.height
     return page
@@ -79,7 +81,7 @@ def _place(sheet: Image.Image, image: Image.Image | None, left: int, top: int, t
 def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
     """Break a label into at most `most` lines of `width` pixels; words that are too long are broken anywhere."""
     lines: list[str] = []
-    rest = " ".join(_printable(label[:_LONGEST_LABEL]).split())
+    rest = _drawable(label[:_LONGEST_LABEL])
     while rest and len(lines) < most:
         fitting = next(
             count for count in range(len(rest), 0, -1) if count == 1 or font.getlength(rest[:count]) <= width
@@ -96,5 +98,8 @@ def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, wid
     return lines
 
 
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
+def _drawable(text: str) -> str:
+    """Return text in one line, its accents left out: Pillow's own font has none. Other scripts become boxes."""
+    letters = (character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character))
+    plain = "".join(_PLAIN.get(letter, letter) for letter in letters)
+    return " ".join("".join(character if character.isprintable() else " " for character in plain).split())

@@ -95,6 +95,14 @@ def _open_one(place: Path) -> PairSource:
 
 
 def _open_directory(root: Path) -> PairSource:
+    try:
+        return _open_listed(root)
+    except OSError as error:
+        given = f"cannot read {error.filename or root}: {(error.strerror or str(error)).lower()}"
+        raise DataError(given, expected="folders that can be read", remedy="change its permissions") from error
+
+
+def _open_listed(root: Path) -> PairSource:
     for name in TABLE_NAMES:
         if (root / name).is_file():
             return open_table(root / name)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trencadis.data.files import FilesSource, PictureFile, joined_files
+from trencadis.data.files import FilesSource, PictureFile, joined_files, tidy_captions
 from trencadis.errors import DataError
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -50,14 +50,14 @@ def _picture_file(place: str, row: dict[str, Any]) -> PictureFile:
     if not isinstance(name, str) or not name:
         raise _broken(place, f"no {' or '.join(FILE_COLUMNS)}")
     parts = PurePosixPath(name).parts
-    if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or ":" in parts[0]:
+    odd = "\0" in name or name.encode("utf-8", "replace").decode() != name
+    if odd or not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
         raise _broken(place, f"the path {name!r}", "a relative path that stays in the table's folder")
     captions = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), ())
     captions = (captions,) if isinstance(captions, str) else captions
     if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
         raise _broken(place, "a caption that is no text", "text, or a list of texts")
-    stripped = tuple(caption.strip() for caption in captions)
-    return PictureFile(PurePosixPath(name).as_posix(), tuple(filter(None, stripped)), _weight(place, row))
+    return PictureFile(PurePosixPath(name).as_posix(), tidy_captions(captions), _weight(place, row))
 
 
 def _weight(place: str, row: dict[str, Any]) -> float:
@@ -66,7 +66,7 @@ def _weight(place: str, row: dict[str, Any]) -> float:
         return 1.0
     try:
         weight = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = math.nan
     if not 0 < weight <= 1:
         raise _broken(place, f"weight {given!r}", "a number above 0 and up to 1")
@@ -99,7 +99,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                     raise _broken(place, "a row with more or fewer cells than the heading has columns")
                 yield place, dict(row)
         except csv.Error as error:
-            raise _broken(f"{path}, line {reader.line_num}", f"no CSV ({error})") from error
+            # The inner reader has counted the line that it failed at.
+            raise _broken(f"{path}, line {reader.reader.line_num}", f"no CSV ({error})") from error
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -119,8 +120,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", row
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} is no parquet file", expected=_EXPECTED, remedy="write it again") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        given = f"{path} cannot be read as parquet ({' '.join(str(error).split())[:100]})"
+        raise DataError(given, expected=_EXPECTED, remedy="write it again") from error
 
 
 def _check_columns(path: Path, names: Any) -> None:

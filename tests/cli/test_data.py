@@ -1,0 +1,118 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from trencadis.cli import main
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with two captioned pictures and one without a caption; the working directory is empty."""
+    root = tmp_path / "pairs"
+    root.mkdir()
+    for name, colour in (("a", "red"), ("b", "blue"), ("c", "lime")):
+        Image.new("RGB", (32, 32), colour).save(root / f"{name}.png")
+        (root / f"{name}.txt").write_text(f"a square, {colour}")
+    (root / "c.txt").unlink()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return root
+
+
+def test_tells_and_draws(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(pairs)]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{pairs}: 3 pairs, 2 kept, 1 left out")
+    assert "left out, no caption: 1\n    c.png" in told.out
+    assert told.out.endswith("contact sheet: data-check.png\n")
+    assert told.err == ""
+    with Image.open("data-check.png") as sheet:
+        assert sheet.getpixel((50, 60)) == (255, 0, 0)
+
+
+def test_json(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(pairs), "--json", "--out", "some/folder"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["path"], told["pairs"], told["kept"], told["dropped"]) == (str(pairs), 3, 2, {"no caption": 1})
+    assert told["examples"] == {"no caption": [["c.png", ""]]}
+    assert told["contact_sheet"] == "some/folder/data-check.png"
+    assert Path(told["contact_sheet"]).is_file()
+
+
+def test_out_may_be_a_file(pairs: Path) -> None:
+    assert main(["data", "check", str(pairs), "--out", "sheet.PNG"]) == 0
+    assert [path.name for path in Path().iterdir()] == ["sheet.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--min-caption-chars", "100", "caption too short"),
+        ("--language", "de", "caption in another language"),
+        ("--min-aspect-ratio", "1.5", "picture too narrow"),
+        ("--max-aspect-ratio", "0.9", "picture too wide"),
+        ("--min-image-side", "33", "picture too small"),
+        ("--max-image-pixels", "1000", "too many pixels"),
+    ],
+)
+def test_filters_leave_out(
+    pairs: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, reason: str
+) -> None:
+    (pairs / "a.txt").write_text("a red square lies on the table in the kitchen")
+    (pairs / "b.txt").write_text("a blue square lies on the table in the kitchen")
+    assert main(["data", "check", str(pairs), option, value]) == 2
+    told = capsys.readouterr()
+    assert f"left out, {reason}: 2" in told.out
+    assert told.err.count("\n") == 1
+    assert f"none of 3 pairs is left (2 {reason}, 1 no caption)" in told.err
+
+
+def test_boilerplate_is_left_out_unless_it_is_kept(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pairs / "a.txt").write_text("IMG_1234.jpg")
+    assert main(["data", "check", str(pairs)]) == 0
+    assert "left out, boilerplate caption: 1" in capsys.readouterr().out
+    assert main(["data", "check", str(pairs), "--keep-boilerplate"]) == 0
+    assert "left out, boilerplate" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "absent"], "nothing at 'absent'"),
+        (["check", "."], "no picture"),
+        (["check"], "no PATH given"),
+        (["chek", "x"], "chek"),
+        (["check", ".", "--min-image-side", "0"], "--min-image-side 0"),
+        (["check", ".", "--language", "english"], ""),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(
+    pairs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["data", *arguments]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert message in told.err
+    assert list(Path().iterdir()) == []
+
+
+def test_sheet_that_cannot_be_written(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    assert main(["data", "check", str(pairs), "--out", "file/sheet.png"]) == 2
+    assert "cannot write file/sheet.png" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = """
+import sys
+from trencadis.cli import main
+assert main(["data", "check", "--help"]) == 0
+assert not {"torch", "numpy", "PIL"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--min-image-side" in done.stdout

@@ -1,0 +1,179 @@
+import io
+import json
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trencadis.data import open_source
+from trencadis.data.files import SizedSource
+from trencadis.errors import DataError
+from trencadis.protocols import PairSource
+
+Tar = Callable[..., Path]
+
+
+def ids(source: PairSource) -> list[str]:
+    return [source.sample_id(index) for index in range(len(source))]
+
+
+def test_shard_is_read_as_img2dataset_writes_it(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    raw = picture()
+    members = [("000.jpg", raw), ("000.txt", b"from txt\n"), ("000.json", b'{"caption": "from json"}')]
+    source = open_source(str(tar(tmp_path / "00000.tar", [*members, ("001.PNG", raw), ("001.json", members[2][1])])))
+    assert isinstance(source, PairSource)
+    assert isinstance(source, SizedSource)
+    assert ids(source) == ["00000.tar/000", "00000.tar/001"]
+    assert [source.captions(0), source.captions(1)] == [("from txt",), ("from json",)]
+    assert source.image_bytes(1) == raw
+    assert source.image_size_bytes(1) == len(raw)
+    assert source.weight(0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("content", "captions"),
+    [
+        ({"caption": ["one", " ", "two"]}, ("one", "two")),
+        ({"text": "one"}, ("one",)),
+        ({"caption": None}, ()),
+        ({"url": "x"}, ()),
+    ],
+)
+def test_captions_in_json(
+    tmp_path: Path, tar: Tar, picture: Callable[..., bytes], content: object, captions: tuple[str, ...]
+) -> None:
+    members = [("0.png", picture()), ("0.json", json.dumps(content).encode())]
+    assert open_source(str(tar(tmp_path / "a.tar", members))).captions(0) == captions
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("0.txt", b"K\xf6nig"),
+        ("0.json", b"{"),
+        ("0.json", b"[1]"),
+        ("0.json", b'{"caption": 3}'),
+        ("0.json", b"[" * 100_000),
+        ("0.txt", b"x" * 1_000_001),
+    ],
+)
+def test_broken_captions_are_refused_alone(
+    tmp_path: Path, tar: Tar, picture: Callable[..., bytes], name: str, content: bytes
+) -> None:
+    members = [("0.png", picture()), (name, content), ("1.png", picture()), ("1.txt", b"whole")]
+    source = open_source(str(tar(tmp_path / "a.tar", members)))
+    with pytest.raises(DataError, match="of 0 "):
+        source.captions(0)
+    assert source.captions(1) == ("whole",)
+
+
+def test_caption_without_picture_is_a_pair_without(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    source = open_source(str(tar(tmp_path / "a.tar", [("0.txt", b"alone"), ("1.png", picture())])))
+    with pytest.raises(DataError, match="no picture beside the caption of 0"):
+        source.image_bytes(0)
+
+
+def test_names_that_climb_are_names_and_nothing_else(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    inside = tmp_path / "inside"
+    members = [("../../evil.png", picture()), ("../../evil.txt", b"a caption"), ("/abs/x.png", picture())]
+    source = open_source(str(tar(inside / "a.tar", members)))
+    assert ids(source) == ["a.tar/../../evil", "a.tar//abs/x"]
+    assert source.captions(0) == ("a caption",)
+    assert source.image_bytes(0) == picture()
+    assert [path.name for path in tmp_path.rglob("*")] == ["inside", "a.tar"]
+
+
+def test_links_and_devices_are_passed_over(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    path = tar(tmp_path / "a.tar", [("0.png", picture()), ("0.txt", b"a caption")])
+    with tarfile.open(path, "a") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo(f"kind{kind!r}.png")
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+    assert ids(open_source(str(path))) == ["a.tar/0"]
+
+
+def test_folders_long_names_and_other_languages(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    stems = ["some/folder/0", "x" * 200, "ключ", "./here"]
+    members = [(f"{stem}.png", picture()) for stem in stems] + [("ключ.txt", "слон".encode())]
+    source = open_source(str(tar(tmp_path / "a.tar", members)))
+    assert ids(source) == ["a.tar/some/folder/0", "a.tar/" + "x" * 200, "a.tar/ключ", "a.tar/here"]
+    assert source.captions(2) == ("слон",)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_compressed_shard_is_refused(
+    tmp_path: Path, tar: Tar, picture: Callable[..., bytes], mode: str, name: str
+) -> None:
+    path = tar(tmp_path / name, [("0.png", picture())], mode)
+    with pytest.raises(DataError, match=r"is compressed with .*; decompress it first"):
+        open_source(str(path))
+
+
+def test_shard_without_pictures_is_refused(tmp_path: Path, tar: Tar) -> None:
+    with pytest.raises(DataError, match=r"no picture in .*key\.jpg"):
+        open_source(str(tar(tmp_path / "a.tar", [("0.txt", b"a caption"), ("1.v2.jpg", b"x")])))
+
+
+def test_every_cut_is_refused(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    path = tar(tmp_path / "a.tar", [(f"{number}.png", picture()) for number in range(3)])
+    raw = path.read_bytes()
+    end = 3 * 1024  # each member is a header and one block; the end mark follows
+    assert raw[end:].strip(b"\0") == b""
+    for size in range(0, end + 1, 256):
+        path.write_bytes(raw[:size])
+        with pytest.raises(DataError, match=r"a\.tar is damaged or cut short"):
+            open_source(str(path))
+
+
+def test_damaged_headers_never_crash_or_hang(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    chance = random.Random(0)
+    raw = tar(tmp_path / "a.tar", [("é" * 120 + f"{n}.png", picture()) for n in range(3)]).read_bytes()
+    headers = [start for start in range(0, len(raw), 512) if raw[start + 257 : start + 262] == b"ustar"]
+    path = tmp_path / "b.tar"
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(raw)
+        damaged[chance.choice(headers) + chance.randrange(512)] = chance.choice((0, 0x30, 0x80, 0xFF))
+        for start in headers:  # a checksum that fits lets the damage through to the fields
+            total = sum(damaged[start : start + 148]) + 8 * 32 + sum(damaged[start + 156 : start + 512])
+            damaged[start + 148 : start + 156] = b"%06o\0 " % total
+        path.write_bytes(damaged)
+        try:
+            source = open_source(str(path))
+            assert len(source) > 0
+        except DataError:
+            refused += 1
+    assert 0 < refused < 200
+
+
+def test_shard_that_shrinks_while_it_is_used(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    path = tar(tmp_path / "a.tar", [("0.png", picture())])
+    source = open_source(str(path))
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(DataError, match="is cut short"):
+        source.image_bytes(0)
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        source.image_bytes(0)
+
+
+def test_later_member_of_a_name_counts(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    members = [("0.png", picture()), ("0.txt", b"old"), ("0.txt", b"new")]
+    assert open_source(str(tar(tmp_path / "a.tar", members))).captions(0) == ("new",)
+
+
+def test_shards_of_one_name_in_two_folders_stay_apart(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    for folder in ("one", "two"):
+        tar(tmp_path / folder / "0.tar", [("0.png", picture())])
+    assert ids(open_source(f"{tmp_path}/*/0.tar")) == ["one/0.tar/0", "two/0.tar/0"]
+
+
+def test_stray_bytes_are_no_shard(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(io.BytesIO(b"no tar at all" * 100).getvalue())
+    with pytest.raises(DataError, match="damaged"):
+        open_source(str(path))
