@@ -274,6 +274,7 @@ class RunConfig:
         seed: Of the weights, the order of the data, the augmentation and all noise.
         hours: Time budget that the steps were fitted into.
         threads: CPU threads; part of the plan because sums depend on it.
+        device: `cpu` or `cuda`.
         save_every_s: Seconds between checkpoints, about.
         data: The pairs.
         text: The byte-pair encoding.
@@ -286,6 +287,7 @@ class RunConfig:
     seed: int = 0
     hours: float = 1.0
     threads: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
     save_every_s: float = 60.0
     data: DataConfig = field(default_factory=DataConfig)
     text: TextStage = field(default_factory=TextStage)

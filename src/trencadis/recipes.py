@@ -82,6 +82,62 @@ def tiny() -> RunConfig:
     )  # fmt: skip
 
 
+def pocket() -> RunConfig:
+    """Pictures of 64 pixels in a grid of 8: minutes on a laptop's processor."""
+    return _short_run(
+        "pocket",
+        image_side=64,
+        vae=DiscreteVAEConfig(
+            image_size=(64, 64), image_vocab_size=512, hidden_dim=32, width_multipliers=(1, 2, 4, 4),
+            decoder_input_dim=128,
+        ),
+        text=TextStage(vocab_size=4096, text_len=256),
+        layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8,
+    )  # fmt: skip
+
+
+def small() -> RunConfig:
+    """Pictures of 64 pixels in a grid of 16: hours on a laptop's processor, minutes on a GPU."""
+    return _short_run(
+        "small",
+        image_side=64,
+        vae=DiscreteVAEConfig(
+            image_size=(64, 64), image_vocab_size=1024, hidden_dim=32, width_multipliers=(1, 2, 4),
+            decoder_input_dim=128,
+        ),
+        text=TextStage(vocab_size=8192, text_len=256),
+        layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8,
+    )  # fmt: skip
+
+
+def medium() -> RunConfig:
+    """Pictures of 128 pixels in a grid of 16: days on a processor, an hour on a GPU."""
+    return _short_run(
+        "medium",
+        image_side=128,
+        vae=DiscreteVAEConfig(
+            image_size=(128, 128), image_vocab_size=4096, hidden_dim=64, width_multipliers=(1, 2, 4, 4),
+            decoder_input_dim=128,
+        ),
+        text=TextStage(vocab_size=16384, text_len=256),
+        layers=12, heads=16, clip_layers=6, clip_heads=8, patch_size=16,
+    )  # fmt: skip
+
+
+def large() -> RunConfig:
+    """Pictures of 256 pixels in a grid of 32 with DALL·E's vocabularies: hours on a large GPU."""
+    return _short_run(
+        "large",
+        image_side=256,
+        vae=DiscreteVAEConfig(
+            image_size=(256, 256), image_vocab_size=8192, hidden_dim=128, width_multipliers=(1, 2, 4, 8),
+            decoder_input_dim=128,
+        ),
+        text=TextStage(vocab_size=16384, text_len=256),
+        layers=16, heads=32, clip_layers=8, clip_heads=16, patch_size=32,
+    )  # fmt: skip
+
+
 def dalle_v1() -> RunConfig:
     """DALL·E as published: 256 pixels, a grid of 32, 8192 codes, 12 billion parameters.
 
@@ -95,4 +151,7 @@ def dalle_v1() -> RunConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny, dalle_v1)}
+LADDER = (pocket, small, medium, large)
+"""What `train` chooses from by the time that it is given, smallest first."""
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny, *LADDER, dalle_v1)}

@@ -1,5 +1,19 @@
-"""Pictures to a grid of image tokens and back."""
+"""Pictures to image tokens and back."""
 
 from trencadis.image.dvae import DiscreteVAE, DVAELoss
+from trencadis.image.loading import load_image_tokenizer
+from trencadis.image.quality import code_perplexity, code_use, count_codes, psnr, ssim
+from trencadis.image.relaxation import gumbel_noise, relax
 
-__all__ = ["DVAELoss", "DiscreteVAE"]
+__all__ = [
+    "DVAELoss",
+    "DiscreteVAE",
+    "code_perplexity",
+    "code_use",
+    "count_codes",
+    "gumbel_noise",
+    "load_image_tokenizer",
+    "psnr",
+    "relax",
+    "ssim",
+]

@@ -1,0 +1,82 @@
+"""`trencadis generate`: draws pictures from prompts."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+
+from trencadis.cli.arguments import existing_file, integer, output_directory, real, seed
+
+if TYPE_CHECKING:
+    from trencadis.drawn import Drawn
+    from trencadis.pipeline import DALLE
+
+HELP = "draws pictures from a prompt"
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("prompt", nargs="+", type=str, help="what to draw; several prompts are drawn one after the other")
+    add("--model", type=str, default="emoji", help="a shipped model, a model directory, or a hub id such as owner/name")
+    add("--candidates", type=integer(1, 4096), help="pictures drawn (default: 16)")
+    add("--keep", type=integer(1, 4096), help="pictures kept, those that fit the prompt best (default: 4)")
+    add("--seed", type=seed(), help="of the first candidate; the others have those that follow (default: a new one)")
+    add("--guidance-scale", type=real(0, 100), help="how closely to follow the prompt; 1 is no guidance")
+    add("--temperature", type=real(0, 100, low_open=True, example=1), help="lower is safer, higher more varied")
+    add("--top-k", type=integer(1), help="draw among this many likeliest tokens only")
+    add("--top-p", type=real(0, 1, low_open=True, example=0.95), help="draw among tokens of this probability only")
+    add("--image", type=existing_file(), help="an image prompt; --mask or --keep-rows says what stays of it")
+    add("--mask", type=existing_file(), help="of the image's size: what is transparent, or white, is drawn anew")
+    add("--keep-rows", type=integer(0), help="rows of tokens that stay, from the top")
+    add("--batch-size", type=integer(1), default=32, help="candidates drawn at once; less takes less memory")
+    add("--out", type=output_directory(), default="drawn", help="folder for the PNGs")
+    add("--json", action="store_true", help="print what was drawn as JSON")
+
+
+def run(arguments: jsonargparse.Namespace) -> int:
+    """Draw, save and say what was drawn."""
+    from trencadis.data import read_picture
+    from trencadis.pipeline import DALLE
+
+    image = None if arguments.image is None else read_picture(arguments.image)
+    mask = None if arguments.mask is None else read_picture(arguments.mask, on_white=False)
+    options: dict[str, Any] = {name: arguments[name] for name in ("candidates", "keep", "seed", "batch_size")}
+    options |= {name: arguments[name] for name in ("guidance_scale", "temperature", "top_k", "top_p", "keep_rows")}
+    model = DALLE.from_pretrained(arguments.model)
+    for prompt in arguments.prompt:
+        drawn = _draw(model, prompt, {**options, "image": image, "mask": mask})
+        paths = drawn.save(Path(arguments.out))
+        _say(drawn, paths, as_json=arguments.json)
+    return 0
+
+
+def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
+    """Draw one prompt under a progress bar."""
+    from trencadis.pipeline import Progress
+    from trencadis.progress import Advance, progress
+
+    done = 0
+    advance: Advance | None = None
+    with ExitStack() as shown:
+
+        def report(state: Progress) -> None:
+            nonlocal done, advance
+            advance = advance or shown.enter_context(progress("drawing", state.total))
+            advance(state.drawn - done)
+            done = state.drawn
+
+        return model.generate(prompt, callback=report, **options)
+
+
+def _say(drawn: "Drawn", paths: list[Path], *, as_json: bool) -> None:
+    """Print one line a picture, or one JSON object a prompt."""
+    records = [{"path": str(path), **drawn.record(index)} for index, path in enumerate(paths)]
+    if as_json:
+        print(json.dumps({"prompt": drawn.prompt, "pictures": records}, ensure_ascii=False))
+        return
+    for record in records:
+        score = "" if record["score"] is None else f"   similarity {record['score']:.3f}"
+        print(f"{record['path']}   seed {record['seed']}{score}")

@@ -1,0 +1,231 @@
+"""The pipeline: a prompt to ranked pictures.
+
+prompt ─ text tokenizer ─ transformer ─ sampling ─ image tokenizer ─ pictures ─ ranker ─ ranked pictures
+"""
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub import ModelHubMixin
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from trencadis.data.pixels import to_pillow
+from trencadis.drawn import Drawn
+from trencadis.errors import ConfigError, ModelError, PromptError, RankingError
+from trencadis.model_directory import ModelDirectory
+from trencadis.protocols import ImageTokenizer, Ranker, TextTokenizer
+from trencadis.ranking import rank
+from trencadis.sampling import ImagePrompt, Partial, Sampling, image_prompt, sample_image_tokens
+from trencadis.transformer import Transformer
+
+MAX_PROMPT_CHARS = 4096
+MAX_CANDIDATES = 4096
+NOT_DRAWN = 0.9  # the grey of what a partial picture does not show yet
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far drawing has come.
+
+    Args:
+        drawn: Tokens drawn, of all candidates together.
+        total: Tokens to draw.
+        partial_images: Returns the candidates being drawn as they are now; what is not drawn yet is grey.
+    """
+
+    drawn: int
+    total: int
+    partial_images: Callable[[], list[Image.Image]]
+
+
+class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretrained is narrower than the hub's
+    """A whole model: it draws pictures from prompts.
+
+    Args:
+        text_tokenizer: Prompts to text tokens.
+        image_tokenizer: Image tokens to pictures.
+        transformer: Models both as one stream.
+        ranker: Orders candidates; None leaves them as they are drawn.
+        sampling: How it draws where `generate` is not told otherwise.
+        name: What its pictures say that they were drawn by.
+
+    Raises:
+        ModelError: The parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_tokenizer: TextTokenizer,
+        image_tokenizer: ImageTokenizer,
+        transformer: Transformer,
+        ranker: Ranker | None = None,
+        sampling: Sampling | None = None,
+        name: str = "",
+    ) -> None:
+        self.text_tokenizer, self.image_tokenizer, self.ranker = text_tokenizer, image_tokenizer, ranker
+        self.transformer = transformer.eval()
+        self.sampling, self.name = sampling or Sampling(), name
+        self._check_parts()
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        candidates: int | None = None,
+        keep: int | None = None,
+        seed: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        image: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        keep_rows: int | None = None,
+        batch_size: int = 32,
+        callback: Callable[[Progress], None] | None = None,
+    ) -> Drawn:
+        """Draw candidates of a prompt and keep those that fit it best.
+
+        Args:
+            prompt: Up to 4096 characters; what the model's text has no room for is cut with a warning.
+            candidates: How many to draw, 1..4096; 16, or as many as are kept, where None. Without a ranker, `keep`.
+            keep: How many to return, 1..candidates; 4, or as many as are drawn, where None.
+            seed: Of the first candidate, in 0..2^63-1; the others have those that follow. None takes a new one.
+            guidance_scale: How closely to follow the prompt; 1 is no guidance. None takes the model's.
+            temperature: Above 0. None takes the model's.
+            top_k: Draw among this many likeliest tokens. None takes the model's.
+            top_p: Draw among the likeliest tokens that make up this probability. None takes the model's.
+            image: An image prompt, of which `mask` or `keep_rows` says what stays.
+            mask: Of the image's size; transparent pixels are drawn anew, or white ones where it has no transparency.
+                A region that reaches the bottom right corner is drawn knowing all that stays; any other is drawn
+                knowing only what stays above it and to its left.
+            keep_rows: Rows of tokens of the image that stay, from the top.
+            batch_size: Candidates drawn at once; it changes speed and memory, not the pictures.
+            callback: Called after each token of a batch; an exception that it raises stops the drawing.
+
+        Raises:
+            PromptError: The prompt is empty or too long.
+            RankingError: `keep` is more than `candidates`.
+            ConfigError: Another number is out of its range.
+            PictureError: The mask has another size than the image.
+        """
+        text_tokens = self._text_tokens(prompt)
+        candidates, keep = self._counts(candidates, keep)
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size}", expected="1 or more", remedy="raise it")
+        given = {"guidance_scale": guidance_scale, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        sampling = dataclasses.replace(self.sampling, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        first = secrets.randbelow(2**31) if seed is None else seed
+        if not 0 <= first <= 2**63 - 1 - candidates:
+            expected = f"0..2^63-1 with room for {candidates} candidates"
+            raise ConfigError(f"seed {seed}", expected=expected, remedy="choose a lower one")
+        seeds = list(range(first, first + candidates))
+        kept_part = self._image_prompt(image, mask, keep_rows)
+        images = self._draw(text_tokens, seeds, sampling, kept_part, batch_size, callback)
+        scores = None
+        if self.ranker is not None:
+            ranked = rank(images, prompt, ranker=self.ranker, keep=keep)
+            images, scores = ranked.images, ranked.scores.tolist()
+            seeds = [seeds[index] for index in ranked.order.tolist()]
+        return Drawn(to_pillow(images), scores, seeds, prompt, dataclasses.asdict(sampling), self.name)
+
+    def _draw(
+        self,
+        text_tokens: Int[Tensor, "1 text_len"],
+        seeds: list[int],
+        sampling: Sampling,
+        prompt: ImagePrompt | None,
+        batch_size: int,
+        callback: Callable[[Progress], None] | None,
+    ) -> Float[Tensor, "candidates 3 height width"]:
+        """Draw every seed's picture, a batch at a time."""
+        image_len, pictures = self.transformer.stream.image_len, []
+        for start in range(0, len(seeds), batch_size):
+            batch = seeds[start : start + batch_size]
+
+            def report(partial: Partial, done: int = start, count: int = len(batch)) -> None:
+                assert callback is not None
+                drawn = done * image_len + count * partial.drawn
+                callback(Progress(drawn, len(seeds) * image_len, lambda: self._partial_images(partial)))
+
+            image_tokens = sample_image_tokens(
+                self.transformer,
+                text_tokens.expand(len(batch), -1),
+                batch,
+                sampling,
+                image_prompt=prompt,
+                callback=None if callback is None else report,
+            )
+            pictures.append(self.image_tokenizer.decode(image_tokens).float().cpu())
+        return torch.cat(pictures)
+
+    def _partial_images(self, partial: Partial) -> list[Image.Image]:
+        rows, columns = partial.image_tokens.shape[1:]
+        images = self.image_tokenizer.decode(partial.image_tokens).float().cpu()
+        factor = images.shape[-1] // columns
+        shown = (torch.arange(rows * columns) < partial.drawn).view(rows, columns)
+        pixels = shown.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+        return to_pillow(images.where(pixels, torch.tensor(NOT_DRAWN)))
+
+    def _text_tokens(self, prompt: str) -> Int[Tensor, "1 text_len"]:
+        if not prompt.strip():
+            raise PromptError("an empty prompt", expected="words", remedy="say what to draw")
+        if len(prompt) > MAX_PROMPT_CHARS:
+            expected = f"at most {MAX_PROMPT_CHARS}"
+            raise PromptError(f"a prompt of {len(prompt)} characters", expected=expected, remedy="shorten it")
+        stream = self.transformer.stream
+        tokens = self.text_tokenizer.encode(prompt, max_len=stream.text_len)
+        return stream.pad_captions([tokens]).to(self._device)
+
+    def _counts(self, candidates: int | None, keep: int | None) -> tuple[int, int]:
+        if candidates is None:
+            candidates = max(16, keep or 4) if self.ranker is not None else (keep or 4)
+        if keep is None:
+            keep = min(4, candidates) if self.ranker is not None else candidates
+        if not 1 <= candidates <= MAX_CANDIDATES:
+            expected = f"1..{MAX_CANDIDATES}"
+            raise ConfigError(f"{candidates} candidates", expected=expected, remedy="choose one in between")
+        if not 1 <= keep <= candidates:
+            expected = f"1..{candidates}, the number of candidates"
+            raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
+        if self.ranker is None and keep != candidates:
+            remedy = "keep as many as are drawn, or give the model a ranker"
+            raise RankingError(
+                f"keep {keep} of {candidates} candidates", expected="a model with a ranker", remedy=remedy
+            )
+        return candidates, keep
+
+    def _image_prompt(
+        self, image: Image.Image | None, mask: Image.Image | None, keep_rows: int | None
+    ) -> ImagePrompt | None:
+        if image is not None:
+            return image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        if mask is not None or keep_rows is not None:
+            given = "mask without an image" if mask is not None else "keep_rows without an image"
+            raise ConfigError(given, expected="an image that it speaks of", remedy="give the image too")
+        return None
+
+    @property
+    def _device(self) -> torch.device:
+        return self.transformer.image_head.weight.device
+
+    def _check_parts(self) -> None:
+        """Refuse parts that were not made for each other."""
+        config, tokenizer = self.transformer.config, self.image_tokenizer
+        pairs = (
+            ("text ids", self.text_tokenizer.vocab_size, config.text_vocab_size, "at most"),
+            ("image codes", tokenizer.image_vocab_size, config.image_vocab_size, "exactly"),
+            ("a grid", tuple(tokenizer.grid_size), tuple(config.grid_size), "exactly"),
+        )
+        for what, given, expected, how in pairs:
+            if given != expected and not (how == "at most" and given <= expected):
+                remedy = "put together parts that were trained together"
+                raise ModelError(
+                    f"a tokenizer of {what} {given}", expected=f"{how} the transformer's {expected}", remedy=remedy
+                )

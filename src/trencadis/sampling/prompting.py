@@ -1,0 +1,72 @@
+"""A picture and what to keep of it, as tokens to go on from."""
+
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from jaxtyping import Bool, Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from trencadis.data.pixels import to_tensor
+from trencadis.errors import ConfigError, PictureError
+from trencadis.protocols import ImageTokenizer
+from trencadis.sampling.decode import ImagePrompt
+
+
+def image_prompt(
+    tokenizer: ImageTokenizer,
+    image: Image.Image,
+    *,
+    mask: Image.Image | None,
+    keep_rows: int | None,
+    device: torch.device,
+) -> ImagePrompt:
+    """Return the tokens of a picture and which of them stay.
+
+    The picture is cropped in the middle to the model's aspect and resized. A token is drawn anew where any of its
+    pixels is masked.
+
+    Args:
+        tokenizer: Of the model.
+        image: The picture.
+        mask: Of the picture's size; transparent pixels are drawn anew, or white ones where it has no transparency.
+        keep_rows: Rows of tokens that stay, from the top, in place of a mask.
+        device: Where the tokenizer is.
+
+    Raises:
+        ConfigError: Both or neither of `mask` and `keep_rows` are given, or `keep_rows` is out of its range.
+        PictureError: The mask has another size than the picture.
+    """
+    if (mask is None) == (keep_rows is None):
+        given = "an image with neither mask nor keep_rows" if mask is None else "both mask and keep_rows"
+        raise ConfigError(given, expected="one of the two", remedy="say which part of the image stays")
+    rows, columns = tokenizer.grid_size
+    if mask is not None and mask.size != image.size:
+        given = f"a mask of {mask.width}×{mask.height} pixels for an image of {image.width}×{image.height}"
+        raise PictureError(given, expected="a mask of the image's size", remedy="resize the mask")
+    if keep_rows is not None and not 0 <= keep_rows <= rows:
+        expected = f"0..{rows}, the rows of tokens of this model"
+        raise ConfigError(f"keep_rows {keep_rows}", expected=expected, remedy="choose one in between")
+    tokens = tokenizer.encode(_fitted(image, tokenizer)[None].to(device))[0].cpu()
+    if keep_rows is not None:
+        return ImagePrompt(tokens, (torch.arange(rows) < keep_rows)[:, None].expand(rows, columns))
+    assert mask is not None
+    return ImagePrompt(tokens, ~_anew(mask, tokenizer))
+
+
+def _fitted(image: Image.Image, tokenizer: ImageTokenizer) -> Float[Tensor, "3 height width"]:
+    height, width = tokenizer.image_size
+    return to_tensor(ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS))
+
+
+def _anew(mask: Image.Image, tokenizer: ImageTokenizer) -> Bool[Tensor, "rows columns"]:
+    """Return which tokens have a masked pixel, after the mask was cropped and resized as the picture is."""
+    has_alpha = "A" in mask.getbands() or "transparency" in mask.info
+    marked = mask.convert("RGBA").getchannel("A").point(lambda a: 255 - a) if has_alpha else mask.convert("L")
+    height, width = tokenizer.image_size
+    # Enlarged by the nearest pixel and shrunk by the largest, so that no thin stroke is lost.
+    side = max(1, -(-max(marked.size) // max(height, width)))
+    fitted = to_tensor(ImageOps.fit(marked, (width * side, height * side), Image.Resampling.NEAREST))[0]
+    pixels = F.max_pool2d(fitted[None, None], side)[0, 0]
+    factor = tokenizer.down_factor
+    return reduce(pixels, "(rows h) (columns w) -> rows columns", "max", h=factor, w=factor) >= 0.5

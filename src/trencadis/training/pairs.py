@@ -1,0 +1,98 @@
+"""The pairs of a run: read, filtered and split once, and the same for every stage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trencadis.config import DataConfig
+from trencadis.data import Curated, KeptPair, Pictures, curate, is_current, open_source
+from trencadis.errors import DataError
+from trencadis.protocols import PairSource
+
+VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to be looked at a dozen times
+
+
+@dataclass(frozen=True)
+class RunPairs:
+    """What a run trains on and what it is measured on.
+
+    Args:
+        source: Where the pictures are.
+        train: Pairs that every stage trains on.
+        validation: Pairs that none does.
+        dropped: How many pairs were left out, by reason.
+    """
+
+    source: PairSource
+    train: tuple[KeptPair, ...]
+    validation: tuple[KeptPair, ...]
+    dropped: dict[str, int]
+
+    def pictures(self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig) -> Pictures:
+        """Return the pictures of some of the pairs, to be cropped."""
+        return Pictures(
+            self.source,
+            pairs,
+            image_size,
+            headroom=1 / config.min_crop,
+            max_image_pixels=config.filters.max_image_pixels,
+        )
+
+    def middle_crops(
+        self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig
+    ) -> Float[Tensor, "pairs 3 height width"]:
+        """Return the largest middle crop of each picture, RGB in [0, 1]."""
+        pictures = self.pictures(pairs, image_size, config)
+        return torch.stack([pictures.crop(position) for position in range(len(pairs))])
+
+
+def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: bool) -> RunPairs:
+    """Open the dataset, leave out what the filters name, and split off what is held out.
+
+    The outcome is kept in the run's `pairs.json`, so that a resumed run does not read every picture again.
+
+    Args:
+        config: Where the pairs are and which are left out.
+        seed: Of the choice of what is held out.
+        run_directory: Of the run.
+        resumed: The run has begun; its pairs must be those it began with.
+
+    Raises:
+        DataError: The dataset cannot be used, has fewer than two usable pairs, or has changed since the run began.
+    """
+    source = open_source(config.path)
+    curated = _curated(source, config, run_directory / "pairs.json", resumed=resumed)
+    train, validation = curated.split(config.held_out, seed)
+    if not train or not validation:
+        raise DataError(
+            f"{len(curated.kept)} usable pairs in {config.path}",
+            expected="at least 2, one of them to measure on",
+            remedy="add captioned pictures, or see what `trencadis data check` says was left out",
+        )
+    return RunPairs(source, train, validation[:VALIDATION_PAIRS], curated.counts())
+
+
+def _curated(source: PairSource, config: DataConfig, path: Path, *, resumed: bool) -> Curated:
+    known = _known(path)
+    if known is not None and is_current(known, source, config.filters):
+        return known
+    curated = curate(source, config.filters, progress=True)
+    if resumed and known is not None and known.kept != curated.kept:
+        raise DataError(
+            f"{config.path} has changed since this run began",
+            expected="the pairs that the run was planned for",
+            remedy="restore them, or train into another --out",
+        )
+    curated.save(path)
+    return curated
+
+
+def _known(path: Path) -> Curated | None:
+    """Return what an earlier start of the run found out about the pairs; None where it is absent or damaged."""
+    try:
+        return Curated.load(path) if path.exists() else None
+    except DataError:
+        return None

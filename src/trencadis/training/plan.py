@@ -1,0 +1,226 @@
+"""The plan of a run: sizes and steps, chosen from the data, the machine and the time, and what they were chosen for."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from trencadis.config import RunConfig, StageConfig
+from trencadis.errors import ConfigError
+from trencadis.image import DiscreteVAE
+from trencadis.ranking import CLIP
+from trencadis.recipes import LADDER, RECIPES
+from trencadis.storage import write_whole
+from trencadis.training.captions import train_tokenizer
+from trencadis.training.pairs import RunPairs
+from trencadis.training.settings import Settings, from_settings, lay_over, to_settings
+from trencadis.training.timing import Timing
+from trencadis.transformer import Transformer
+
+SHARES = {"image": 0.32, "transformer": 0.53, "ranker": 0.15}
+"""How the stages divide the time for training among them."""
+
+USED = 0.85
+"""Share of the time left that steps are fitted into: machines slow down, and looking and saving take time."""
+
+PICTURES_WORTH_IT = 30_000
+"""A size of model is worth choosing where this many pictures pass through it in the time."""
+
+EFFICIENCY = 0.4
+"""Share of a plain matrix product's rate that training is expected to reach; it decides on the recipe only."""
+
+LENGTH_SAMPLE = 20_000  # captions
+FEWEST_STEPS = 20
+
+
+@dataclass
+class Plan:
+    """What was chosen, and why."""
+
+    choices: list[dict[str, str]] = field(default_factory=list)
+
+    def say(self, what: str, value: object, why: str) -> None:
+        """Note a choice."""
+        self.choices.append({"what": what, "value": str(value), "why": why})
+
+    def save(self, run_directory: Path) -> None:
+        """Write `plan.json`."""
+        write_whole(run_directory / "plan.json", json.dumps({"choices": self.choices}, indent=2) + "\n")
+
+
+def choose_sizes(
+    overrides: Mapping[str, Any], recipe: str | None, hours: float, pairs: RunPairs, plan: Plan
+) -> Settings:
+    """Return the settings of a run but for the steps that its speed decides.
+
+    Args:
+        overrides: Settings given by the user; they stand.
+        recipe: Name of a recipe, or None to choose one by the time.
+        hours: Time budget.
+        pairs: The data.
+        plan: Where the choices are noted.
+
+    Raises:
+        ConfigError: The recipe or a setting is unknown.
+    """
+    device = overrides.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+    threads = overrides.get("threads") or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    if recipe is not None:
+        if recipe not in RECIPES:
+            raise ConfigError(
+                f"recipe {recipe!r}", expected=f"one of {', '.join(RECIPES)}", remedy="choose one of these"
+            )
+        plan.say("recipe", recipe, "asked for")
+        config = RECIPES[recipe]()
+    else:
+        config = _choose_recipe(hours, torch.device(device), pairs, plan)
+    settings = to_settings(config)
+    chosen = {"hours": hours, "device": device, "threads": threads}
+    if config.recipe in {rung.__name__ for rung in LADDER}:
+        chosen["text"] = _choose_text(config, pairs, plan)
+    settings = _consistent(lay_over(lay_over(settings, chosen), overrides), overrides)
+    plan.say("threads", threads, f"the cores of this machine; they train on {device}")
+    return settings
+
+
+def _choose_recipe(hours: float, device: torch.device, pairs: RunPairs, plan: Plan) -> RunConfig:
+    """Return the largest recipe that enough pictures pass through in the time, and that the pictures fill."""
+    rate = EFFICIENCY * _matmul_rate(device)
+    sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
+    median_side = sides[len(sides) // 2] if sides else 0
+    fitting: list[tuple[RunConfig, float]] = []
+    for recipe in LADDER:
+        config = recipe()
+        needed_h = PICTURES_WORTH_IT * sum(training_flops(config).values()) / rate / 3600
+        if not fitting or (needed_h <= hours and config.image.model.image_size[0] <= median_side):
+            fitting.append((config, needed_h))
+    config, needed_h = fitting[-1]
+    why = (
+        f"{PICTURES_WORTH_IT} pictures take about {needed_h:.2g} h at {rate / 1e9:.0f} GFLOP/s, "
+        f"and half of the pictures have {median_side} pixels or more along their short side"
+    )
+    plan.say("recipe", config.recipe, why)
+    size, grid = config.image.model.image_size, config.image.model.grid_size
+    plan.say("picture", f"{size[0]}×{size[1]} pixels, {grid[0]}×{grid[1]} tokens", "of the recipe")
+    return config
+
+
+def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> dict[str, int]:
+    """Return the text length that nearly all captions fit into."""
+    sample = pairs.train[:LENGTH_SAMPLE]
+    tokenizer = train_tokenizer(sample, config.text.vocab_size)
+    lengths = sorted(len(tokenizer.encode(caption)) for pair in sample for caption in pair.captions)
+    needed = lengths[int(0.995 * (len(lengths) - 1))]
+    # BPE-dropout makes captions longer: room for half as much again.
+    text_len = min(256, max(16, -(-3 * needed // 2 // 8) * 8))
+    plan.say("text_len", text_len, f"99.5 % of the captions have at most {needed} tokens; dropped merges take more")
+    cut = sum(length > text_len for length in lengths)
+    if cut:
+        plan.say("captions cut", f"{cut} of {len(lengths)}", f"they are longer than {text_len} tokens")
+    plan.say("vocab_size", tokenizer.vocab_size, "what the captions hold, at most the recipe's")
+    return {"text_len": text_len, "vocab_size": tokenizer.vocab_size}
+
+
+def _consistent(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """Carry the sizes that several parts share to where they follow from; an override of a follower is an error.
+
+    Raises:
+        ConfigError: An override contradicts what the size follows from.
+    """
+    config = from_settings(settings)
+    vae, text = config.image.model, config.text
+    shared = {"text_len": text.text_len, "text_vocab_size": text.vocab_size}
+    grid = {"grid_size": list(vae.grid_size), "image_vocab_size": vae.image_vocab_size}
+    follows: dict[str, dict[str, dict[str, Any]]] = {
+        "transformer": {"model": {**shared, **grid}},
+        "ranker": {"model": shared},
+    }
+    for part, followers in follows.items():
+        for name, value in followers["model"].items():
+            given = overrides.get(part, {}).get("model", {}).get(name, value)
+            if given != value:
+                source = "image.model" if name in grid else "text"
+                remedy = f"set it in {source} and drop {part}.model.{name}"
+                raise ConfigError(f"{part}.model.{name} {given}", expected=f"{value}, as in {source}", remedy=remedy)
+    if "image_size" not in overrides.get("ranker", {}).get("model", {}):
+        follows["ranker"]["model"] = {**shared, "image_size": list(_ranker_size(config))}
+    return lay_over(settings, follows)
+
+
+def _ranker_size(config: RunConfig) -> tuple[int, int]:
+    """Return the tokenizer's picture size, in whole patches; the published CLIP keeps its own."""
+    if config.recipe == "dalle_v1":
+        return config.ranker.model.image_size
+    patch = config.ranker.model.patch_size
+    height, width = config.image.model.image_size
+    return max(patch, height // patch * patch), max(patch, width // patch * patch)
+
+
+def training_flops(config: RunConfig) -> dict[str, float]:
+    """Return the operations that training on one pair takes, by stage; forward and backward, counted on no device."""
+    config = from_settings(_consistent(to_settings(config), {}))
+    text_len = config.text.text_len
+    with torch.device("meta"):
+        vae, transformer = DiscreteVAE(config.image.model), Transformer(config.transformer.model)
+        clip = CLIP(config.ranker.model)
+        images = torch.zeros(1, 3, *config.image.model.image_size)
+        tokens = torch.zeros(1, *config.image.model.grid_size, dtype=torch.long)
+        text = torch.zeros(1, text_len, dtype=torch.long)
+        noise = torch.zeros(1, *config.image.model.grid_size, config.image.model.image_vocab_size)
+    runs: dict[str, Callable[[], object]] = {
+        "image": lambda: vae(images, noise=noise, relaxation_temperature=1.0, kl_weight=1.0),
+        "transformer": lambda: transformer(text, tokens),
+        "ranker": lambda: (clip.image(images), clip.text.tower(clip.text.tokens(text))),
+    }
+    counted = {}
+    for stage, run in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counted[stage] = 3.0 * counter.get_total_flops()
+    return counted
+
+
+def _matmul_rate(device: torch.device) -> float:
+    """Return the operations a second of a matrix product on this machine."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    side = 4096 if device.type == "cuda" else 1024
+    matrix = torch.ones(side, side, device=device, dtype=dtype)
+    best_s = float("inf")
+    for _ in range(6):
+        began_s = time.perf_counter()
+        float((matrix @ matrix)[0, 0])  # reading a number back waits for the device
+        best_s = min(best_s, time.perf_counter() - began_s)
+    return 2 * side**3 / best_s
+
+
+def fit_steps(config: RunConfig, timing: Timing, left_s: float, plan: Plan) -> RunConfig:
+    """Return the config with the steps that fit into the time; those that were given stand.
+
+    Args:
+        config: Where a stage's steps are None they are chosen.
+        timing: What one update and all looks take.
+        left_s: Seconds for all stages.
+        plan: Where the choices are noted.
+    """
+    fitted: dict[str, StageConfig] = {}
+    for name, share in SHARES.items():
+        stage: StageConfig = getattr(config, name)
+        if stage.steps is not None:
+            plan.say(f"{name}.steps", stage.steps, "asked for")
+            continue
+        step_s = timing.step_s[name]
+        steps = max(FEWEST_STEPS, int((share * left_s * USED - timing.look_s[name]) / step_s))
+        # A short run must not average over weights that were hardly trained yet: look back over 3 % of it at most.
+        ema_decay = min(stage.ema_decay, 1 - 1 / max(2.0, 0.03 * steps))
+        fitted[name] = dataclasses.replace(stage, steps=steps, ema_decay=ema_decay)
+        why = f"{share:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"
+        plan.say(f"{name}.steps", steps, why)
+    return dataclasses.replace(config, **fitted)  # type: ignore[arg-type]

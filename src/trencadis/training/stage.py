@@ -1,0 +1,40 @@
+"""What a model gives to be trained: its batches, its loss, and what shows how it is doing."""
+
+from collections.abc import Generator, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from PIL import Image
+from torch import Tensor, nn
+
+from trencadis.config import StageConfig
+
+Batch = TypeVar("Batch")
+
+
+class Stage(Protocol, Generic[Batch]):
+    """One part of a run, trained by `trencadis.training.loop.fit`.
+
+    Everything random in it is a pure function of the seed and the step, so that a resumed stage goes on exactly.
+    """
+
+    name: str
+
+    @property
+    def config(self) -> StageConfig:
+        """How it is trained."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+
+    def batches(self, from_step: int, to_step: int) -> Generator[list[Batch], None, None]:
+        """Yield the microbatches of each of the steps `from_step` to `to_step - 1`."""
+
+    def loss(self, batch: Batch, step: int, steps: int) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Return a microbatch's loss, a mean over its samples, and what is logged beside it."""
+
+    def validate(self) -> dict[str, float]:
+        """Measure the model as it is, in evaluation mode, on pairs that it is not trained on."""
+
+    def sample(self) -> Image.Image | None:
+        """Return a picture of what the model does, of the same captions or pictures each time."""

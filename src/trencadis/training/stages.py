@@ -1,0 +1,74 @@
+"""The three models of a run as stages, built from its plan."""
+
+import dataclasses
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from trencadis.config import RunConfig
+from trencadis.protocols import ImageTokenizer
+from trencadis.randomness import derive_seed
+from trencadis.text import CaptionTokenizer
+from trencadis.training.captions import CaptionDraws
+from trencadis.training.image import ImageTraining
+from trencadis.training.pairs import RunPairs
+from trencadis.training.ranker import RankerTraining
+from trencadis.training.transformer import TransformerTraining
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """Builds each stage when its turn comes.
+
+    Args:
+        config: The plan.
+        pairs: The data.
+        tokenizer: The trained byte-pair encoding.
+        device: Where the models are trained.
+    """
+
+    config: RunConfig
+    pairs: RunPairs
+    tokenizer: CaptionTokenizer
+    device: torch.device
+
+    def image(self) -> ImageTraining:
+        """Return the stage of the discrete VAE."""
+        config = self.config
+        return ImageTraining(config.image, self.pairs, config.data, seed=config.seed, device=self.device)
+
+    def transformer(
+        self,
+        image_tokenizer: ImageTokenizer,
+        train_tokens: Int[Tensor, "variants pairs rows columns"],
+        validation_tokens: Int[Tensor, "validation rows columns"],
+    ) -> TransformerTraining:
+        """Return the stage of the transformer."""
+        config = self.config
+        return TransformerTraining(
+            config.transformer,
+            self.pairs,
+            self._captions(config.text.text_len, config.transformer.caption_dropout, "transformer"),
+            train_tokens,
+            validation_tokens,
+            image_tokenizer,
+            seed=config.seed,
+            device=self.device,
+        )
+
+    def ranker(self) -> RankerTraining:
+        """Return the stage of CLIP."""
+        config = self.config
+        # The last of CLIP's positions is for the end of the caption.
+        captions = self._captions(config.ranker.model.text_len - 1, 0.0, "ranker")
+        return RankerTraining(config.ranker, self.pairs, config.data, captions, seed=config.seed, device=self.device)
+
+    def _captions(self, text_len: int, caption_dropout: float, stage: str) -> CaptionDraws:
+        return CaptionDraws(
+            self.tokenizer,
+            text_len=text_len,
+            dropout=self.config.text.dropout,
+            caption_dropout=caption_dropout,
+            seed=derive_seed(self.config.seed, stage, "captions"),
+        )

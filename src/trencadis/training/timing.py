@@ -1,0 +1,79 @@
+"""How long the parts of a run take on this machine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from trencadis.config import RunConfig
+from trencadis.training.captions import train_tokenizer
+from trencadis.training.loop import VALIDATIONS, Trainer
+from trencadis.training.pairs import RunPairs
+from trencadis.training.stage import Stage
+from trencadis.training.stages import Stages
+from trencadis.training.tokens import encode_middle
+
+TIMED_STEPS = 4
+ENCODED = 64  # pictures
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that things take, measured on models that are thrown away.
+
+    Args:
+        step_s: One update, by stage.
+        look_s: All validations and drawings of a stage together, by stage.
+        encoding_s: All training pictures as tokens.
+    """
+
+    step_s: dict[str, float] = field(default_factory=dict)
+    look_s: dict[str, float] = field(default_factory=dict)
+    encoding_s: float = 0.0
+
+
+def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
+    """Measure the stages whose steps are still to be chosen."""
+    if all(stage.steps is not None for stage in (config.image, config.transformer, config.ranker)):
+        return Timing()
+    device = torch.device(config.device)
+    torch.set_num_threads(config.threads)
+    stages = Stages(config, pairs, train_tokenizer(pairs.train, config.text.vocab_size), device)
+    image = stages.image()
+    vae = image.model
+    began_s = time.perf_counter()
+    encode_middle(vae, pairs, pairs.train[:ENCODED], config.data, device)
+    encode_s = (time.perf_counter() - began_s) / min(ENCODED, len(pairs.train))
+    tokens = torch.zeros(1, len(pairs.train), *vae.grid_size, dtype=torch.int32)
+    drawn: dict[str, Callable[[], Stage[Any]]] = {
+        "image": lambda: image,
+        "transformer": lambda: stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)]),
+        "ranker": stages.ranker,
+    }
+    timing = Timing(encoding_s=encode_s * len(pairs.train) * config.transformer.token_variants)
+    for name, build in drawn.items():
+        if getattr(config, name).steps is None:
+            timing.step_s[name], timing.look_s[name] = _time(build())
+    return timing
+
+
+def _time(stage: Stage[Any]) -> tuple[float, float]:
+    """Return the seconds of one update, its batch included, and of all the looks at a stage."""
+    trainer = Trainer(stage, steps=1000)
+    stage.model.train()
+    steps_s = []
+    for step in range(TIMED_STEPS):
+        began_s = time.perf_counter()
+        batches = stage.batches(step, step + 1)
+        trainer.update(next(batches))
+        batches.close()
+        steps_s.append(time.perf_counter() - began_s)
+    stage.model.eval()
+    began_s = time.perf_counter()
+    with torch.no_grad():
+        stage.validate()
+        stage.sample()
+    # The first update allocates, and finds the fastest kernels.
+    return sorted(steps_s[1:])[len(steps_s[1:]) // 2], VALIDATIONS * (time.perf_counter() - began_s)
