@@ -1,0 +1,32 @@
+"""`trencadis inspect`: what a model, a part of one, a checkpoint or a run holds."""
+
+import json
+
+import jsonargparse
+
+HELP = "says what a model, a checkpoint or a run holds, and the memory that it needs"
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("path", type=str, help="a shipped model, a model's, part's, checkpoint's or run's directory, or a hub id")
+    add("--json", action="store_true", help="print it as JSON")
+
+
+def run(arguments: jsonargparse.Namespace) -> int:
+    """Print what is there, without loading it."""
+    from trencadis.inspection import inspect
+
+    found = inspect(arguments.path)
+    if arguments.json:
+        print(json.dumps(found.as_dict()))
+        return 0
+    print(f"{found.path}   {found.kind}")
+    for name, value in found.facts.items():
+        print(f"  {name:<24}{value}")
+    width = max((len(part.name) for part in found.parts), default=0)
+    for part in found.parts:
+        facts = ", ".join(f"{name} {value}" for name, value in part.facts.items())
+        print(f"  {part.name:<{width}}  {part.parameters:>14,} parameters  {part.size_bytes / 1e6:>9.2f} MB   {facts}")
+    return 0
