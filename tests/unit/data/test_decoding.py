@@ -110,9 +110,9 @@ def test_transparent_colour_of_a_palette_becomes_white() -> None:
 
 
 def test_sixteen_bit_greys_are_scaled() -> None:
-    greys = np.array([[0, 257, 32896, 65535]], np.uint16)
+    greys = np.array([[0, 250, 257, 32896, 65535]], np.uint16)
     decoded = np.asarray(decode(encoded(Image.fromarray(greys))))
-    assert decoded[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert decoded[0, :, 0].tolist() == [0, 1, 1, 128, 255]
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])

@@ -150,6 +150,21 @@ def test_damaged_headers_never_crash_or_hang(tmp_path: Path, tar: Tar, picture: 
     assert 0 < refused < 200
 
 
+@pytest.mark.timeout(30)
+def test_member_of_negative_size_does_not_lead_in_a_ring(
+    tmp_path: Path, tar: Tar, picture: Callable[..., bytes]
+) -> None:
+    path = tar(tmp_path / "a.tar", [("0.png", picture()), ("1.png", picture())])
+    raw = bytearray(path.read_bytes())
+    start = 1024
+    raw[start + 124 : start + 136] = (-512).to_bytes(12, "big", signed=True)
+    total = sum(raw[start : start + 148]) + 8 * 32 + sum(raw[start + 156 : start + 512])
+    raw[start + 148 : start + 156] = b"%06o\0 " % total
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="damaged"):
+        open_source(str(path))
+
+
 def test_shard_that_shrinks_while_it_is_used(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
     path = tar(tmp_path / "a.tar", [("0.png", picture())])
     source = open_source(str(path))
