@@ -52,7 +52,7 @@ format: $(VENV)/.dev ## Put the code into its style
 	$(BIN)/ruff format
 
 clean: ## Remove what was built, but .venv
-	rm -rf build dist site out .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests examples docs -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -28,6 +28,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", type=existing_file(), help="where to start from")
     parser.add_argument("--top-p", type=real(0, 1, low_open=True, example=0.95), help="share of the likeliest tokens")
     parser.add_argument("--candidates", type=integer(1), default=4, help="pictures drawn")
+    parser.add_argument("--keep", type=integer(1, 8), help="pictures kept (the best) (default: a half)")
     parser.add_argument("--seed", type=seed(), default=0, help="of the noise")
     parser.add_argument("--mode", choices=["fast", "fine"], default="fast", help="how")
     parser.add_argument("--json", action="store_true", help="prints JSON")
@@ -117,6 +118,7 @@ def test_help_shows_ranges_and_defaults(
     assert lines[0] == "usage: trencadis draw [options] PROMPT [IMAGE]"
     assert "--top-p X share of the likeliest tokens, in (0, 1]" in lines
     assert "--candidates N pictures drawn, 1 or more; default 4" in lines
+    assert "--keep N pictures kept (the best), in 1..8; default a half" in lines
     assert "--seed N of the noise, in 0..2^63-1; default 0" in lines
     assert "--mode {fast,fine} how; default fast" in lines
     assert "--json prints JSON" in lines

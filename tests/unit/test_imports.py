@@ -29,6 +29,7 @@ ORDER = (
     "ranking",
     "drawn",
     "model_directory",
+    "inspection",
     "pipeline",
     "training",
     "evaluation",

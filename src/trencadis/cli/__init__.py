@@ -10,7 +10,6 @@ A command is a module `trencadis.cli.<name>` with
 """
 
 import importlib
-import importlib.util
 import sys
 from importlib.metadata import version
 from typing import Protocol, cast, runtime_checkable
@@ -62,8 +61,7 @@ def command_parser(name: str) -> CommandParser:
 
 def help_text() -> str:
     """Return what `trencadis --help` prints."""
-    there = [name for name in COMMANDS if importlib.util.find_spec(f"trencadis.cli.{name}")]
-    rows = [f"  {name:<14}{_command(name).HELP}" for name in there]
+    rows = [f"  {name:<14}{_command(name).HELP}" for name in COMMANDS]
     return "\n".join(
         [
             "usage: trencadis COMMAND [options]",

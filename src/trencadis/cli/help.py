@@ -1,6 +1,10 @@
-"""What `trencadis COMMAND --help` looks like: one usage line, then each argument with its range and default."""
+"""What `trencadis COMMAND --help` looks like: one usage line, then each argument with its range and default.
+
+A help that ends in "(default: …)" says what stands in for a value that is not given.
+"""
 
 import argparse
+import re
 import shutil
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -37,19 +41,21 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
         return "" if type(action).__name__ == "_ActionConfigLoad" else super()._format_action(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        is_print = type(action).__name__ == "_ActionPrintConfig"
-        return action.option_strings[0] if is_print else super()._format_action_invocation(action)
+        if type(action).__name__ == "_ActionPrintConfig":
+            return action.option_strings[0]
+        return super()._format_action_invocation(action) if action.option_strings else shown_name(action)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         if short := _SHORT_HELP.get(type(action).__name__):
             return short
+        words, _, default = re.sub(r"\(default: (.*)\)$", r"\0\1", action.help or "").partition("\0")
+        if action.default not in (None, "", argparse.SUPPRESS) and action.default is not False:
+            default = _shown_value(action.default)
         limits = action.type.limits if isinstance(action.type, Kind) else ""
-        text = ", ".join(part for part in ((action.help or "").rstrip("."), limits) if part)
-        if action.required and action.option_strings:
-            return f"{text}; required"
-        if action.default in (None, "", argparse.SUPPRESS) or action.default is False:
-            return text
-        return f"{text}; default {_shown_value(action.default)}"
+        text = ", ".join(part for part in (words.strip().rstrip("."), limits) if part)
+        is_required = action.required and bool(action.option_strings)
+        notes = [text, "required" if is_required else "", f"default {default}" if default else ""]
+        return "; ".join(note for note in notes if note)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         return shown_name(action)
