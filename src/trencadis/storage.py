@@ -69,10 +69,17 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader sees the old content or the new, and nothing between.
 
+    A link is followed. A device or a pipe is written into: a file in its place would break the system.
+
     Raises:
         StorageError: The place cannot be written; what was there before is untouched.
     """
     raw = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        with user_storage(path), open(path, "wb") as file:
+            file.write(raw)
+        return
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with user_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +118,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
 def _swap(new: Path, path: Path) -> None:
     """Put `new` in the place of `path`; rename alone cannot replace a directory that is not empty."""
     if path.exists():
+        if not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "a file is in its place")
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(old)
         try:

@@ -159,6 +159,7 @@ WRONG = {
     "draw x --candidates 1.5": "--candidates 1.5; expected a whole number of 1 or more; give one such as 1",
     "draw x --seed -1": "--seed -1; expected a whole number in 0..2^63-1; give one such as 7",
     "draw x --mode fost": "--mode fost; expected fast; see",
+    "data chek pictures": "'chek'; expected check; see `trencadis data --help`",
     "draw x --json=1": "--json=1; expected --json alone; see",
     "draw x /absent.png": "IMAGE /absent.png; expected a file that exists; check the path",
     "draw x --text.vocab_size many": "--text.vocab_size many; expected a whole number; see",

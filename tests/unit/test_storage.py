@@ -37,6 +37,35 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     assert names(tmp_path) == ["file.txt"]
 
 
+def test_a_device_is_written_into_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, "tiles")
+        assert os.read(reader, 100) == b"tiles"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("target.txt")
+    write_whole(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "target.txt").read_text() == "new"
+    assert names(tmp_path) == ["link.txt", "target.txt"]
+
+
+def test_a_directory_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(StorageError, match="a file is in its place"), whole_directory(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model").read_text() == "mine"
+    assert names(tmp_path) == ["model"]
+
+
 def test_a_directory_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "model"
     with whole_directory(path) as directory:

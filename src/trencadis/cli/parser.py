@@ -61,7 +61,8 @@ class CommandParser(jsonargparse.ArgumentParser):
             return f"no {missing} given", self.format_usage().strip().removeprefix("usage: "), ""
         if found := re.match(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
             choices = found[2].replace("'", "").split(", ")
-            return f"{name} {found[1]}", closest(found[1], choices) or "one of " + ", ".join(choices), ""
+            given = f"{name} {found[1]}" if name.startswith("-") else repr(found[1])
+            return given, closest(found[1], choices) or "one of " + ", ".join(choices), ""
         if found := re.search(r"Expected (an? .*)\. Got value: (.*)", message):
             return f"{name} {found[2]}", _plain_type(found[1]), ""
         if found := re.search(r"Subtypes: \[(.*)\] Errors:.*Given value: (.*)", message):
