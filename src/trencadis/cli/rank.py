@@ -14,7 +14,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("prompt", type=str, help="what the pictures should show")
-    add("images", nargs="+", type=existing_file(), help="PNG, JPEG or WebP")
+    add("images", nargs="+", metavar="IMAGE", type=existing_file(), help="PNG, JPEG or WebP")
     add("--model", type=str, default="emoji", help="a shipped model, a model directory, or a hub id such as owner/name")
     add("--keep", type=integer(1), help="print the best ones only (default: all)")
     add("--json", action="store_true", help="print the order as JSON")

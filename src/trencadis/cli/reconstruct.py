@@ -13,7 +13,7 @@ HELP = "shows what is left of pictures once they are tokens"
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("images", nargs="+", type=existing_file(), help="PNG, JPEG or WebP")
+    add("images", nargs="+", metavar="IMAGE", type=existing_file(), help="PNG, JPEG or WebP")
     add("--model", type=str, default="emoji", help="a shipped model, a model directory, or a hub id such as owner/name")
     add("--out", type=Path, default="reconstructed.png", help="file for the sheet: originals above reconstructions")
     add("--json", action="store_true", help="print each picture's fidelity and tokens as JSON")
