@@ -76,6 +76,8 @@ def test_autocast_leaves_it_in_float32() -> None:
     assert relaxed.dtype == torch.float32
     assert torch.equal(relaxed, exact)
     assert torch.equal(gradient, exact_gradient)
+    coarse = logits.detach().bfloat16()
+    assert torch.equal(relax(coarse, _noise(64, 32), 1 / 16), relax(coarse.float(), _noise(64, 32), 1 / 16))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])

@@ -52,6 +52,8 @@ def test_the_best_come_first(keep: int) -> None:
 def test_equals_keep_their_order_and_what_is_no_number_comes_last() -> None:
     ranked = rank(_images([0.5, math.nan, 0.7, 0.5, 0.7]), "red", ranker=_ByRed(), keep=5)
     assert ranked.order.tolist() == [2, 4, 0, 3, 1]
+    many = rank(_images([0.5, 0.7] * 300), "red", ranker=_ByRed(), keep=600)
+    assert many.order.tolist() == [*range(1, 600, 2), *range(0, 600, 2)]
 
 
 @pytest.mark.parametrize("keep", [-1, 0, 4])
