@@ -1,8 +1,43 @@
 """Shapes and types of every public signature are checked while the tests run."""
 
+import os
+
+# Waiting threads that spin would slow down whatever else the machine does, and be slowed down by it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from pathlib import Path
+
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
 # Imported before anything of trencadis, so that every module passes through the hook.
 install_import_hook("trencadis", "beartype.beartype")
 torch.set_num_threads(2)
+
+from tests.shapes import write_shapes  # noqa: E402
+
+# A whole run at the sizes of the recipe `tiny`, long enough to leave chance behind and no longer.
+TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 40}, "ranker": {"steps": 20, "batch_size": 32}}
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 captioned drawings."""
+    return write_shapes(tmp_path_factory.mktemp("data") / "shapes", 60, side=32)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
+    """The directory of a run that was trained on `shapes` without interruption."""
+    from trencadis.training.run import train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(out, {"data": {"path": str(shapes), "held_out": 0.1}, "threads": 1, **TINY_STEPS}, recipe="tiny")
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_run: Path) -> Path:
+    """The model directory of `tiny_run`."""
+    return tiny_run / "model"

@@ -1,7 +1,7 @@
 """What a model gives to be trained: its batches, its loss, and what shows how it is doing."""
 
 from collections.abc import Generator, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from trencadis.config import StageConfig
 Batch = TypeVar("Batch")
 
 
+@runtime_checkable
 class Stage(Protocol, Generic[Batch]):
     """One part of a run, trained by `trencadis.training.loop.fit`.
 
