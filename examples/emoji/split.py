@@ -1,0 +1,201 @@
+"""Which pictures are held out, so that composition can be measured on what no stage has seen.
+
+Four kinds, in the order in which they are tried on a picture:
+
+- `concept`: a concept is held out whole, in every style, gender and tone.
+- `colour_cell`: one colour of one concept (a purple car) in every style, while its other colours are trained on.
+- `style_cell`: one concept in one family of styles, while other families of it are trained on. Fluent's flat and 3D
+  drawings are mostly the same drawing, so they are one family and leave together; families whose drawings of a
+  concept look alike (flags, arrows) count as one for that concept.
+- `role_cell`: one gender and skin tone of a role (a woman astronaut with dark skin), in every style.
+
+The choice is a hash of the cell's name, so it is the same in every build. Concepts that share a drawing (a person and
+a person with blond hair), and genders that do, are held out together or not at all.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+from catalog import FLAGS, Emoji
+from numpy.typing import NDArray
+from PIL import Image
+
+Key = TypeVar("Key", bound=Hashable)
+
+Split = Literal["train", "concept", "colour_cell", "style_cell", "role_cell"]
+
+FAMILIES: Final = {"3d": "fluent", "flat": "fluent", "noto": "noto", "twemoji": "twemoji"}
+
+CONCEPT_SHARE, COLOUR_SHARE, STYLE_SHARE, ROLE_SHARE = 0.03, 0.08, 0.03, 0.06
+
+_SALT = "trencadis emoji 1"
+
+# Mean squared differences of thumbnails in [0, 1]: re-encodings of one drawing, and drawings that look alike.
+_SAME, _ALIKE = 5e-4, 1e-2
+
+_THUMBNAIL = 24
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of an emoji, small enough to compare with every other.
+
+    Attributes:
+        thumbnail: Its pixels at 24x24, flattened, in [0, 255].
+    """
+
+    emoji: Emoji
+    style: str
+    thumbnail: NDArray[np.uint8]
+
+
+def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
+    """Shrink a picture for comparison."""
+    return np.asarray(picture.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8).reshape(-1)
+
+
+class Groups:
+    """Sets of names that must stay together; a set goes by its smallest name."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+
+    def join(self, one: str, other: str) -> None:
+        """Put two names, and all that are with them, into one set."""
+        low, high = sorted((self.name(one), self.name(other)))
+        if low != high:
+            self._above[high] = low
+
+    def name(self, one: str) -> str:
+        """The name of the set that a name is in."""
+        while one in self._above:
+            one = self._above[one]
+        return one
+
+
+def is_held(kind: str, cell: str, share: float) -> bool:
+    """Whether a cell is among the held-out `share` of its kind."""
+    return _rank(kind, cell) < share
+
+
+def _rank(kind: str, cell: str) -> float:
+    return int.from_bytes(hashlib.sha256(f"{_SALT}|{kind}|{cell}".encode()).digest()[:8]) / 2**64
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The groups that a split is made of, and what is held out of them.
+
+    Attributes:
+        concepts: Concepts that share a drawing.
+        held_concepts: Concept groups that are held out.
+        held_styles: (family, concept group) that are held out.
+        held_roles: (style, key) of pictures in held-out role cells.
+    """
+
+    concepts: Groups
+    held_concepts: frozenset[str]
+    held_styles: frozenset[tuple[str, str]]
+    held_roles: frozenset[tuple[str, str]]
+
+    def split_of(self, emoji: Emoji, style: str) -> Split:
+        """Where a picture of an emoji goes."""
+        group = self.concepts.name(emoji.concept)
+        if group in self.held_concepts:
+            return "concept"
+        if emoji.colour and self.holds_colour(emoji.colour, emoji.concept):
+            return "colour_cell"
+        if (FAMILIES[style], group) in self.held_styles:
+            return "style_cell"
+        return "role_cell" if (style, emoji.key) in self.held_roles else "train"
+
+    def holds_colour(self, colour: str, concept: str) -> bool:
+        """Whether one colour of a concept is held out."""
+        return is_held("colour", f"{colour}|{self.concepts.name(concept)}", COLOUR_SHARE)
+
+
+def find_cells(drawn: Sequence[Drawn]) -> Cells:
+    """Find what belongs together among pictures and choose what is held out."""
+    concepts = Groups()
+    for one, other in _same_drawings(drawn):
+        concepts.join(one.emoji.concept, other.emoji.concept)
+    held = frozenset(_held_concepts(drawn, concepts))
+    return Cells(concepts, held, frozenset(_held_styles(drawn, concepts)), frozenset(_held_roles(drawn)))
+
+
+def _held_concepts(drawn: Iterable[Drawn], concepts: Groups) -> Iterator[str]:
+    """Groups to hold out; not what people try first, nor flags: nobody draws one from the name of its country."""
+    everyday = set(Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines())
+    for group, members in _by(drawn, lambda one: concepts.name(one.emoji.concept)).items():
+        is_kept = any(one.emoji.group == FLAGS or one.emoji.label in everyday for one in members)
+        if not is_kept and is_held("concept", group, CONCEPT_SHARE):
+            yield group
+
+
+def _same_drawings(drawn: Iterable[Drawn]) -> Iterator[tuple[Drawn, Drawn]]:
+    """Pairs of one style whose thumbnails are equal, and pairs without tones that differ only by their encoding."""
+    for group in _by(drawn, lambda one: (one.style, one.thumbnail.tobytes())).values():
+        yield from ((group[0], other) for other in group[1:])
+    plain = [one for one in drawn if not one.emoji.tones]
+    for group in _by(plain, lambda one: one.style).values():
+        pixels = np.stack([one.thumbnail for one in group]).astype(np.float32) / 255
+        norms = (pixels**2).sum(1)
+        for at, row in enumerate(pixels):
+            distance = (norms[at] + norms[at + 1 :] - 2 * pixels[at + 1 :] @ row) / len(row)
+            yield from ((group[at], group[at + 1 + near]) for near in np.flatnonzero(distance < _SAME))
+
+
+def _held_styles(drawn: Sequence[Drawn], concepts: Groups) -> Iterator[tuple[str, str]]:
+    for group, members in sorted(_by(drawn, lambda one: concepts.name(one.emoji.concept)).items()):
+        families = Groups()
+        for one, other in _drawn_twice(members):
+            if _difference(one, other) < _ALIKE:
+                families.join(FAMILIES[one.style], FAMILIES[other.style])
+        clusters = sorted({families.name(FAMILIES[one.style]) for one in members})
+        # One cluster always stays, or this would be a held-out concept.
+        for cluster in sorted(clusters, key=lambda name: _rank("style", f"{name}|{group}"))[: len(clusters) - 1]:
+            if is_held("style", f"{cluster}|{group}", STYLE_SHARE):
+                yield from ((name, group) for name in sorted(set(FAMILIES.values())) if families.name(name) == cluster)
+
+
+def _drawn_twice(members: Iterable[Drawn]) -> Iterator[tuple[Drawn, Drawn]]:
+    """Pairs of pictures of one emoji in two families."""
+    for same in _by(members, lambda one: one.emoji.key).values():
+        yield from (pair for pair in combinations(same, 2) if FAMILIES[pair[0].style] != FAMILIES[pair[1].style])
+
+
+def _held_roles(drawn: Iterable[Drawn]) -> Iterator[tuple[str, str]]:
+    toned = [one for one in drawn if len(one.emoji.tones) == 1]
+    for members in _by(toned, lambda one: one.emoji.concept).values():
+        if not {"man", "woman"} <= {one.emoji.gender for one in members}:
+            continue
+        cells = Groups()
+        for same in _by(members, lambda one: (one.style, one.emoji.tones)).values():
+            for one, other in combinations(same, 2):
+                if _difference(one, other) < _SAME:
+                    cells.join(_role_cell(one.emoji), _role_cell(other.emoji))
+        for one in members:
+            if is_held("role", cells.name(_role_cell(one.emoji)), ROLE_SHARE):
+                yield one.style, one.emoji.key
+
+
+def _role_cell(emoji: Emoji) -> str:
+    return f"{emoji.concept}|{emoji.gender or 'person'}|{emoji.tones[0]}"
+
+
+def _difference(one: Drawn, other: Drawn) -> float:
+    apart = one.thumbnail.astype(np.float32) - other.thumbnail.astype(np.float32)
+    return float((apart**2).mean()) / 255**2
+
+
+def _by(items: Iterable[Drawn], key: Callable[[Drawn], Key]) -> dict[Key, list[Drawn]]:
+    groups: dict[Key, list[Drawn]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups

@@ -1,0 +1,6 @@
+"""The examples are scripts in folders of their own, which import what lies beside them."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "emoji"))
