@@ -160,11 +160,13 @@ import os, sys, time
 from pathlib import Path
 from trencadis.training.state import RunLock
 with RunLock(Path(sys.argv[1])):
+    reading, writing = os.pipe()
     worker = os.fork()
     if worker == 0:
-        os.write(1, b"forked\\n")
+        os.write(writing, b"!")
         time.sleep(600)
-    print(worker, flush=True)
+    os.read(reading, 1)
+    os.write(1, f"{worker}\\n".encode())
     time.sleep(600)
 """
 
@@ -174,13 +176,12 @@ def holder(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """Another process that holds the lock of `tmp_path`, and the id of a worker that it has forked."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = sorted(process.stdout.readline().strip() for _ in range(2))
-        assert said[1] == "forked"
         try:
-            yield process, int(said[0])
+            assert process.stdout is not None
+            worker = int(process.stdout.readline())
+            yield process, worker
+            os.kill(worker, signal.SIGKILL)
         finally:
-            os.kill(int(said[0]), signal.SIGKILL)
             process.kill()
 
 
