@@ -30,8 +30,8 @@ def tensors_of(step: int) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def save(directory: Path, step: int) -> Path:
-    return save_checkpoint(directory, step, tensors_of(step), {"step": step, "rate": 0.1 + 0.2})
+def save(directory: Path, step: int, keep: int = 2) -> Path:
+    return save_checkpoint(directory, step, tensors_of(step), {"step": step, "rate": 0.1 + 0.2}, keep=keep)
 
 
 def assert_is(checkpoint: Checkpoint | None, step: int) -> None:
@@ -243,10 +243,10 @@ def prepared(directory: Path, saved: tuple[int, ...]) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("saved", [(1,), (1, 2), (1, 3)])
+@pytest.mark.parametrize(("saved", "keep"), [((1,), 1), ((1, 2), 2), ((1, 3), 2)])
 @pytest.mark.parametrize("for_good", [False, True])
 def test_any_operation_may_fail_once_or_be_the_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: tuple[int, ...], for_good: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: tuple[int, ...], keep: int, for_good: bool
 ) -> None:
     """Saving step 3 over what is there: each failure leaves the last one or the new one loadable, never neither."""
     directory = tmp_path / "stage"
@@ -256,7 +256,7 @@ def test_any_operation_may_fail_once_or_be_the_last(
         raised: BaseException | None = None
         with failing(monkeypatch, count, error, for_good=for_good) as made:
             try:
-                save(directory, 3)
+                save(directory, 3, keep)
             except (Killed, StorageError) as caught:
                 raised = caught
         if count > len(made):
