@@ -79,17 +79,17 @@ def write_whole(path: Path, content: bytes | str) -> None:
         with user_storage(path), open(path, "wb") as file:
             file.write(raw)
         return
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with user_storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
                 file.write(raw)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_directory(path.parent)
+            temporary.replace(target)
+            sync_directory(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
