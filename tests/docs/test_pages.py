@@ -38,7 +38,7 @@ class Block:
     marker: str
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{name(self.page)}:{self.line}"
 
     def commands(self) -> list[list[str]]:
         lines = self.text.replace("\\\n", " ").splitlines()
@@ -65,15 +65,19 @@ READ = [block for block in SHELL if not block.marker.startswith("skip")]
 RUN = [block for block in SHELL if block.marker.startswith("run")]
 
 
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with what the pages name: a small dataset, a few pictures, a run. It is the working directory."""
     for folder in ("pictures", "run/model"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("heart", "tree", "photo", "mask", "pictures/heart", "pictures/tree", "pictures/star"):
-        Image.new("RGB", (64, 64), "red" if "heart" in name else "green").save(tmp_path / f"{name}.png")
-        if name.startswith("pictures/"):
-            (tmp_path / f"{name}.txt").write_text(f"a {Path(name).name}, 3D style\n")
+    for stem in ("heart", "tree", "pictures/heart", "pictures/tree", "pictures/star"):
+        Image.new("RGB", (64, 64), "red" if "heart" in stem else "green").save(tmp_path / f"{stem}.png")
+        if stem.startswith("pictures/"):
+            (tmp_path / f"{stem}.txt").write_text(f"a {Path(stem).name}, 3D style\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -84,7 +88,9 @@ def test_the_readme_has_blocks_of_both_kinds() -> None:
 
 
 @needs_model
-@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))], ids=str)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))], ids=name
+)
 def test_python_on_a_page_runs_in_order(page: Path, desk: Path) -> None:
     names: dict[str, object] = {}
     for block in blocks(page):
@@ -96,8 +102,7 @@ def test_python_on_a_page_runs_in_order(page: Path, desk: Path) -> None:
 def test_commands_on_a_page_exist_and_take_their_arguments(block: Block, desk: Path) -> None:
     for program, *arguments in block.commands():
         if program == "trencadis":
-            name = arguments[0]
-            command_parser(name).parse_args(files_first(arguments[1:]))
+            command_parser(arguments[0]).parse_args(files_first(arguments[1:]))
         elif program == "make" and shutil.which("make"):
             subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
         else:
@@ -113,7 +118,7 @@ def test_commands_that_are_marked_run(block: Block, desk: Path) -> None:
         assert main([*arguments, *options]) == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_to_files(page: Path) -> None:
     dead = [link for link in LINK.findall(page.read_text("utf-8")) if not (page.parent / link).exists()]
     assert not dead
