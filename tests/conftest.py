@@ -2,8 +2,8 @@
 
 import os
 
-# Waiting threads that spin would slow down whatever else the machine does, and be slowed down by it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As `trencadis.cli.main` does, for the same reason.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from trencadis.config import (
 
 # At a few thousand steps, the published rates (made for a million) would hardly leave the start.
 _SHORT_VAE = OptimizerConfig(
-    learning_rate=2e-3, final_learning_rate=0.02, beta2=0.99, weight_decay=1e-4, max_grad_norm=1.0
+    learning_rate=4e-3, final_learning_rate=0.02, beta2=0.95, weight_decay=1e-4, max_grad_norm=1.0
 )
 _SHORT_TRANSFORMER = OptimizerConfig(learning_rate=1.5e-3, final_learning_rate=0.05, beta2=0.96, max_grad_norm=1.0)
 _SHORT_CLIP = OptimizerConfig(learning_rate=1e-3, final_learning_rate=0.02, beta2=0.98, weight_decay=0.1)
@@ -39,7 +39,20 @@ def _short_run(
     clip_heads: int,
     patch_size: int,
 ) -> RunConfig:
-    """Return a run for minutes or hours on one machine; the three models have their sizes from the arguments."""
+    """Return a run for minutes or hours on one machine; the three models have their sizes from the arguments.
+
+    The discrete VAE's schedules are those that learnt most in few steps: see docs/log.md. β is the paper's measure of
+    the KL against sub-pixels, so it goes with the area that a token stands for.
+    """
+    image = ImageStage(
+        model=vae,
+        batch_size=32,
+        optimizer=_SHORT_VAE,
+        kl_weight=10 * (vae.down_factor / 8) ** 2,
+        final_relaxation_temperature=0.1,
+        relaxation_steps=0.8,
+        pixel_noise=0.05,
+    )
     tower = TowerConfig(num_layers=clip_layers, num_heads=clip_heads, head_dim=32)
     transformer = TransformerConfig(
         text_len=text.text_len,
@@ -62,7 +75,7 @@ def _short_run(
     return RunConfig(
         recipe=recipe,
         text=text,
-        image=ImageStage(model=vae, batch_size=32, optimizer=_SHORT_VAE),
+        image=image,
         transformer=TransformerStage(model=transformer, batch_size=64, optimizer=_SHORT_TRANSFORMER),
         ranker=RankerStage(model=clip, batch_size=128, optimizer=_SHORT_CLIP),
     )
@@ -89,7 +102,7 @@ def pocket() -> RunConfig:
         image_side=64,
         vae=DiscreteVAEConfig(
             image_size=(64, 64), image_vocab_size=512, hidden_dim=32, width_multipliers=(1, 2, 4, 4),
-            decoder_input_dim=128,
+            blocks_per_group=1, decoder_input_dim=128,
         ),
         text=TextStage(vocab_size=4096, text_len=256),
         layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8,
@@ -103,7 +116,7 @@ def small() -> RunConfig:
         image_side=64,
         vae=DiscreteVAEConfig(
             image_size=(64, 64), image_vocab_size=1024, hidden_dim=32, width_multipliers=(1, 2, 4),
-            decoder_input_dim=128,
+            blocks_per_group=1, decoder_input_dim=128,
         ),
         text=TextStage(vocab_size=8192, text_len=256),
         layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8,

@@ -80,6 +80,9 @@ class ImageTraining:
         grid = [side // self.model.down_factor for side in images.shape[-2:]]
         generator = torch.Generator(self.device).manual_seed(batch.noise_seed)
         noise = gumbel_noise((len(images), *grid, self.model.image_vocab_size), generator=generator)
+        if config.pixel_noise:
+            jitter = torch.empty_like(images).uniform_(-config.pixel_noise, config.pixel_noise, generator=generator)
+            images = images + jitter
         loss = self.model(
             images,
             noise=noise,

@@ -1,0 +1,87 @@
+"""`trencadis train` as a stranger types it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.shapes import write_metadata
+from trencadis.cli import main
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_train_follows_its_options_and_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_metadata(tmp_path / "data", 24, side=24)
+    (tmp_path / "settings.yaml").write_text("image: {steps: 3}\ntransformer: {steps: 9, batch_size: 8}\n")
+    out = tmp_path / "run"
+    command = ["train", str(data), "--out", str(out), "--recipe", "tiny", "--config", str(tmp_path / "settings.yaml")]
+    command += [
+        "--transformer.steps",
+        "2",
+        "--transformer.model.num_layers",
+        "2",
+        "--ranker.steps",
+        "1",
+        "--threads",
+        "1",
+    ]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "transformer.steps 2" in printed
+    assert str(out / "model") in printed
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["image"]["steps"] == 3
+    assert config["transformer"]["steps"] == 2
+    assert config["transformer"]["batch_size"] == 8
+    assert config["transformer"]["model"]["num_layers"] == 2
+    assert main(["train", "--out", str(out)]) == 0, "a run goes on without naming its data again"
+
+
+def test_steps_are_fitted_into_the_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_metadata(tmp_path / "data", 24, side=24)
+    out = tmp_path / "run"
+    assert main(["train", str(data), "--out", str(out), "--recipe", "tiny", "--hours", "0.002", "--threads", "1"]) == 0
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert all(config[stage]["steps"] >= 20 for stage in ("image", "transformer", "ranker"))
+    assert "a step takes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--hours", "0"],
+        ["--recipe", "huge"],
+        ["--transformer.model.num_layers", "many"],
+        ["--transformer.model.num_heads", "0"],
+        ["--no.such.setting", "1"],
+        ["--config", "absent.yaml"],
+    ],
+)
+def test_options_that_cannot_be_are_one_line_and_exit_2(
+    tmp_path: Path, arguments: list[str], shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = [] if "--recipe" in arguments else ["--recipe", "tiny"]
+    assert main(["train", str(shapes), "--out", str(tmp_path / "run"), *recipe, *arguments]) == 2
+    assert len(errors(capsys)) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_cannot_be_trained_on_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, bare, lonely = tmp_path / "empty", tmp_path / "bare", tmp_path / "lonely"
+    for folder in (empty, bare, lonely):
+        folder.mkdir()
+    Image.new("RGB", (32, 32)).save(bare / "a.png")
+    Image.new("RGB", (32, 32)).save(lonely / "a.png")
+    (lonely / "a.txt").write_text("a black square")
+    for path in (empty, bare, lonely, tmp_path / "absent"):
+        assert main(["train", str(path), "--out", str(tmp_path / "run")]) == 2
+        assert len(errors(capsys)) == 1, path
+        assert not (tmp_path / "run").exists()
+    assert main(["train", "--out", str(tmp_path / "run")]) == 2
+    assert "no pictures to train on" in errors(capsys)[0]
