@@ -10,6 +10,7 @@ A command is a module `trencadis.cli.<name>` with
 """
 
 import importlib
+import os
 import sys
 from importlib.metadata import version
 from typing import Protocol, cast, runtime_checkable
