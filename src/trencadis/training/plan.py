@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import RunConfig, StageConfig
@@ -167,24 +168,23 @@ def _ranker_size(config: RunConfig) -> tuple[int, int]:
 def training_flops(config: RunConfig) -> dict[str, float]:
     """Return the operations that training on one pair takes, by stage; forward and backward, counted on no device."""
     config = from_settings(_consistent(to_settings(config), {}))
-    text_len = config.text.text_len
-    with torch.device("meta"):
+    counted = {}
+    with FakeTensorMode():  # tensors without numbers: nothing is computed or allocated
         vae, transformer = DiscreteVAE(config.image.model), Transformer(config.transformer.model)
         clip = CLIP(config.ranker.model)
         images = torch.zeros(1, 3, *config.image.model.image_size)
         tokens = torch.zeros(1, *config.image.model.grid_size, dtype=torch.long)
-        text = torch.zeros(1, text_len, dtype=torch.long)
+        text = torch.zeros(1, config.text.text_len, dtype=torch.long)
         noise = torch.zeros(1, *config.image.model.grid_size, config.image.model.image_vocab_size)
-    runs: dict[str, Callable[[], object]] = {
-        "image": lambda: vae(images, noise=noise, relaxation_temperature=1.0, kl_weight=1.0),
-        "transformer": lambda: transformer(text, tokens),
-        "ranker": lambda: (clip.image(images), clip.text.tower(clip.text.tokens(text))),
-    }
-    counted = {}
-    for stage, run in runs.items():
-        with FlopCounterMode(display=False) as counter:
-            run()
-        counted[stage] = 3.0 * counter.get_total_flops()
+        runs: dict[str, Callable[[], object]] = {
+            "image": lambda: vae(images, noise=noise, relaxation_temperature=1.0, kl_weight=1.0),
+            "transformer": lambda: transformer(text, tokens),
+            "ranker": lambda: (clip.image(images), clip.text(text)),
+        }
+        for stage, run in runs.items():
+            with FlopCounterMode(display=False) as counter:
+                run()
+            counted[stage] = 3.0 * counter.get_total_flops()
     return counted
 
 
