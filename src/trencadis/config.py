@@ -161,6 +161,7 @@ class OptimizerConfig:
         beta2: Decay of the second moment; beta1 is 0.9.
         weight_decay: For matrices and kernels only, never for gains, biases and embeddings.
         warmup_steps: Linear, from zero; None takes 2 % of the steps.
+        decay_end: Share of the steps after which the final learning rate is reached, in (0, 1].
         max_grad_norm: The gradient is scaled down to it; None never.
     """
 
@@ -169,6 +170,7 @@ class OptimizerConfig:
     beta2: float = 0.96
     weight_decay: float = 0.045
     warmup_steps: int | None = None
+    decay_end: float = 1.0
     max_grad_norm: float | None = 4.0
 
 

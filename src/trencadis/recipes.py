@@ -5,6 +5,7 @@ chosen one can be overridden field by field.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from trencadis.config import (
     CLIPConfig,
@@ -154,12 +155,28 @@ def large() -> RunConfig:
 def dalle_v1() -> RunConfig:
     """DALL·E as published: 256 pixels, a grid of 32, 8192 codes, 12 billion parameters.
 
-    Source: Ramesh et al. 2021, section 2 and appendices A and B.
+    Two things differ. The transformer's learning rate falls by a cosine to 1/32 where the paper halved it five times as
+    the loss went flat; and its weights are averaged at every update where the paper did so at each 25th, with the same
+    memory. CLIP has the sizes and the length of training of its own paper's smallest vision transformer.
+
+    Source: Ramesh et al. 2021, section 2 and appendices A and B; Radford et al. 2021.
     """
+    slow = ImageStage().optimizer
     return RunConfig(
         recipe="dalle_v1",
-        image=ImageStage(steps=3_000_000, batch_size=512, relaxation_steps=0.05, kl_steps=1 / 600),
-        transformer=TransformerStage(steps=430_000, batch_size=1024),
+        image=ImageStage(
+            steps=3_000_000,
+            batch_size=512,
+            relaxation_steps=150_000 / 3_000_000,
+            kl_steps=5_000 / 3_000_000,
+            optimizer=replace(slow, warmup_steps=0, decay_end=1_200_000 / 3_000_000),
+        ),
+        transformer=TransformerStage(
+            steps=430_000,
+            batch_size=1024,
+            ema_decay=0.99 ** (1 / 25),
+            optimizer=OptimizerConfig(warmup_steps=5_000),
+        ),
         ranker=RankerStage(steps=400_000, batch_size=32_768),
     )
 

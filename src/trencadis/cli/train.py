@@ -62,9 +62,9 @@ def run(arguments: jsonargparse.Namespace) -> int:
         remedy = "name the folder, as in `trencadis train pictures --out runs/mine`"
         raise ConfigError("no pictures to train on", expected="a folder of captioned pictures", remedy=remedy)
     recipe, hours = overrides.pop("recipe", None), overrides.pop("hours", None)
-    config = train(out, overrides, recipe=recipe, hours=hours, say=_say)
+    train(out, overrides, recipe=recipe, hours=hours, say=_say)
     print(f"{out / 'model'}   the model: trencadis generate 'a prompt' --model {out / 'model'}")
-    print(f"{out / 'report.html'}   what {config.hours:g} h of training came to")
+    print(f"{out / 'report.html'}   how it went")
     return 0
 
 
@@ -80,9 +80,12 @@ def _overrides(arguments: jsonargparse.Namespace) -> dict[str, Any]:
     from trencadis.training.settings import lay_over, read_settings
 
     given: dict[str, Any] = {}
+    path = (
+        None if arguments.path is None else "::".join(str(Path(part).absolute()) for part in arguments.path.split("::"))
+    )
     own = {"recipe": arguments.recipe, "seed": arguments.seed, "hours": arguments.hours, "device": arguments.device}
     dotted = {name: arguments.get(name) for name, _ in setting_names(RunConfig) if name not in _OWN}
-    for name, value in {**own, "data.path": arguments.path, **dotted}.items():
+    for name, value in {**own, "data.path": path, **dotted}.items():
         if value is not None:
             *parents, leaf = name.split(".")
             inner = given

@@ -70,9 +70,7 @@ class Trainer:
         return metrics | {"learning_rate": rate, "gradient_norm": norm, "skipped": float(self.skipped)}
 
     def save(self, directory: Path) -> None:
-        """Write a checkpoint, unless the last updates were skipped: a bad state is never the latest."""
-        if self.skipped and self.step < self.steps:
-            return
+        """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones."""
         tensors: Mapping[str, Mapping[str, Tensor]] = {
             "model": self.stage.model.state_dict(),
             "ema": self.ema.state_dict(),

@@ -51,7 +51,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
     """Return the learning rate of update number `step` of 0..steps-1.
 
     It rises by equal amounts from zero, which no update is given, to the peak at update `warmup_steps`; from there it
-    falls by half a cosine to its final value at the last update, and stays there.
+    falls by half a cosine to its final value at the last update, or earlier (`decay_end`), and stays there.
     """
     peak = config.learning_rate
     warmup_steps = max(1, round(0.02 * steps)) if config.warmup_steps is None else config.warmup_steps
@@ -61,7 +61,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
         step - warmup_steps,
         start=peak,
         end=peak * config.final_learning_rate,
-        steps=max(1, steps - 1 - warmup_steps),
+        steps=max(1, round(config.decay_end * (steps - 1)) - warmup_steps),
     )
 
 

@@ -165,7 +165,9 @@ class _Run:
         vae = self._fit(stages.image()).model
         self._save_part("image", vae)
         train_tokens, validation_tokens = self._tokens(vae)
-        transformer = self._fit(stages.transformer(vae, train_tokens, validation_tokens)).model
+        drawing = stages.transformer(vae, train_tokens, validation_tokens)
+        write_whole(self.directory / "samples" / "captions.json", json.dumps(drawing.shown, ensure_ascii=False) + "\n")
+        transformer = self._fit(drawing).model
         self._save_part("transformer", transformer)
         clip = self._fit(stages.ranker()).model
         self._save_part("ranker", clip)

@@ -1,13 +1,14 @@
 """A run's config as plain data: to and from `config.yaml`, with overrides laid over it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from trencadis.config import RunConfig
+from trencadis.config import RunConfig, StageConfig
 from trencadis.errors import ConfigError, ModelError
 from trencadis.pretrained import config_from_dict
 from trencadis.storage import write_whole
@@ -31,7 +32,45 @@ def from_settings(settings: Settings) -> RunConfig:
         config: RunConfig = config_from_dict(RunConfig, settings)
     except ModelError as error:
         raise ConfigError(error.given, expected="the settings of a run", remedy="mend that setting") from error
+    check_ranges(config)
     return config
+
+
+def check_ranges(config: RunConfig) -> None:
+    """Refuse numbers that no run can be made with; models check their own sizes.
+
+    Raises:
+        ConfigError: A number is out of its range.
+    """
+    checks: list[tuple[str, float | None, float, float]] = [
+        ("hours", config.hours, 0, math.inf),
+        ("threads", config.threads, 1, 4096),
+        ("save_every_s", config.save_every_s, 0, math.inf),
+        ("data.min_crop", config.data.min_crop, 0.01, 1),
+        ("data.held_out", config.data.held_out, 1e-6, 0.99),
+        ("text.text_len", config.text.text_len, 2, 256),
+        ("text.vocab_size", config.text.vocab_size, 256, 16384),
+        ("text.dropout", config.text.dropout, 0, 1),
+        ("image.pixel_noise", config.image.pixel_noise, 0, 0.124),
+        ("image.final_relaxation_temperature", config.image.final_relaxation_temperature, 1e-3, 100),
+        ("transformer.caption_dropout", config.transformer.caption_dropout, 0, 1),
+        ("transformer.token_variants", config.transformer.token_variants, 1, 1000),
+        ("transformer.text_weight", config.transformer.text_weight, 0, 1),
+    ]
+    for name in ("image", "transformer", "ranker"):
+        stage: StageConfig = getattr(config, name)
+        checks += [
+            (f"{name}.steps", stage.steps, 1, math.inf),
+            (f"{name}.batch_size", stage.batch_size, 1, math.inf),
+            (f"{name}.microbatches", stage.microbatches, 1, stage.batch_size),
+            (f"{name}.ema_decay", stage.ema_decay, 0, 1),
+            (f"{name}.optimizer.learning_rate", stage.optimizer.learning_rate, 0, math.inf),
+            (f"{name}.optimizer.decay_end", stage.optimizer.decay_end, 1e-6, 1),
+        ]
+    for name, value, low, high in checks:
+        if value is not None and not low <= value <= high:
+            expected = f"{low:g} or more" if high == math.inf else f"a number in [{low:g}, {high:g}]"
+            raise ConfigError(f"{name} {value}", expected=expected, remedy=f"change {name}")
 
 
 def lay_over(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Settings:
