@@ -11,7 +11,6 @@ from trencadis.data.order import SampleOrder
 from trencadis.data.pictures import Pictures
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import ConfigError
-from trencadis.randomness import derive_seed
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class PairBatches:
         pairs = [self._pictures.pairs[position] for _, position in places]
         return PairBatch(
             images=torch.stack([self._crop(epoch, position) for epoch, position in places]),
-            captions=tuple(self._caption(epoch, position) for epoch, position in places),
+            captions=tuple(pair.caption(self._seed, epoch) for pair, (epoch, _) in zip(pairs, places, strict=True)),
             sample_ids=tuple(pair.sample_id for pair in pairs),
             positions=tuple(position for _, position in places),
             epochs=tuple(epoch for epoch, _ in places),
@@ -90,7 +89,3 @@ class PairBatches:
     def _crop(self, epoch: int, position: int) -> Float[Tensor, "3 height width"]:
         key = (self._seed, epoch, self._pictures.pairs[position].sample_id)
         return self._pictures.crop(position, min_crop=self._min_crop, flip=self._flip, key=key)
-
-    def _caption(self, epoch: int, position: int) -> str:
-        pair = self._pictures.pairs[position]
-        return pair.captions[derive_seed(self._seed, epoch, pair.sample_id, "caption") % len(pair.captions)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trencadis.errors import ConfigError, DataError
-from trencadis.randomness import derive_uniform
+from trencadis.randomness import derive_seed, derive_uniform
 from trencadis.storage import write_whole
 
 
@@ -28,6 +28,10 @@ class KeptPair:
     captions: tuple[str, ...]
     weight: float
     image_size: tuple[int, int] | None = None
+
+    def caption(self, seed: int, epoch: int) -> str:
+        """Return the caption that is seen in an epoch, one of the pair's."""
+        return self.captions[derive_seed(seed, epoch, self.sample_id, "caption") % len(self.captions)]
 
 
 @dataclass(frozen=True, slots=True)

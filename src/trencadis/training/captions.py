@@ -30,7 +30,7 @@ def train_tokenizer(pairs: tuple[KeptPair, ...], vocab_size: int) -> CaptionToke
 
 
 class CaptionDraws:
-    """Which caption of a pair is seen in an epoch, and as which tokens: pure functions of the seed.
+    """As which tokens a caption is seen in an epoch: a pure function of the seed.
 
     Captions that are too long are cut in silence: the plan says how many there are.
 
@@ -39,7 +39,7 @@ class CaptionDraws:
         text_len: Most tokens; longer captions are cut.
         dropout: Share of merges skipped.
         caption_dropout: Share of captions left empty.
-        seed: Of all three choices.
+        seed: Of both choices.
     """
 
     def __init__(
@@ -47,10 +47,6 @@ class CaptionDraws:
     ) -> None:
         self.tokenizer, self.text_len, self.dropout = tokenizer, text_len, dropout
         self.caption_dropout, self.seed = caption_dropout, seed
-
-    def choose(self, pair: KeptPair, epoch: int) -> str:
-        """Return the caption of a pair that is seen in an epoch."""
-        return pair.captions[derive_seed(self.seed, epoch, pair.sample_id, "caption") % len(pair.captions)]
 
     def tokens(self, caption: str, sample_id: str, epoch: int) -> list[int]:
         """Return a caption's tokens, or none where it is dropped for guidance."""

@@ -82,7 +82,7 @@ class TransformerTraining:
         texts, images = [], []
         for epoch, position in self._order.positions(step):
             pair = self._pairs.train[position]
-            texts.append(self._captions.tokens(self._captions.choose(pair, epoch), pair.sample_id, epoch))
+            texts.append(self._captions.tokens(pair.caption(self._seed, epoch), pair.sample_id, epoch))
             variant = derive_seed(self._seed, epoch, pair.sample_id, "variant") % len(self._image_tokens)
             images.append(self._image_tokens[variant, position])
         text_tokens = self.model.stream.pad_captions(texts).tensor_split(self.config.microbatches)
