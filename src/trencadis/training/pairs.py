@@ -11,6 +11,7 @@ from trencadis.config import DataConfig
 from trencadis.data import Curated, KeptPair, Pictures, curate, is_current, open_source
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
+from trencadis.randomness import derive_seed
 
 VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to be looked at a dozen times
 
@@ -22,13 +23,15 @@ class RunPairs:
     Args:
         source: Where the pictures are.
         train: Pairs that every stage trains on.
-        validation: Pairs that none does.
+        validation: Pairs that none does; in no particular order, so that the first ones are of every kind.
+        kept: How many pairs passed the filters: those above, and held-out ones beyond what validation takes.
         dropped: How many pairs were left out, by reason.
     """
 
     source: PairSource
     train: tuple[KeptPair, ...]
     validation: tuple[KeptPair, ...]
+    kept: int
     dropped: dict[str, int]
 
     def pictures(self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig) -> Pictures:
@@ -72,7 +75,8 @@ def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: b
             expected="at least 2, one of them to measure on",
             remedy="add captioned pictures, or see what `trencadis data check` says was left out",
         )
-    return RunPairs(source, train, validation[:VALIDATION_PAIRS], curated.counts())
+    mixed = sorted(validation, key=lambda pair: derive_seed(seed, "validation", pair.sample_id))
+    return RunPairs(source, train, tuple(mixed[:VALIDATION_PAIRS]), len(curated.kept), curated.counts())
 
 
 def _curated(source: PairSource, config: DataConfig, path: Path, *, resumed: bool) -> Curated:

@@ -131,7 +131,7 @@ def _data_summary(pairs: RunPairs) -> dict[str, Any]:
     return {
         "train": len(pairs.train),
         "validation": len(pairs.validation),
-        "kept": len(pairs.train) + len(pairs.validation),
+        "kept": pairs.kept,
         "dropped": pairs.dropped,
     }
 
