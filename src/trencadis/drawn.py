@@ -1,6 +1,7 @@
 """What has been drawn, and the PNGs that remember how."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from trencadis.errors import StorageError
 from trencadis.storage import user_storage, write_picture
 
 
@@ -45,19 +47,26 @@ class Drawn:
             StorageError: The place cannot be written.
         """
         folder = Path(directory)
+        is_new = not folder.exists()
         with user_storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for index, image in enumerate(self.images):
-            path = folder / f"{_stem(self.prompt)}-{self.seeds[index]}.png"
-            chunks = {
-                "Description": self.prompt,
-                "Software": f"trencadis {version('trencadis')}",
-                "trencadis": json.dumps(self.record(index), ensure_ascii=False),
-            }
-            write_picture(path, image, chunks)
-            paths.append(path)
-        return paths
+        try:
+            return [self._save(index, folder) for index in range(len(self.images))]
+        except StorageError:
+            if is_new:
+                with suppress(OSError):  # it stays where there are pictures in it
+                    folder.rmdir()
+            raise
+
+    def _save(self, index: int, folder: Path) -> Path:
+        path = folder / f"{_stem(self.prompt)}-{self.seeds[index]}.png"
+        chunks = {
+            "Description": self.prompt,
+            "Software": f"trencadis {version('trencadis')}",
+            "trencadis": json.dumps(self.record(index), ensure_ascii=False),
+        }
+        write_picture(path, self.images[index], chunks)
+        return path
 
 
 def read_record(image: Image.Image) -> dict[str, Any] | None:

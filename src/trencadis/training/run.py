@@ -66,17 +66,17 @@ def train(
         RunError: Training failed.
     """
     began_s, is_new = time.monotonic(), not run_directory.exists()
-    with RunLock(run_directory):
-        try:
+    try:
+        with RunLock(run_directory):
             config, pairs = _begin(run_directory, overrides, recipe, hours, began_s, say)
-        except UserError:
-            if is_new:
-                shutil.rmtree(run_directory, ignore_errors=True)
-            raise
-        torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(True, warn_only=config.device == "cuda")
-        with RunLog(run_directory) as log:
-            _Run(run_directory, config, pairs, log).all_stages()
+            torch.set_num_threads(config.threads)
+            torch.use_deterministic_algorithms(True, warn_only=config.device == "cuda")
+            with RunLog(run_directory) as log:
+                _Run(run_directory, config, pairs, log).all_stages()
+    except UserError:
+        if is_new and not (run_directory / "config.yaml").exists():
+            shutil.rmtree(run_directory, ignore_errors=True)
+        raise
     return config
 
 
