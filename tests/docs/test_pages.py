@@ -78,6 +78,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (64, 64), "red" if "heart" in stem else "green").save(tmp_path / f"{stem}.png")
         if stem.startswith("pictures/"):
             (tmp_path / f"{stem}.txt").write_text(f"a {Path(stem).name}, 3D style\n")
+    (tmp_path / "run" / "config.yaml").write_text("seed: 0\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
