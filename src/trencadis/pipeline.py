@@ -12,14 +12,14 @@ import torch
 from huggingface_hub import ModelHubMixin
 from jaxtyping import Float, Int
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from trencadis.data.pixels import to_pillow
 from trencadis.drawn import Drawn
 from trencadis.errors import ConfigError, ModelError, PromptError, RankingError
 from trencadis.model_directory import ModelDirectory
 from trencadis.protocols import ImageTokenizer, Ranker, TextTokenizer
-from trencadis.ranking import rank
+from trencadis.ranking import CLIPRanker, rank
 from trencadis.sampling import ImagePrompt, Partial, Sampling, image_prompt, sample_image_tokens
 from trencadis.transformer import Transformer
 
@@ -72,6 +72,14 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
         self.transformer = transformer.eval()
         self.sampling, self.name = sampling or Sampling(), name
         self._check_parts()
+
+    def to(self, device: str | torch.device) -> "DALLE":
+        """Move the parts that are modules to a device, and return the model itself."""
+        ranker = self.ranker.clip if isinstance(self.ranker, CLIPRanker) else self.ranker
+        for part in (self.transformer, self.image_tokenizer, ranker):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        return self
 
     def generate(
         self,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -58,6 +59,7 @@ def test_steps_are_fitted_into_the_hours(tmp_path: Path, capsys: pytest.CaptureF
         ["--transformer.model.num_layers", "many"],
         ["--transformer.model.num_heads", "0"],
         ["--image.batch_size", "0"],
+        pytest.param(["--device", "cuda"], marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")),
         ["--text.text_len", "257"],
         ["--ranker.microbatches", "2"],
         ["--no.such.setting", "1"],

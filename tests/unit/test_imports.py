@@ -16,6 +16,7 @@ ORDER = (
     "storage",
     "randomness",
     "progress",
+    "devices",
     "config",
     "recipes",
     "protocols",

@@ -11,6 +11,7 @@ from tests.shapes import draw_shape
 from trencadis.drawn import read_record
 from trencadis.errors import ConfigError, ModelError, PictureError, PromptError, RankingError, UserError
 from trencadis.pipeline import DALLE, Progress
+from trencadis.ranking import CLIPRanker
 from trencadis.sampling import Sampling
 from trencadis.transformer import KeyValueCache
 
@@ -262,3 +263,11 @@ def test_guidance_leaves_the_caption_in_the_conditional_half(model: DALLE, monke
 def test_sampling_settings_are_frozen(model: DALLE) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         model.sampling.temperature = 2.0  # type: ignore[misc]
+
+
+def test_a_model_moves_as_a_whole(tiny_model: Path) -> None:
+    moved = DALLE.from_pretrained(tiny_model).to("meta")
+    assert moved.transformer.image_head.weight.is_meta
+    assert isinstance(moved.image_tokenizer, torch.nn.Module)
+    assert isinstance(moved.ranker, CLIPRanker)
+    assert all(p.is_meta for module in (moved.image_tokenizer, moved.ranker.clip) for p in module.parameters())

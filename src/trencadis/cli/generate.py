@@ -31,6 +31,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--image", type=existing_file(), help="an image prompt; --mask or --keep-rows says what stays of it")
     add("--mask", type=existing_file(), help="of the image's size: what is transparent, or white, is drawn anew")
     add("--keep-rows", type=integer(0), help="rows of tokens that stay, from the top")
+    add("--device", choices=["cpu", "cuda"], help="(default: cuda where there is one)")
     add("--batch-size", type=integer(1), default=32, help="candidates drawn at once; less takes less memory")
     add("--out", type=output_directory(), default="drawn", help="folder for the PNGs")
     add("--json", action="store_true", help="print what was drawn as JSON")
@@ -39,13 +40,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 def run(arguments: jsonargparse.Namespace) -> int:
     """Draw, save and say what was drawn."""
     from trencadis.data import read_picture
+    from trencadis.devices import usable_device
     from trencadis.pipeline import DALLE
 
     image = None if arguments.image is None else read_picture(arguments.image)
     mask = None if arguments.mask is None else read_picture(arguments.mask, on_white=False)
     options: dict[str, Any] = {name: arguments[name] for name in ("candidates", "keep", "seed", "batch_size")}
     options |= {name: arguments[name] for name in ("guidance_scale", "temperature", "top_k", "top_p", "keep_rows")}
-    model = DALLE.from_pretrained(arguments.model)
+    model = DALLE.from_pretrained(arguments.model).to(usable_device(arguments.device))
     for prompt in arguments.prompt:
         drawn = _draw(model, prompt, {**options, "image": image, "mask": mask})
         paths = drawn.save(Path(arguments.out))

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import RunConfig, StageConfig
+from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE
 from trencadis.ranking import CLIP
@@ -71,7 +72,7 @@ def choose_sizes(
     Raises:
         ConfigError: The recipe or a setting is unknown.
     """
-    device = overrides.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(overrides.get("device"))
     threads = overrides.get("threads") or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     if recipe is not None:
