@@ -2,6 +2,7 @@ import builtins
 import json
 import logging
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ def test_a_line_cut_short_at_any_byte_is_dropped(tmp_path: Path) -> None:
 def test_tensorboard_hides_what_is_done_again(tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with filled(tmp_path) as log:
+        # TensorBoard reads its files in the order of their names, which begin with the second that they were made in.
+        time.sleep(1.1)
         log.truncate("image", 20)
         log.append("image", 25, {"loss": 7.0, "kl": math.nan})
         log.append("image", 30, {"loss": 8.0})
