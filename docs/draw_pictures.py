@@ -15,17 +15,23 @@ PROMPTS = (
     "the flag of France",
     "a woman with red hair, 3D style",
     "a crescent moon, Twemoji style",
+    "an orange cat, Noto style",
+    "a purple heart, flat style",
+    "a snowman, 3D style",
+    "a slice of pizza, Twemoji style",
+    "a sunflower, 3D style",
+    "a green circle, flat style",
+    "a police officer, Noto style",
+    "the flag of Japan",
 )
-KEPT = 2
+COLUMNS = 8
 
 
 def main() -> None:
-    """Write `docs/images/drawn.png`: each prompt's best pictures, one under the other."""
+    """Write `docs/images/drawn.png`: of each prompt the best of 32 candidates by CLIP; nothing is chosen by hand."""
     model = DALLE.from_pretrained("emoji")
-    drawn = [model.generate(prompt, candidates=32, keep=KEPT, seed=7) for prompt in PROMPTS]
-    images = [each.images[rank] for rank in range(KEPT) for each in drawn]
-    labels = [prompt if rank == KEPT - 1 else "" for rank in range(KEPT) for prompt in PROMPTS]
-    sheet = contact_sheet(images, labels, len(PROMPTS), tile_size=112, label_lines=3)
+    best = [model.generate(prompt, candidates=32, keep=1, seed=7).images[0] for prompt in PROMPTS]
+    sheet = contact_sheet(best, PROMPTS, COLUMNS, tile_size=112, label_lines=3)
     write_picture(Path(__file__).parent / "images" / "drawn.png", sheet)
 
 
