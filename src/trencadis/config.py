@@ -244,13 +244,14 @@ class TransformerStage(StageConfig):
     Args:
         model: Sizes; the fields that follow from the tokenizers are filled in when the stage begins.
         caption_dropout: Share of captions replaced by the empty one, so that guidance works.
-        token_variants: Crops of each picture whose tokens are cached: the middle one, then random ones.
+        token_variants: Crops of each picture whose tokens are cached: the middle one, then random ones. None takes
+            enough that each is seen about ten times.
         text_weight: Of the text loss; the image loss has the rest.
     """
 
     model: TransformerConfig = field(default_factory=TransformerConfig)
     caption_dropout: float = 0.1
-    token_variants: int = 1
+    token_variants: int | None = None
     text_weight: float = 1 / 8
 
 

@@ -174,6 +174,7 @@ def dalle_v1() -> RunConfig:
         transformer=TransformerStage(
             steps=430_000,
             batch_size=1024,
+            token_variants=1,
             ema_decay=0.99 ** (1 / 25),
             optimizer=OptimizerConfig(warmup_steps=5_000),
         ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import RunConfig, StageConfig
@@ -40,6 +41,10 @@ EFFICIENCY = 0.4
 
 LENGTH_SAMPLE = 20_000  # captions
 FEWEST_STEPS = 20
+
+SEEN = 10  # times that a crop is seen, about: more often, and it is learnt by heart
+MOST_VARIANTS = 16
+ENCODING = 0.05  # most of the time for training that encoding further crops may take
 
 
 @dataclass
@@ -183,7 +188,8 @@ def training_flops(config: RunConfig) -> dict[str, float]:
             "ranker": lambda: (clip.image(images), clip.text(text)),
         }
         for stage, run in runs.items():
-            with FlopCounterMode(display=False) as counter:
+            # Only the plain form of attention is made of operations that are counted.
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
                 run()
             counted[stage] = 3.0 * counter.get_total_flops()
     return counted
@@ -202,15 +208,18 @@ def _matmul_rate(device: torch.device) -> float:
     return 2 * side**3 / best_s
 
 
-def fit_steps(config: RunConfig, timing: Timing, left_s: float, plan: Plan) -> RunConfig:
-    """Return the config with the steps that fit into the time; those that were given stand.
+def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan) -> RunConfig:
+    """Return the config with the steps that fit into the time, and the crops that go with them; what was given stands.
 
     Args:
-        config: Where a stage's steps are None they are chosen.
-        timing: What one update and all looks take.
+        config: What is None in a stage is chosen.
+        timing: What one update, all looks and one crop of each picture take.
         left_s: Seconds for all stages.
+        pairs: The data.
         plan: Where the choices are noted.
     """
+    most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
+    left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
     fitted: dict[str, StageConfig] = {}
     for name, share in SHARES.items():
         stage: StageConfig = getattr(config, name)
@@ -224,4 +233,19 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, plan: Plan) -> R
         fitted[name] = dataclasses.replace(stage, steps=steps, ema_decay=ema_decay)
         why = f"{share:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"
         plan.say(f"{name}.steps", steps, why)
-    return dataclasses.replace(config, **fitted)  # type: ignore[arg-type]
+    config = dataclasses.replace(config, **fitted)  # type: ignore[arg-type]
+    return _fit_variants(config, most_crops, pairs, plan)
+
+
+def _fit_variants(config: RunConfig, most_crops: int, pairs: RunPairs, plan: Plan) -> RunConfig:
+    """Return the config with enough crops of each picture that none is seen too often."""
+    stage = config.transformer
+    if stage.token_variants is not None:
+        return config
+    assert stage.steps is not None
+    epochs = stage.steps * stage.batch_size / sum(pair.weight for pair in pairs.train)
+    variants = max(1, min(round(epochs / SEEN), most_crops, MOST_VARIANTS))
+    plan.say(
+        "transformer.token_variants", variants, f"the pairs pass {epochs:.0f} times; a crop is best seen {SEEN} times"
+    )
+    return dataclasses.replace(config, transformer=dataclasses.replace(stage, token_variants=variants))

@@ -140,7 +140,7 @@ def _fit_steps(config: RunConfig, pairs: RunPairs, began_s: float, plan: Plan) -
     """Time each stage whose steps are open, and fit them into what is left of the budget."""
     timed = time_stages(config, pairs)
     spent_s = time.monotonic() - began_s
-    return fit_steps(config, timed, config.hours * 3600 - spent_s - timed.encoding_s - REPORT_S, plan)
+    return fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
 
 
 class _Run:
@@ -194,13 +194,14 @@ class _Run:
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""
-        data, pairs = self.config.data, self.pairs
+        data, pairs, variants = self.config.data, self.pairs, self.config.transformer.token_variants
+        assert variants is not None, "a plan fixes how many crops are cached"
         train_tokens = cache_tokens(
             vae,
             pairs,
             data,
             self.directory / "tokens",
-            variants=self.config.transformer.token_variants,
+            variants=variants,
             seed=derive_seed(self.config.seed, "tokens"),
             device=self.device,
         )

@@ -26,7 +26,7 @@ class Timing:
     Args:
         step_s: One update, by stage.
         look_s: All validations and drawings of a stage together, by stage.
-        encoding_s: All training pictures as tokens.
+        encoding_s: One crop of all training pictures as tokens.
     """
 
     step_s: dict[str, float] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
         "transformer": lambda: stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)]),
         "ranker": stages.ranker,
     }
-    timing = Timing(encoding_s=encode_s * len(pairs.train) * config.transformer.token_variants)
+    timing = Timing(encoding_s=encode_s * len(pairs.train))
     for name, build in drawn.items():
         if getattr(config, name).steps is None:
             timing.step_s[name], timing.look_s[name] = _time(build())
