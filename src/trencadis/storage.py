@@ -4,9 +4,10 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ def user_storage(path: Path) -> Iterator[None]:
             raise
         raise _storage_error(path, OSError(number, os.strerror(number))) from error
 
+
+_LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(partial|old)")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -152,3 +155,32 @@ def write_picture(path: Path, picture: "Image.Image", text: Mapping[str, str] | 
         chunks.add_itxt(key, value)
     picture.save(buffer, "PNG", pnginfo=chunks)
     write_whole(path, buffer.getvalue())
+
+
+def sweep(directory: Path) -> None:
+    """Remove what killed processes left half-done in a directory; what cannot be removed stays until the next time."""
+    for path in sorted(directory.iterdir()):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or _is_another_process(int(match[2])):
+            continue
+        with suppress(OSError):
+            if match[3] == "old" and not (directory / match[1]).exists():
+                # Killed between the two renames of a replacement: this is the only one there is.
+                path.rename(directory / match[1])
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _is_another_process(pid: int) -> bool:
+    """Whether a process of this id runs that is not this one."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

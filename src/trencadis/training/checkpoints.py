@@ -11,7 +11,6 @@ One process at a time works here: the one that holds the run's lock.
 """
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -26,11 +25,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trencadis.errors import CheckpointError
-from trencadis.storage import sha256, sync_directory, user_storage, whole_directory, write_whole
+from trencadis.storage import sha256, sweep, sync_directory, user_storage, whole_directory, write_whole
 
 _LATEST, _MANIFEST, _META, _SUFFIX = "latest", "manifest.json", "meta.json", ".safetensors"
 _CHECKPOINT = re.compile(r"step-(\d{8,})")
-_LEFTOVER = re.compile(r"\.(step-\d{8,}|latest)\.(\d+)\.(partial|old)")
 
 
 class CheckpointWarning(UserWarning):
@@ -76,7 +74,7 @@ def save_checkpoint(
     path = directory / f"step-{step:08d}"
     with user_storage(directory):
         _make_directory(directory)
-        _sweep(directory)
+        sweep(directory)
     with whole_directory(path) as temporary:
         for group, named in tensors.items():
             save_file(_separate(named), temporary / f"{group}{_SUFFIX}")
@@ -105,7 +103,7 @@ def load_latest(directory: Path) -> Checkpoint | None:
     try:
         if not directory.is_dir():
             return None
-        _sweep(directory)
+        sweep(directory)
         paths = _checkpoints(directory)
     except OSError as error:
         raise CheckpointError(f"{directory} cannot be read: {error}") from error
@@ -223,32 +221,3 @@ def _prune(directory: Path, step: int, keep: int) -> None:
     for path in paths:
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what killed processes left half-done; what cannot be removed stays until the next time."""
-    for path in sorted(directory.iterdir()):
-        match = _LEFTOVER.fullmatch(path.name)
-        if match is None or _is_another_process(int(match[2])):
-            continue
-        with suppress(OSError):
-            if match[3] == "old" and not (directory / match[1]).exists():
-                # Killed between the two renames of a replacement: this is the only one of its step.
-                path.rename(directory / match[1])
-            elif path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-def _is_another_process(pid: int) -> bool:
-    """Whether a process of this id runs that is not this one."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from trencadis.pipeline import DALLE
 from trencadis.pretrained import Pretrained
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIPRanker
-from trencadis.storage import write_whole
+from trencadis.storage import sweep, write_whole
 from trencadis.training.captions import fit_text
 from trencadis.training.log import RunLog
 from trencadis.training.loop import fit
@@ -68,16 +69,29 @@ def train(
     began_s, is_new = time.monotonic(), not run_directory.exists()
     try:
         with RunLock(run_directory):
+            for path in [run_directory, *run_directory.rglob("*")]:
+                if path.is_dir():
+                    sweep(path)
             config, pairs = _begin(run_directory, overrides, recipe, hours, began_s, say)
             torch.set_num_threads(config.threads)
-            torch.use_deterministic_algorithms(True, warn_only=config.device == "cuda")
-            with RunLog(run_directory) as log:
+            with RunLog(run_directory) as log, _deterministic(strict=config.device == "cpu"):
                 _Run(run_directory, config, pairs, log).all_stages()
     except UserError:
         if is_new and not (run_directory / "config.yaml").exists():
             shutil.rmtree(run_directory, ignore_errors=True)
         raise
     return config
+
+
+@contextmanager
+def _deterministic(*, strict: bool) -> Iterator[None]:
+    """Have torch use what repeats bit for bit; where it must and cannot, it raises."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _begin(
@@ -95,7 +109,8 @@ def _begin(
         _check_same(settings, overrides, recipe, hours)
         config = from_settings(settings)
         return config, read_pairs(config.data, config.seed, run_directory, resumed=True)
-    strangers = {path.name for path in run_directory.iterdir()} - {".lock", "pairs.json", "plan.json", "data.json"}
+    own = {"pairs.json", "plan.json", "data.json"}
+    strangers = {path.name for path in run_directory.iterdir() if not path.name.startswith(".")} - own
     if strangers:
         given = f"{run_directory} holds {sorted(strangers)[0]}"
         raise StorageError(given, expected="an empty folder or a run", remedy="choose another --out")
