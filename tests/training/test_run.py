@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
         for path in sorted((run / "model").rglob("*.safetensors"))
         for name, tensor in load_file(path).items()
     }
+
+
+def log_lines(run: Path) -> int:
+    path = run / "log.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -81,19 +87,18 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
     settings = yaml.safe_load((tiny_run / "config.yaml").read_text())
     plan.write_text(yaml.safe_dump({**settings, "save_every_s": 0.2}))
     command = [sys.executable, "-c", TRAIN, "train", "--out", str(out), "--config", str(plan)]
-    chance, kills = random.Random(), 0
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            _, error = process.communicate(timeout=chance.uniform(1.5, 8.0) if kills < 5 else 100)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, error.decode()
-        break
-    assert kills >= 2
+    chance = random.Random()
+    # Before anything is trained, and once the log has some random numbers of lines: a whole run has about 150.
+    moments = [0, *sorted(chance.sample(range(1, 90), 4))]
+    for lines in moments:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while lines and log_lines(out) < lines:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.1 if lines else 3))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert_same_weights(out, tiny_run)
     steps = [
         (line["stage"], line["step"], tuple(sorted(line.keys() - {"elapsed_s"})))
