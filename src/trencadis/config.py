@@ -141,7 +141,8 @@ class DataConfig:
         min_crop: Shortest side of the random crop, as a share of the largest crop that fits.
         flip: Mirror pictures at random while the image tokenizer trains. Never done where captions are looked at.
         filters: Which pairs are left out.
-        held_out: Share of the pairs that no stage trains on; they are for validation.
+        held_out: Least share of the pairs that no stage trains on; they are for validation. Of few pairs it is up to a
+            tenth, so that there are 32 to measure on.
     """
 
     path: str = ""

@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 
 from tests.conftest import TINY_STEPS
 from tests.shapes import draw_shape
+from trencadis.config import DataConfig
 from trencadis.errors import ConfigError, DataError, StorageError, UserError
+from trencadis.training.pairs import read_pairs
 from trencadis.training.run import train
 
 TRAIN = "import sys; from trencadis.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -124,6 +126,22 @@ def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path) 
     (data / "added.txt").write_text(caption)
     with pytest.raises(DataError, match="has changed"):
         train(tmp_path / "run", settings, recipe="tiny")
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(60, 1, 14), (500, 18, 48), (5000, 60, 150)])
+def test_few_pairs_hold_back_a_larger_share(count: int, least: int, most: int, tmp_path: Path) -> None:
+    source = tmp_path / "data"
+    source.mkdir()
+    image, _ = draw_shape(1, 32)
+    image.save(source / "same.png")
+    rows = [json.dumps({"file_name": f"{index}.png", "caption": f"drawing {index}"}) for index in range(count)]
+    (source / "metadata.jsonl").write_text("\n".join(rows))
+    for index in range(count):
+        (source / f"{index}.png").hardlink_to(source / "same.png")
+    pairs = read_pairs(DataConfig(path=str(source)), 0, tmp_path, resumed=False)
+    assert pairs.kept == count
+    assert least <= len(pairs.validation) <= most
+    assert len(pairs.train) + len(pairs.validation) == count
 
 
 def test_options_that_contradict_the_plan_are_refused(tiny_run: Path, shapes: Path) -> None:

@@ -14,6 +14,8 @@ from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
 
 VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to be looked at a dozen times
+ENOUGH_PAIRS = 32  # to measure on, where that is no more than
+LARGEST_SHARE = 0.1  # of all
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: b
     """
     source = open_source(config.path)
     curated = _curated(source, config, run_directory / "pairs.json", resumed=resumed)
-    train, validation = curated.split(config.held_out, seed)
+    few = min(LARGEST_SHARE, ENOUGH_PAIRS / len(curated.kept)) if curated.kept else 0.0
+    train, validation = curated.split(max(config.held_out, few), seed)
     if not train or not validation:
         raise DataError(
             f"{len(curated.kept)} usable pairs in {config.path}",
