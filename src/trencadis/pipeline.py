@@ -170,7 +170,9 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
                 image_prompt=prompt,
                 callback=None if callback is None else report,
             )
-            pictures.append(self.image_tokenizer.decode(image_tokens).float().cpu())
+            # One by one: a convolution's sums depend on the size of its batch, in the last bit, and that shows in a
+            # pixel now and then. A seed's picture must not depend on the others.
+            pictures += [self.image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
         return torch.cat(pictures)
 
     def _partial_images(self, partial: Partial) -> list[Image.Image]:

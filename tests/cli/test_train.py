@@ -75,6 +75,20 @@ def test_options_that_cannot_be_are_one_line_and_exit_2(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["threads: many", "hours: soon", "recipe: [1]", "transformer: 5", "device: tpu", "image: {steps: [1]}", "- 1"],
+)
+def test_a_settings_file_that_makes_no_sense_is_one_line_and_exit_2(
+    tmp_path: Path, text: str, shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    command = ["train", str(shapes), "--out", str(tmp_path / "run"), "--config", str(tmp_path / "settings.yaml")]
+    assert main(command) == 2
+    assert len(errors(capsys)) == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_cannot_be_trained_on_is_one_line_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,12 +55,14 @@ def run(arguments: jsonargparse.Namespace) -> int:
     """Train, say what was chosen, and where the model is."""
     from trencadis.errors import ConfigError
     from trencadis.training.run import train
+    from trencadis.training.settings import parse_settings
 
     out: Path = arguments.out
     overrides = _overrides(arguments)
     if "path" not in overrides.get("data", {}) and not (out / "config.yaml").exists():
         remedy = "name the folder, as in `trencadis train pictures --out runs/mine`"
         raise ConfigError("no pictures to train on", expected="a folder of captioned pictures", remedy=remedy)
+    parse_settings(overrides)
     recipe, hours = overrides.pop("recipe", None), overrides.pop("hours", None)
     train(out, overrides, recipe=recipe, hours=hours, say=_say)
     print(f"{out / 'model'}   the model: trencadis generate 'a prompt' --model {out / 'model'}")

@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from trencadis.config import DataConfig, ImageStage
-from trencadis.data import PairBatches
 from trencadis.data.pixels import to_pillow
 from trencadis.data.sheet import contact_sheet
 from trencadis.image import DiscreteVAE, code_perplexity, code_use, count_codes, gumbel_noise, psnr, ssim
@@ -50,13 +49,8 @@ class ImageTraining:
         self.config, self.device, self._seed = config, device, seed
         self.model = DiscreteVAE(config.model).to(device)
         size = config.model.image_size
-        self._batches = PairBatches(
-            pairs.pictures(pairs.train, size, data),
-            batch_size=config.batch_size,
-            seed=derive_seed(seed, self.name),
-            min_crop=data.min_crop,
-            flip=data.flip,
-        )
+        order = derive_seed(seed, self.name)
+        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=data.flip)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
         self._counted = pairs.middle_crops(pairs.train[:CODES_COUNTED_IN], size, data)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trencadis.config import DataConfig
-from trencadis.data import Curated, KeptPair, Pictures, curate, is_current, open_source
+from trencadis.data import Curated, KeptPair, PairBatches, Pictures, curate, is_current, open_source
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
@@ -44,6 +44,18 @@ class RunPairs:
             image_size,
             headroom=1 / config.min_crop,
             max_image_pixels=config.filters.max_image_pixels,
+        )
+
+    def batches(
+        self, image_size: tuple[int, int], config: DataConfig, *, batch_size: int, seed: int, flip: bool
+    ) -> PairBatches:
+        """Return the batches of random crops of the training pairs."""
+        return PairBatches(
+            self.pictures(self.train, image_size, config),
+            batch_size=batch_size,
+            seed=seed,
+            min_crop=config.min_crop,
+            flip=flip,
         )
 
     def middle_crops(

@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.config import DataConfig, RankerStage
-from trencadis.data import PairBatches
 from trencadis.errors import ConfigError
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
@@ -58,13 +57,9 @@ class RankerTraining:
         self.config, self.device, self._captions = config, device, captions
         self.model = CLIP(config.model).to(device)
         size = config.model.image_size
-        self._batches = PairBatches(
-            pairs.pictures(pairs.train, size, data),
-            batch_size=config.batch_size,
-            seed=derive_seed(seed, self.name),
-            min_crop=data.min_crop,
-            flip=False,  # captions speak of sides
-        )
+        order = derive_seed(seed, self.name)
+        # Nothing is mirrored: captions speak of sides.
+        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=False)
         texts = [captions.plain_tokens(pair.captions[0]) for pair in pairs.validation]
         self._validation = RankerBatch(pairs.middle_crops(pairs.validation, size, data), self.model.pad(texts).cpu())
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trencadis.config import RunConfig
+from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes
 from trencadis.pipeline import DALLE
@@ -29,6 +30,7 @@ from trencadis.training.settings import (
     Settings,
     contradictions,
     from_settings,
+    parse_settings,
     read_settings,
     to_settings,
     write_settings,
@@ -103,19 +105,21 @@ def _begin(
     say: Callable[[Plan], None] | None,
 ) -> tuple[RunConfig, RunPairs]:
     """Return the plan of a run that has one, or make it."""
+    asked = overrides | {name: value for name, value in (("recipe", recipe), ("hours", hours)) if value is not None}
+    given = parse_settings(asked)
     config_path = run_directory / "config.yaml"
     if config_path.exists():
         settings = read_settings(config_path)
-        _check_same(settings, overrides, recipe, hours)
+        _check_same(settings, asked)
         config = from_settings(settings)
+        usable_device(config.device)
         return config, read_pairs(config.data, config.seed, run_directory, resumed=True)
     own = {"pairs.json", "plan.json", "data.json"}
     strangers = {path.name for path in run_directory.iterdir() if not path.name.startswith(".")} - own
     if strangers:
-        given = f"{run_directory} holds {sorted(strangers)[0]}"
-        raise StorageError(given, expected="an empty folder or a run", remedy="choose another --out")
-    given_data = from_settings({name: overrides[name] for name in ("data", "seed") if name in overrides})
-    pairs = read_pairs(given_data.data, given_data.seed, run_directory, resumed=False)
+        found = f"{run_directory} holds {sorted(strangers)[0]}"
+        raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
+    pairs = read_pairs(given.data, given.seed, run_directory, resumed=False)
     write_whole(run_directory / "data.json", json.dumps(_data_summary(pairs), indent=2) + "\n")
     plan = Plan()
     hours = 1.0 if hours is None else hours
@@ -128,11 +132,8 @@ def _begin(
     return config, pairs
 
 
-def _check_same(settings: Settings, overrides: Settings, recipe: str | None, hours: float | None) -> None:
+def _check_same(settings: Settings, asked: Settings) -> None:
     """Refuse options that differ from the plan that a run follows."""
-    asked = dict(overrides)
-    asked |= {} if hours is None else {"hours": hours}
-    asked |= {} if recipe is None else {"recipe": recipe}
     differing = contradictions(settings, asked)
     if differing:
         raise ConfigError(

@@ -26,13 +26,28 @@ def from_settings(settings: Settings) -> RunConfig:
     """Return the config that settings stand for; what is absent has its default.
 
     Raises:
+        ConfigError: A name is unknown, a value has the wrong kind, or a number is out of its range.
+    """
+    config = parse_settings(settings)
+    check_ranges(config)
+    return config
+
+
+def parse_settings(settings: Settings) -> RunConfig:
+    """Return the same without a look at ranges, which may depend on settings that are not chosen yet.
+
+    Raises:
         ConfigError: A name is unknown, or a value has the wrong kind.
     """
+    for field in dataclasses.fields(RunConfig):
+        part = settings.get(field.name, {})
+        if dataclasses.is_dataclass(field.type) and not isinstance(part, dict):
+            remedy = f"put the settings of {field.name} under it"
+            raise ConfigError(f"{field.name} {part}", expected="a mapping of settings", remedy=remedy)
     try:
         config: RunConfig = config_from_dict(RunConfig, settings)
     except ModelError as error:
         raise ConfigError(error.given, expected="the settings of a run", remedy="mend that setting") from error
-    check_ranges(config)
     return config
 
 
