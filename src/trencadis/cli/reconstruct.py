@@ -1,58 +1,195 @@
 """`trencadis reconstruct`: pictures to tokens and back, side by side."""
 
 import json
+import math
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import existing_file
+from trencadis.cli.arguments import Kind, integer
+from trencadis.errors import ConfigError, PictureError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from trencadis.protocols import ImageTokenizer
 
 HELP = "shows what is left of pictures once they are tokens"
+COLUMNS = 8  # of a band of the sheet
+MOST_SHOWN = 256  # pictures on the sheet; the figures are of all
+DIFFERENCE_GAIN = 4
+SMALLEST_TILE, LARGEST_TILE = 128, 256  # longer side, in pixels
+NARROWEST_TILE = 96  # so that labels can be read
+
+Tile = tuple["Image.Image", str]
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", type=existing_file(), help="PNG, JPEG or WebP")
-    add("--model", type=str, default="emoji", help="a shipped model, a model directory, or a hub id such as owner/name")
-    add("--out", type=Path, default="reconstructed.png", help="file for the sheet: originals above reconstructions")
-    add("--json", action="store_true", help="print each picture's fidelity and tokens as JSON")
+    path = _picture_or_folder()
+    add("images", nargs="+", metavar="IMAGE", type=path, help="PNG, JPEG or WebP, or a folder of them")
+    add("--model", type=str, default="emoji", help="a shipped model, a model or tokenizer directory, or a hub id")
+    side, size_help = (
+        integer(1, example=64),
+        "of pictures, in multiples of what a token stands for (default: the model's)",
+    )
+    add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=side, help=size_help)
+    out_help = "file for the sheet: originals, reconstructions and differences"
+    add("--out", type=Path, default="reconstructed.png", help=out_help)
+    add("--json", action="store_true", help="print each picture's fidelity and tokens, and the means, as JSON")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Write the sheet and print each picture's PSNR and SSIM."""
+    """Write the sheet and print each picture's PSNR and SSIM, and their means."""
+    from trencadis.data.sheet import banded_sheet
+    from trencadis.image.loading import load_image_tokenizer
+    from trencadis.model_directory import find_model
+    from trencadis.progress import track
+    from trencadis.storage import write_picture
+
+    paths = _pictures(arguments.images)
+    directory = find_model(arguments.model)
+    tokenizer = load_image_tokenizer(directory / "image" if (directory / "image").is_dir() else directory)
+    size = _size(tokenizer, arguments.image_size)
+    found: list[dict[str, Any]] = []
+    columns: list[tuple[Tile, Tile, Tile]] = []
+    for row, tiles in _reconstructed(tokenizer, size, track(paths, "reconstructing pictures")):
+        found.append(row)
+        columns += [tiles] if len(columns) < MOST_SHOWN else []
+    write_picture(arguments.out, banded_sheet(list(zip(*columns, strict=True)), COLUMNS, tile_size=_tile_size(size)))
+    if arguments.json:
+        means = {name: mean_of([row[name] for row in found]) for name in ("psnr", "ssim")}
+        sheet = {"sheet": str(arguments.out), "image_size": size, "mean": means, "pictures": found}
+        print(json.dumps(sheet, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(found)
+        shown = f"; the first {MOST_SHOWN} of {len(found):,}" if len(found) > MOST_SHOWN else ""
+        rows = f"originals, reconstructions, and differences times {DIFFERENCE_GAIN}"
+        print(f"{arguments.out}   from the top: {rows}{shown}")
+    return 0
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are numbers; None where none is."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _picture_or_folder() -> Kind[Path]:
+    def read(text: str) -> Path:
+        path = Path(text).expanduser()
+        if not text or not path.exists():
+            raise ValueError(text)
+        return path
+
+    return Kind(read, expected="a picture or a folder that exists", remedy="check the path", metavar="PATH")
+
+
+def _pictures(given: list[Path]) -> list[Path]:
+    """Return the files that are named, and in the place of a folder its own pictures, sorted by name."""
+    from trencadis.data.files import PICTURE_SUFFIXES
+
+    paths: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        try:
+            files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise PictureError(f"cannot read {path}: {reason}", expected="a folder", remedy="check the path") from error
+        pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+        if not pictures:
+            given_text = f"no picture ({', '.join(PICTURE_SUFFIXES)}) in {path}"
+            expected = "at least one; folders in it are not looked into"
+            raise PictureError(given_text, expected=expected, remedy="check the path")
+        paths += pictures
+    return paths
+
+
+def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, int]:
+    """Return the height and width at which pictures are encoded."""
+    if asked is None:
+        return tokenizer.image_size
+    height, width = asked
+    factor = tokenizer.down_factor
+    if height % factor or width % factor:
+        near = " ".join(str(max(round(side / factor), 1) * factor) for side in asked)
+        expected = f"multiples of {factor}, the pixels that a token stands for along each side"
+        raise ConfigError(f"--image-size {height} {width}", expected=expected, remedy=f"give {near}")
+    return height, width
+
+
+def _reconstructed(
+    tokenizer: "ImageTokenizer", size: tuple[int, int], paths: Iterable[Path]
+) -> Iterator[tuple[dict[str, Any], tuple[Tile, Tile, Tile]]]:
+    """Yield each picture's figures, and what the sheet shows of it from the top."""
     import torch
     from PIL import Image, ImageOps
 
     from trencadis.data import read_picture
     from trencadis.data.pixels import to_pillow, to_tensor
-    from trencadis.data.sheet import contact_sheet
     from trencadis.image import psnr, ssim
-    from trencadis.image.loading import load_image_tokenizer
-    from trencadis.model_directory import find_model
-    from trencadis.storage import write_picture
+    from trencadis.image.quality import WINDOW_SIZE
 
-    paths: list[Path] = arguments.images
-    pictures = [read_picture(path) for path in paths]
-    directory = find_model(arguments.model)
-    tokenizer = load_image_tokenizer(directory / "image" if (directory / "image").is_dir() else directory)
-    height, width = tokenizer.image_size
-    fitted = [to_tensor(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)) for picture in pictures]
-    tokens = [tokenizer.encode(original[None]) for original in fitted]
-    drawn = torch.cat([tokenizer.decode(grid) for grid in tokens])
-    originals = torch.stack(fitted)
-    rows = [
-        {"path": str(path), "psnr": p, "ssim": s, "tokens": grid[0].tolist()}
-        for path, p, s, grid in zip(
-            paths, psnr(drawn, originals).tolist(), ssim(drawn, originals).tolist(), tokens, strict=True
-        )
+    for path in paths:
+        fitted = ImageOps.fit(read_picture(path), (size[1], size[0]), Image.Resampling.LANCZOS)
+        original = to_tensor(fitted)[None]
+        tokens = tokenizer.encode(original)
+        drawn = tokenizer.decode(tokens)
+        decibels = float(psnr(drawn, original))
+        figures = {
+            "path": _text(path),
+            "exact": math.isinf(decibels),
+            "psnr": None if math.isinf(decibels) else decibels,
+            "ssim": float(ssim(drawn, original)) if min(size) >= WINDOW_SIZE else None,
+            "tokens": tokens[0].tolist(),
+        }
+        difference = (DIFFERENCE_GAIN * (drawn - original)).abs()
+        shown = to_pillow(torch.cat([original, drawn, difference]))
+        labels = _text(Path(path.name)), _label(figures), f"difference\N{NO-BREAK SPACE}× {DIFFERENCE_GAIN}"
+        first, second, third = zip(shown, labels, strict=True)
+        yield figures, (first, second, third)
+
+
+def _label(figures: dict[str, Any]) -> str:
+    """Return what stands under a reconstruction: no line ends within a figure."""
+    psnr, *others = _figures(figures, 1, 2)
+    parts = [psnr.removeprefix("PSNR "), *others]
+    return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
+
+
+def _figures(figures: dict[str, Any], psnr_decimals: int, ssim_decimals: int) -> list[str]:
+    """Return PSNR, and SSIM where it is known, in words."""
+    decibels, similarity = figures["psnr"], figures["ssim"]
+    return [
+        "PSNR exact" if decibels is None else f"PSNR {decibels:.{psnr_decimals}f} dB",
+        *([] if similarity is None else [f"SSIM {similarity:.{ssim_decimals}f}"]),
     ]
-    labels = [path.name for path in paths] + [f"{row['psnr']:.1f} dB, SSIM {row['ssim']:.2f}" for row in rows]
-    write_picture(arguments.out, contact_sheet(to_pillow(torch.cat([originals, drawn])), labels, len(paths)))
-    if arguments.json:
-        print(json.dumps({"sheet": str(arguments.out), "pictures": rows}, ensure_ascii=False))
-    else:
-        for row in rows:
-            print(f"{row['path']}   PSNR {row['psnr']:.2f} dB   SSIM {row['ssim']:.3f}")
-        print(f"{arguments.out}   originals above reconstructions")
-    return 0
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    for row in found:
+        print("   ".join([row["path"], *_figures(row, 2, 3)]))
+    if len(found) > 1:
+        exact = sum(row["exact"] for row in found)
+        means = {name: mean_of([row[name] for row in found]) for name in ("psnr", "ssim")}
+        note = f" (PSNR without the {exact} that are exact)" if 0 < exact < len(found) else ""
+        print("   ".join([f"mean of {len(found):,}{note}", *_figures(means, 2, 3)]))
+
+
+def _tile_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a tile: of the pictures' shape, and wide enough for its label."""
+    scale = min(max(max(size), SMALLEST_TILE), LARGEST_TILE) / max(size)
+    height, width = (max(round(side * scale), 1) for side in size)
+    return height, max(width, NARROWEST_TILE)
+
+
+def _text(path: Path) -> str:
+    """Return a path as text; a file's name may be any bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,5 +1,6 @@
 """Contact sheets: pictures in a grid, each with words underneath."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -13,9 +14,13 @@ _FONT_SIZE = 12
 _LINE_HEIGHT = 15
 _TITLE_SIZE = 16
 _TITLE_HEIGHT = 28
+_BAND_GAP = 12
 _INK, _PAPER, _ABSENT = "#222222", "#ffffff", "#dddddd"
 _LONGEST_LABEL = 400
 _PLAIN = {"–": "-", "—": "-", "×": "x", "ß": "ss", "æ": "ae", "ø": "o", "ł": "l"}
+_TIED = "\N{NO-BREAK SPACE}"
+# Where a word that is too long may be broken: behind punctuation, or where a number begins or ends.
+_SEAM = re.compile(r"(?<=[-_./,;:=+])|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
 
 def contact_sheet(
@@ -23,17 +28,20 @@ def contact_sheet(
     labels: Sequence[str],
     columns: int,
     *,
-    tile_size: int = 128,
+    tile_size: int | tuple[int, int] = 128,
     label_lines: int = 3,
+    outlined: bool = False,
 ) -> Image.Image:
-    """Return the pictures in rows, left to right, each scaled to fit a square tile and with its label underneath.
+    """Return the pictures in rows, left to right, each scaled to fit a tile and with its label underneath.
 
     Args:
         images: RGB pictures of any sizes; None leaves a grey tile.
-        labels: One a picture; broken into lines, and cut with an ellipsis where it is longer.
+        labels: One a picture; broken into lines, and cut with an ellipsis where it is longer. A no-break space holds
+            a number and its unit together.
         columns: Tiles a row.
-        tile_size: Side of a tile in pixels.
+        tile_size: Height and width of a tile in pixels; one number for a square.
         label_lines: Lines of text kept free under each tile; 0 for none.
+        outlined: Draw a faint line around each picture, so that white ones end somewhere.
 
     Raises:
         ConfigError: There is no picture, not as many labels, or no column.
@@ -43,14 +51,54 @@ def contact_sheet(
         raise ConfigError(given, expected="at least one picture and column, and as many labels", remedy="count again")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    cell_width, cell_height = tile_size + _MARGIN, tile_size + label_lines * _LINE_HEIGHT + _MARGIN
+    tile_height, tile_width = (tile_size, tile_size) if isinstance(tile_size, int) else tile_size
+    cell_width, cell_height = tile_width + _MARGIN, tile_height + label_lines * _LINE_HEIGHT + _MARGIN
     sheet = Image.new("RGB", (columns * cell_width + _MARGIN, rows * cell_height + _MARGIN), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         left, top = _MARGIN + number % columns * cell_width, _MARGIN + number // columns * cell_height
-        _place(sheet, image, left, top, tile_size)
-        for line_number, line in enumerate(_wrapped(label, font, tile_size, label_lines)):
-            draw.text((left, top + tile_size + 1 + line_number * _LINE_HEIGHT), line, fill=_INK, font=font)
+        box = _place(sheet, image, left, top, (tile_height, tile_width))
+        if outlined:
+            draw.rectangle((box[0] - 1, box[1] - 1, box[2], box[3]), outline=_ABSENT)
+        for line_number, line in enumerate(_wrapped(label, font, tile_width, label_lines)):
+            draw.text((left, top + tile_height + 1 + line_number * _LINE_HEIGHT), line, fill=_INK, font=font)
+    return sheet
+
+
+def banded_sheet(
+    rows: Sequence[Sequence[tuple[Image.Image, str]]],
+    columns: int,
+    *,
+    tile_size: int | tuple[int, int] = 128,
+    label_lines: int = 2,
+) -> Image.Image:
+    """Return rows of pictures that belong together, column by column; where they are long, in bands of `columns`.
+
+    Args:
+        rows: Pictures with their labels, as many in each row.
+        columns: Most tiles a band has in a row.
+        tile_size: Height and width of a tile in pixels; one number for a square.
+        label_lines: Lines of text kept free under each tile.
+
+    Raises:
+        ConfigError: There is no picture or no column, or the rows differ in length.
+    """
+    if columns < 1 or not rows or not rows[0] or len({len(row) for row in rows}) > 1:
+        given = f"rows of {[len(row) for row in rows]} pictures and {columns} columns"
+        raise ConfigError(given, expected="at least one picture and column, and rows alike", remedy="count again")
+    bands = []
+    for start in range(0, len(rows[0]), columns):
+        parts = [row[start : start + columns] for row in rows]
+        images, labels = zip(*(tile for part in parts for tile in part), strict=True)
+        columns_here = len(parts[0])
+        bands.append(
+            contact_sheet(images, labels, columns_here, tile_size=tile_size, label_lines=label_lines, outlined=True)
+        )
+    height = sum(band.height for band in bands) + _BAND_GAP * (len(bands) - 1)
+    sheet, top = Image.new("RGB", (max(band.width for band in bands), height), _PAPER), 0
+    for band in bands:
+        sheet.paste(band, (0, top))
+        top += band.height + _BAND_GAP
     return sheet
 
 
@@ -68,38 +116,54 @@ def titled(sections: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     return page
 
 
-def _place(sheet: Image.Image, image: Image.Image | None, left: int, top: int, tile_size: int) -> None:
+def _place(
+    sheet: Image.Image, image: Image.Image | None, left: int, top: int, tile_size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Put a picture into the middle of a tile, and return the box that it fills."""
+    tile_height, tile_width = tile_size
     if image is None:
-        sheet.paste(_ABSENT, (left, top, left + tile_size, top + tile_size))
-        return
-    scale = tile_size / max(image.size)
-    size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
-    fitted = image.convert("RGB").resize(size, Resampling.LANCZOS, reducing_gap=2.0)
-    sheet.paste(fitted, (left + (tile_size - size[0]) // 2, top + (tile_size - size[1]) // 2))
+        box = left, top, left + tile_width, top + tile_height
+        sheet.paste(_ABSENT, box)
+        return box
+    scale = min(tile_width / image.width, tile_height / image.height)
+    width, height = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+    left, top = left + (tile_width - width) // 2, top + (tile_height - height) // 2
+    sheet.paste(image.convert("RGB").resize((width, height), Resampling.LANCZOS, reducing_gap=2.0), (left, top))
+    return left, top, left + width, top + height
 
 
 def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """Break a label into at most `most` lines of `width` pixels; words that are too long are broken anywhere."""
+    """Break a label into at most `most` lines of `width` pixels, words that are too long at their seams."""
     lines: list[str] = []
     rest = _drawable(label[:_LONGEST_LABEL])
     while rest and len(lines) < most:
-        fitting = next(
-            count for count in range(len(rest), 0, -1) if count == 1 or font.getlength(rest[:count]) <= width
-        )
-        if fitting < len(rest):
-            space = rest.rfind(" ", 1, fitting + 1)
-            fitting = space if space > 0 else fitting
+        fitting = _fitting(rest, font, width)
+        if fitting < len(rest) and len(lines) == most - 1:
+            # What is left out is whole words, or whole numbers, where a line holds more than one.
+            shorter = _fitting(rest, font, width - font.getlength("…"))
+            lines.append(rest[:shorter].rstrip() + "…")
+            break
         lines.append(rest[:fitting].strip())
         rest = rest[fitting:].strip()
-    if rest and lines:
-        while lines[-1] and font.getlength(lines[-1] + "…") > width:
-            lines[-1] = lines[-1][:-1]
-        lines[-1] += "…"
-    return lines
+    return [line.replace(_TIED, " ") for line in lines]
+
+
+def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float | int) -> int:
+    """Return how many characters stand in a line: to the last space that fits, else to the last seam, else all."""
+    shown = text.replace(_TIED, " ")
+    longest = next(count for count in range(len(text), 0, -1) if count == 1 or font.getlength(shown[:count]) <= width)
+    if longest == len(text):
+        return longest
+    space = text.rfind(" ", 1, longest + 1)
+    if space > 0:
+        return space
+    return max((seam.start() for seam in _SEAM.finditer(text) if 0 < seam.start() <= longest), default=longest)
 
 
 def _drawable(text: str) -> str:
     """Return text in one line, its accents left out: Pillow's own font has none. Other scripts become boxes."""
-    letters = (character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character))
+    parts = (unicodedata.normalize("NFKD", part) for part in text.split(_TIED))
+    letters = (letter for letter in _TIED.join(parts) if not unicodedata.combining(letter))
     plain = "".join(_PLAIN.get(letter, letter) for letter in letters)
-    return " ".join("".join(character if character.isprintable() else " " for character in plain).split())
+    shown = "".join(letter if letter.isprintable() or letter == _TIED else " " for letter in plain)
+    return " ".join(part for part in shown.split(" ") if part)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
-from trencadis.data.sheet import contact_sheet, titled
+from trencadis.data.sheet import _wrapped, banded_sheet, contact_sheet, titled
 from trencadis.errors import ConfigError
 
 
@@ -62,3 +62,50 @@ def test_sections_stand_under_their_titles() -> None:
 def test_what_makes_no_sheet_is_refused(count: int, labels: int, columns: int) -> None:
     with pytest.raises(ConfigError):
         contact_sheet([None] * count, ["x"] * labels, columns)
+
+
+def lines_of(label: str, width: int, most: int = 9) -> list[str]:
+    return _wrapped(label, ImageFont.load_default(12), width, most)
+
+
+def test_lines_end_between_words_and_numbers_stay_with_their_units() -> None:
+    assert lines_of("23.4\N{NO-BREAK SPACE}dB SSIM\N{NO-BREAK SPACE}0.91", 60) == ["23.4 dB", "SSIM 0.91"]
+    assert lines_of("PSNR 23.4 dB", 60) == ["PSNR 23.4", "dB"]
+
+
+def test_long_words_are_broken_at_their_seams() -> None:
+    assert lines_of("IMG_20240131_235959-edited.png", 80) == ["IMG_", "20240131_", "235959-", "edited.png"]
+    assert lines_of("holiday12345678", 80) == ["holiday", "12345678"]
+    assert "".join(lines_of("x" * 40, 80)) == "x" * 40
+
+
+def test_what_is_cut_ends_in_a_whole_word_and_an_ellipsis() -> None:
+    assert lines_of("difference of 12345 and 67890 levels", 80, most=2) == ["difference of", "12345 and…"]
+    font = ImageFont.load_default(12)
+    for width in range(40, 160, 7):
+        assert all(font.getlength(line) <= width for line in lines_of("one two-three 4567 " * 9, width, most=3))
+
+
+def test_tiles_take_the_shape_of_their_pictures() -> None:
+    images = [Image.new("RGB", (60, 20), "black")] * 2
+    sheet = contact_sheet(images, ["", ""], 2, tile_size=(40, 120), label_lines=0)
+    assert sheet.size == (2 * 128 + 8, 48 + 8)
+    dark = np.asarray(sheet.convert("L")) < 128
+    assert (int(dark.any(1).sum()), int(dark.any(0).sum())) == (40, 240)
+
+
+def test_rows_go_on_in_bands() -> None:
+    colours = ["#100000", "#200000", "#300000"], ["#001000", "#002000", "#003000"]
+    rows = [[(Image.new("RGB", (20, 20), colour), "") for colour in row] for row in colours]
+    sheet = banded_sheet(rows, 2, tile_size=20, label_lines=0)
+    assert sheet.size == (2 * 28 + 8, 2 * (2 * 28 + 8) + 12)
+    tops = [18, 18 + 28, 18 + 64 + 12, 18 + 64 + 12 + 28]
+    seen = [[sheet.getpixel((18 + 28 * column, top)) for column in (0, 1)] for top in tops]
+    paper = (255, 255, 255)
+    assert seen == [[(16, 0, 0), (32, 0, 0)], [(0, 16, 0), (0, 32, 0)], [(48, 0, 0), paper], [(0, 48, 0), paper]]
+
+
+@pytest.mark.parametrize(("lengths", "columns"), [((), 1), ((0, 0), 1), ((1, 2), 1), ((1, 1), 0)])
+def test_rows_that_differ_make_no_sheet(lengths: tuple[int, ...], columns: int) -> None:
+    with pytest.raises(ConfigError):
+        banded_sheet([[(Image.new("RGB", (4, 4)), "")] * length for length in lengths], columns)
