@@ -33,10 +33,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     path = _picture_or_folder()
     add("images", nargs="+", metavar="IMAGE", type=path, help="PNG, JPEG or WebP, or a folder of them")
     add("--model", type=str, default="emoji", help="a shipped model, a model or tokenizer directory, or a hub id")
-    side, size_help = (
-        integer(1, example=64),
-        "of pictures, in multiples of what a token stands for (default: the model's)",
-    )
+    side = integer(1, example=64)
+    size_help = "of pictures, in multiples of what a token stands for (default: the model's)"
     add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=side, help=size_help)
     out_help = "file for the sheet: originals, reconstructions and differences"
     add("--out", type=Path, default="reconstructed.png", help=out_help)
