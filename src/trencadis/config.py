@@ -9,23 +9,39 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteVAEConfig:
-    """The discrete VAE. Defaults are the published size. Source: Ramesh et al. 2021, appendix A.1.
+    """An image tokenizer: how pictures become codes, and codes pictures. Every choice goes with every other.
+
+    The defaults are the published discrete VAE. Source: Ramesh et al. 2021, appendix A.1.
 
     Args:
         image_size: Height and width that it is trained on, in pixels; multiples of the down-sampling factor.
         image_vocab_size: Number of codes.
+        codes: `categorical` has a logit for every code, and a learnt vector behind it. `euclidean` takes the code whose
+            vector is nearest (VQ-VAE; van den Oord et al. 2017), `cosine` the one at the least angle (Yu et al. 2022).
+        architecture: `published` has bottleneck blocks, max-pooling and nearest up-sampling. `strided` has blocks of
+            norm, activation and convolution, with 4×4 strided and transposed convolutions between groups. `attentive`
+            has such blocks and attention where the grid is small (VQ-GAN; Esser et al. 2021).
         hidden_dim: Width of the first group, in channels.
         width_multipliers: Width of each group in units of `hidden_dim`; pictures are halved between groups.
         blocks_per_group: Residual blocks in each group.
-        decoder_input_dim: Channels of the codebook, which is the decoder's first convolution.
+        attention: Of `attentive`: `none`, in the `middle` only, or after each block of the `last` group too.
+        latent_dim: Channels of the grid that the decoder takes. Categorical codes have vectors of this size.
+        codebook_dim: Size of the vectors of euclidean and cosine codes; a small one keeps more codes in use.
+        pixels: `logit_laplace` has the paper's likelihood: pixels enter as φ(x), and the decoder gives a median and a
+            scale for each. `signed` has pixels in [−1, 1] at both ends.
     """
 
     image_size: tuple[int, int] = (256, 256)
     image_vocab_size: int = 8192
+    codes: Literal["categorical", "euclidean", "cosine"] = "categorical"
+    architecture: Literal["published", "strided", "attentive"] = "published"
     hidden_dim: int = 256
     width_multipliers: tuple[int, ...] = (1, 2, 4, 8)
     blocks_per_group: int = 2
-    decoder_input_dim: int = 128
+    attention: Literal["none", "middle", "last"] = "last"
+    latent_dim: int = 128
+    codebook_dim: int = 8
+    pixels: Literal["logit_laplace", "signed"] = "logit_laplace"
 
     @property
     def down_factor(self) -> int:
@@ -36,6 +52,11 @@ class DiscreteVAEConfig:
     def grid_size(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
         return self.image_size[0] // self.down_factor, self.image_size[1] // self.down_factor
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each group, of the largest grid first."""
+        return tuple(self.hidden_dim * multiplier for multiplier in self.width_multipliers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,26 +273,76 @@ class TextStage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageStage(StageConfig):
-    """Training of the discrete VAE. Source: Ramesh et al. 2021, appendix A.2.
+class ImageLossConfig:
+    """What the image tokenizer's loss is made of: each term's weight, 0 for a term that is not there.
 
     Args:
-        model: Sizes.
-        straight_through: Decode hard codes and let the gradient pass through the relaxation; the paper does not.
-        final_relaxation_temperature: τ falls from 1 to this by a cosine.
-        relaxation_steps: Share of the steps that the fall of τ takes.
-        kl_weight: β rises from 0 to this by a cosine.
+        likelihood: Of −ln of the logit-Laplace density, in nats a sub-pixel; for `pixels: logit_laplace` only.
+        l1: Of the mean absolute error of pixels in [0, 1].
+        l2: Of their mean squared error.
+        kl: β, of the codes' divergence from the uniform prior, in the paper's unit; categorical codes only. It rises
+            from 0 by a cosine.
         kl_steps: Share of the steps that the rise of β takes.
+        entropy: Of how undecided each token is, less how varied they are together; categorical codes only.
+        entropy_temperature: Of the probabilities in it; low ones look at the largest logits only.
+        commitment: Of the distance between the encoder's vectors and the codes that they are given; euclidean and
+            cosine codes only.
+        perceptual: Of the distance between features of the pictures.
+        perceptual_network: What gives the features: a model directory with a ranker, a CLIP directory, or a file with
+            VGG-16's weights. Without it there is no such term, and the plan says so.
+        adversarial: Of a discriminator's opinion of the patches, times an adaptive factor that puts its gradient on
+            the scale of the other terms'.
+        adversarial_start: Share of the steps before it begins.
+        lecam: Of the discriminator's regularization, which matters where there are few pictures.
+        discriminator_dim: Width of the discriminator's first layer, in channels.
+        discriminator_layers: Strided layers of the discriminator.
+    """
+
+    likelihood: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+    kl: float = 6.6
+    kl_steps: float = 0.1
+    entropy: float = 0.0
+    entropy_temperature: float = 0.01
+    commitment: float = 0.25
+    perceptual: float = 0.0
+    perceptual_network: str | None = None
+    adversarial: float = 0.0
+    adversarial_start: float = 0.3
+    lecam: float = 0.0
+    discriminator_dim: int = 64
+    discriminator_layers: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStage(StageConfig):
+    """Training of the image tokenizer. The defaults are the paper's. Source: Ramesh et al. 2021, appendix A.2.
+
+    Args:
+        model: Kind and sizes.
+        pretrained: A directory or hub id of an image tokenizer that is used as it is; none is trained.
+        losses: What is minimised.
+        relaxation: What the decoder is given in place of hard categorical codes: `gumbel` is the paper's softmax with
+            noise; `straight_through` is its arg max, and the gradient passes as if it were that softmax; `ibq` is the
+            arg max without noise (Shi et al. 2024).
+        final_relaxation_temperature: τ falls from 1 to this by a cosine; `ibq` has it at 1.
+        relaxation_steps: Share of the steps that the fall of τ takes.
+        codebook_decay: Of the moving averages that euclidean and cosine codes are.
+        revive_below: A code used less than this share of an even use is given up, and begins anew where many tokens
+            are; 0 never.
         pixel_noise: Uniform noise of ±this is added to pixels in training, below 0.125; the paper adds none. On
             drawings with flat grounds the likelihood has no upper bound without it, and such grounds take over.
     """
 
     model: DiscreteVAEConfig = field(default_factory=DiscreteVAEConfig)
-    straight_through: bool = False
+    pretrained: str | None = None
+    losses: ImageLossConfig = field(default_factory=ImageLossConfig)
+    relaxation: Literal["gumbel", "straight_through", "ibq"] = "gumbel"
     final_relaxation_temperature: float = 1 / 16
     relaxation_steps: float = 0.5
-    kl_weight: float = 6.6
-    kl_steps: float = 0.1
+    codebook_decay: float = 0.99
+    revive_below: float = 0.0
     pixel_noise: float = 0.0
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
@@ -322,7 +393,7 @@ class RankerStage(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run: BPE, discrete VAE, cached tokens, transformer, CLIP.
+    """A whole run: BPE, image tokenizer, cached tokens, transformer, CLIP.
 
     Args:
         recipe: Name of the recipe that the sizes came from, for people to read.

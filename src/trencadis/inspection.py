@@ -100,6 +100,7 @@ def _run(directory: Path) -> Found:
     try:
         config = yaml.safe_load((directory / "config.yaml").read_text("utf-8"))
         stages = {name: config[name]["steps"] for name in PARTS[1:]}
+        pretrained = config["image"].get("pretrained")
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ModelError(
             f"{directory}/config.yaml cannot be read", expected="a run's plan", remedy="restore it"
@@ -107,6 +108,9 @@ def _run(directory: Path) -> Found:
     facts: dict[str, Any] = {"recipe": config.get("recipe"), "data": config["data"]["path"], "hours": config["hours"]}
     parts = []
     for stage, steps in stages.items():
+        if stage == "image" and pretrained is not None:
+            facts[stage] = f"given: {pretrained}"
+            continue
         latest = directory / "checkpoints" / stage / "latest"
         if not latest.is_file():
             facts[stage] = f"not begun, of {steps} steps"

@@ -12,6 +12,7 @@ from trencadis.config import (
     CLIPConfig,
     DesignConfig,
     DiscreteVAEConfig,
+    ImageLossConfig,
     ImageStage,
     OptimizerConfig,
     RankerStage,
@@ -57,6 +58,38 @@ def modern(config: RunConfig) -> RunConfig:
     return replace(config, transformer=replace(stage, model=model, optimizer=optimizer))
 
 
+def strided(config: RunConfig) -> RunConfig:
+    """Return a run whose discrete VAE has the convolutions that most explanations of DALL·E draw."""
+    model = replace(config.image.model, architecture="strided")
+    return replace(config, image=replace(config.image, model=model))
+
+
+def vqvae(config: RunConfig) -> RunConfig:
+    """Return a run with a VQ-VAE: nearest codes that follow by moving averages, squared error and commitment.
+
+    Source: van den Oord et al. 2017.
+    """
+    model = replace(config.image.model, codes="euclidean", architecture="strided", codebook_dim=32, pixels="signed")
+    losses = ImageLossConfig(likelihood=0.0, l2=1.0, commitment=0.25)
+    image = replace(config.image, model=model, losses=losses, pixel_noise=0.0, revive_below=0.1)
+    return replace(config, image=image)
+
+
+def vqgan(config: RunConfig) -> RunConfig:
+    """Return a run with a VQ-GAN: short codes of length 1, attention, a perceptual and an adversarial term.
+
+    Source: Esser et al. 2021; the codes as in Yu et al. 2022.
+    """
+    model = replace(
+        config.image.model, codes="cosine", architecture="attentive", attention="last", codebook_dim=8, pixels="signed"
+    )
+    losses = ImageLossConfig(
+        likelihood=0.0, l2=1.0, commitment=0.25, perceptual=1.0, adversarial=0.5, lecam=0.05, discriminator_layers=2
+    )
+    image = replace(config.image, model=model, losses=losses, pixel_noise=0.0, revive_below=0.1)
+    return replace(config, image=image)
+
+
 def _short_run(
     recipe: str,
     *,
@@ -78,7 +111,7 @@ def _short_run(
         model=vae,
         batch_size=32,
         optimizer=_SHORT_VAE,
-        kl_weight=10 * (vae.down_factor / 8) ** 2,
+        losses=ImageLossConfig(kl=10 * (vae.down_factor / 8) ** 2),
         final_relaxation_temperature=0.1,
         relaxation_steps=0.8,
         pixel_noise=0.05,
@@ -119,7 +152,7 @@ def tiny() -> RunConfig:
         image_side=16,
         vae=DiscreteVAEConfig(
             image_size=(16, 16), image_vocab_size=32, hidden_dim=16, width_multipliers=(1, 2, 2), blocks_per_group=1,
-            decoder_input_dim=16,
+            latent_dim=16,
         ),
         text=TextStage(vocab_size=300, text_len=16),
         layers=3, heads=2, clip_layers=1, clip_heads=2, patch_size=4,
@@ -133,7 +166,7 @@ def pocket() -> RunConfig:
         image_side=64,
         vae=DiscreteVAEConfig(
             image_size=(64, 64), image_vocab_size=512, hidden_dim=32, width_multipliers=(1, 2, 4, 4),
-            blocks_per_group=1, decoder_input_dim=128,
+            blocks_per_group=1, latent_dim=128,
         ),
         text=TextStage(vocab_size=4096, text_len=256),
         layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8,
@@ -147,7 +180,7 @@ def small() -> RunConfig:
         image_side=64,
         vae=DiscreteVAEConfig(
             image_size=(64, 64), image_vocab_size=1024, hidden_dim=32, width_multipliers=(1, 2, 4),
-            blocks_per_group=1, decoder_input_dim=128,
+            blocks_per_group=1, latent_dim=128,
         ),
         text=TextStage(vocab_size=8192, text_len=256),
         layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8,
@@ -161,7 +194,7 @@ def medium() -> RunConfig:
         image_side=128,
         vae=DiscreteVAEConfig(
             image_size=(128, 128), image_vocab_size=4096, hidden_dim=64, width_multipliers=(1, 2, 4, 4),
-            decoder_input_dim=128,
+            latent_dim=128,
         ),
         text=TextStage(vocab_size=16384, text_len=256),
         layers=12, heads=16, clip_layers=6, clip_heads=8, patch_size=16,
@@ -175,7 +208,7 @@ def large() -> RunConfig:
         image_side=256,
         vae=DiscreteVAEConfig(
             image_size=(256, 256), image_vocab_size=8192, hidden_dim=128, width_multipliers=(1, 2, 4, 8),
-            decoder_input_dim=128,
+            latent_dim=128,
         ),
         text=TextStage(vocab_size=16384, text_len=256),
         layers=16, heads=32, clip_layers=8, clip_heads=16, patch_size=32,
@@ -198,7 +231,7 @@ def dalle_v1() -> RunConfig:
             steps=3_000_000,
             batch_size=512,
             relaxation_steps=150_000 / 3_000_000,
-            kl_steps=5_000 / 3_000_000,
+            losses=ImageLossConfig(kl_steps=5_000 / 3_000_000),
             optimizer=replace(slow, warmup_steps=0, decay_end=1_200_000 / 3_000_000),
         ),
         transformer=TransformerStage(
@@ -212,9 +245,18 @@ def dalle_v1() -> RunConfig:
     )
 
 
-def _in_paper_design(recipe: Callable[[], RunConfig]) -> RunConfig:
-    config = paper(recipe())
-    return replace(config, recipe=f"{config.recipe}-paper")
+VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "paper": paper,
+    "strided": strided,
+    "vqvae": vqvae,
+    "vqgan": vqgan,
+}
+"""What may be changed about a recipe, by the name that is put behind its own."""
+
+
+def _varied(recipe: Callable[[], RunConfig], variant: str) -> RunConfig:
+    config = VARIANTS[variant](recipe())
+    return replace(config, recipe=f"{config.recipe}-{variant}")
 
 
 LADDER = (pocket, small, medium, large)
@@ -222,5 +264,9 @@ LADDER = (pocket, small, medium, large)
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     **{recipe.__name__: recipe for recipe in (tiny, *LADDER, dalle_v1)},
-    **{f"{recipe.__name__}-paper": partial(_in_paper_design, recipe) for recipe in (tiny, *LADDER)},
+    **{
+        f"{recipe.__name__}-{variant}": partial(_varied, recipe, variant)
+        for recipe in (tiny, *LADDER)
+        for variant in VARIANTS
+    },
 }

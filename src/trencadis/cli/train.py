@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "trains a model on captioned pictures; goes on where it was stopped"
 
-_OWN = {"recipe", "seed", "hours", "device", "data.path"}  # options with a name of their own
+_OWN = {"recipe", "seed", "hours", "device", "data.path", "image.pretrained"}  # options with a name of their own
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -26,9 +26,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("path", nargs="?", type=str, help="folder, shards or metadata file, as `trencadis data check` reads them")
     add("--out", required=True, type=output_directory(), help="the run's folder; a run that it holds is gone on with")
     add("--hours", type=real(0, low_open=True, example=1), help="time to finish in (default: 1)")
-    add("--recipe", type=str, help="tiny, pocket, small, medium, large or dalle_v1 (default: by time and machine)")
+    add(
+        "--recipe",
+        type=str,
+        help="such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)",
+    )
     add("--seed", type=seed(), help="of everything random (default: 0)")
     add("--device", choices=["cpu", "cuda"], help="(default: cuda where there is one)")
+    add("--image-tokenizer", type=str, help="directory or hub id of an image tokenizer to use; none is trained")
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
     for name, kind in setting_names(RunConfig):
         if name not in _OWN:
@@ -87,7 +92,9 @@ def _overrides(arguments: jsonargparse.Namespace) -> dict[str, Any]:
     )
     own = {"recipe": arguments.recipe, "seed": arguments.seed, "hours": arguments.hours, "device": arguments.device}
     dotted = {name: arguments.get(name) for name, _ in setting_names(RunConfig) if name not in _OWN}
-    for name, value in {**own, "data.path": path, **dotted}.items():
+    tokenizer = _absolute(arguments.image_tokenizer)
+    dotted["image.losses.perceptual_network"] = _absolute(dotted["image.losses.perceptual_network"])
+    for name, value in {**own, "data.path": path, "image.pretrained": tokenizer, **dotted}.items():
         if value is not None:
             *parents, leaf = name.split(".")
             inner = given
@@ -95,3 +102,8 @@ def _overrides(arguments: jsonargparse.Namespace) -> dict[str, Any]:
                 inner = inner.setdefault(parent, {})
             inner[leaf] = value
     return lay_over({} if arguments.settings is None else read_settings(arguments.settings), given)
+
+
+def _absolute(name: str | None) -> str | None:
+    """Return a path that stays right wherever the run is gone on with; a hub id or a shipped model's name stays."""
+    return str(Path(name).absolute()) if name is not None and Path(name).exists() else name

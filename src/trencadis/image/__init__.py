@@ -1,13 +1,17 @@
 """Pictures to image tokens and back."""
 
-from trencadis.image.dvae import DiscreteVAE, DVAELoss
+from trencadis.image.bottleneck import Categorical, Nearest
+from trencadis.image.dvae import DiscreteVAE, Quantized, Quantizer
 from trencadis.image.loading import load_image_tokenizer
 from trencadis.image.quality import code_perplexity, code_use, count_codes, psnr, ssim
 from trencadis.image.relaxation import gumbel_noise, relax
 
 __all__ = [
-    "DVAELoss",
+    "Categorical",
     "DiscreteVAE",
+    "Nearest",
+    "Quantized",
+    "Quantizer",
     "code_perplexity",
     "code_use",
     "count_codes",

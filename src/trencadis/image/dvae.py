@@ -3,161 +3,69 @@
 Source: Ramesh et al. 2021, section 2.1 and appendix A.
 """
 
-from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError, PictureError
-from trencadis.image.divergence import divergence_from_uniform, divergence_weight
-from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels, unmap_pixels
-from trencadis.image.relaxation import relax
+from trencadis.image.attentive import AttentiveDecoder, AttentiveEncoder
+from trencadis.image.bottleneck import Categorical, Nearest
+from trencadis.image.likelihood import map_pixels, unmap_pixels
+from trencadis.image.published import PublishedDecoder, PublishedEncoder
+from trencadis.image.strided import StridedDecoder, StridedEncoder
 from trencadis.pretrained import Pretrained
 
-BOTTLENECK = 4
-"""A residual path is this many times narrower than its block's output."""
+Encoder = PublishedEncoder | StridedEncoder | AttentiveEncoder
+Decoder = PublishedDecoder | StridedDecoder | AttentiveDecoder
+
+_ENCODERS: dict[str, type[Encoder]] = {
+    "published": PublishedEncoder,
+    "strided": StridedEncoder,
+    "attentive": AttentiveEncoder,
+}
+_DECODERS: dict[str, type[Decoder]] = {
+    "published": PublishedDecoder,
+    "strided": StridedDecoder,
+    "attentive": AttentiveDecoder,
+}
+_MAPS = {"logit_laplace": 6, "signed": 3}
 
 
-class DVAELoss(NamedTuple):
-    """The discrete VAE's loss on a batch, and its parts.
+class Quantized(NamedTuple):
+    """Latents made codes in a way that gradients pass.
 
     Attributes:
-        total: What training minimises, in nats a sub-pixel.
-        reconstruction: −ln f of the pictures, in nats a sub-pixel; below 0 where the density exceeds 1.
-        kl: KL from the uniform distribution, in nats a token, unweighted.
-        mse: Mean squared error of the shown pictures, of pixels in [0, 1]; PSNR is −10·log₁₀ of it.
+        embedded: What the decoder takes.
+        tokens: The codes that they stand for.
+        terms: What the choice adds to the loss, by the names of `ImageLossConfig`, unweighted.
     """
 
-    total: Float[Tensor, ""]
-    reconstruction: Float[Tensor, ""]
-    kl: Float[Tensor, ""]
-    mse: Float[Tensor, ""]
+    embedded: Float[Tensor, "batch rows columns latent"]
+    tokens: Int[Tensor, "batch rows columns"]
+    terms: dict[str, Float[Tensor, ""]]
 
 
-class Convolution(nn.Conv2d):
-    """A convolution that keeps height and width, with weights from N(0, 1/√(in·kernel²)) and biases at zero."""
+@runtime_checkable
+class Quantizer(Protocol):
+    """Makes latents codes while a model is trained."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-
-    def reset_parameters(self) -> None:
-        """Draw the weights anew."""
-        nn.init.normal_(self.weight, std=(self.in_channels * self.kernel_size[0] ** 2) ** -0.5)
-        assert self.bias is not None
-        nn.init.zeros_(self.bias)
-
-
-class Float32Convolution(Convolution):
-    """A convolution in float32 even under autocast: the codes' logits and their embedding are sensitive to rounding."""
-
-    def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
-        """Convolve."""
-        assert self.bias is not None
-        with torch.autocast(input.device.type, enabled=False):
-            output: Tensor = self._conv_forward(input.float(), self.weight.float(), self.bias.float())
-        return output
-
-
-class Block(nn.Module):
-    """A bottleneck of four convolutions, each preceded by ReLU, beside the identity.
-
-    Args:
-        in_channels: Channels of the input; where they change, the identity is a 1×1 convolution.
-        out_channels: Channels of the output.
-        kernel_sizes: Of the four convolutions.
-        gain: What the residual path is multiplied by, so that a deep stack starts as nearly the identity.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_sizes: tuple[int, int, int, int], gain: float
-    ) -> None:
-        super().__init__()
-        hidden = out_channels // BOTTLENECK
-        widths = (in_channels, hidden, hidden, hidden, out_channels)
-        self.gain = gain
-        self.convolutions = nn.ModuleList(
-            Convolution(before, after, kernel_size)
-            for (before, after), kernel_size in zip(pairwise(widths), kernel_sizes, strict=True)
-        )
-        self.identity = nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
-
-    def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the identity plus the scaled residual."""
-        residual = x
-        for convolution in self.convolutions:
-            residual = convolution(F.relu(residual))
-        return torch.add(self.identity(x), residual, alpha=self.gain)
-
-
-class Encoder(nn.Module):
-    """Pictures to logits: a 7×7 convolution, groups halved in size between them by max-pooling, a 1×1 convolution."""
-
-    def __init__(self, config: DiscreteVAEConfig) -> None:
-        super().__init__()
-        widths = [config.hidden_dim * multiplier for multiplier in config.width_multipliers]
-        self.input = Convolution(3, widths[0], 7)
-        self.groups = _groups([widths[0], *widths], (3, 3, 3, 1), config)
-        self.output = Float32Convolution(widths[-1], config.image_vocab_size, 1)
-
-    def forward(
-        self, pixels_mapped: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch rows columns image_vocab_size"]:
-        """Return the logits of every token."""
-        # The layout that keeps a pixel's channels together is the faster one for convolutions this narrow.
-        pixels = pixels_mapped.to(self.input.weight.dtype, memory_format=torch.channels_last)
-        x = self.input(pixels)
-        for index, group in enumerate(self.groups):
-            x = group(F.max_pool2d(x, 2) if index else x)
-        logits: Tensor = self.output(F.relu(x))
-        return rearrange(logits, "batch vocab rows columns -> batch rows columns vocab")
-
-
-class Decoder(nn.Module):
-    """Codes to the likelihood's six maps: the codebook, groups doubled in size between them, a 1×1 convolution.
-
-    The first convolution is 1×1 over one-hot codes: its columns are the codebook.
-    """
-
-    def __init__(self, config: DiscreteVAEConfig) -> None:
-        super().__init__()
-        widths = [config.hidden_dim * multiplier for multiplier in reversed(config.width_multipliers)]
-        self.input = Float32Convolution(config.image_vocab_size, config.decoder_input_dim, 1)
-        self.groups = _groups([config.decoder_input_dim, *widths], (1, 3, 3, 3), config)
-        self.output = Convolution(widths[-1], 6, 1)
-
-    def forward(
-        self, codes: Float[Tensor, "batch rows columns image_vocab_size"]
-    ) -> Float[Tensor, "batch 6 height width"]:
-        """Return the maps of codes that are points of the simplex; a corner is a hard code."""
-        return self._upsample(self.input(rearrange(codes, "batch rows columns vocab -> batch vocab rows columns")))
-
-    def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch 6 height width"]:
-        """Return the maps of hard codes: their rows of the codebook, where `forward` would multiply by one-hots."""
-        codebook = rearrange(self.input.weight, "channels vocab 1 1 -> vocab channels")
-        assert self.input.bias is not None
-        embedded = F.embedding(image_tokens, codebook) + self.input.bias
-        return self._upsample(rearrange(embedded, "batch rows columns channels -> batch channels rows columns"))
-
-    def _upsample(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch 6 height width"]:
-        x = x.to(self.output.weight.dtype)
-        for index, group in enumerate(self.groups):
-            x = group(F.interpolate(x, scale_factor=2, mode="nearest") if index else x)
-        maps: Tensor = self.output(F.relu(x))
-        return maps
+    def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized:
+        """Return the codes."""
 
 
 class DiscreteVAE(Pretrained, nn.Module):
     """A picture as a grid of codes. An `ImageTokenizer`.
 
-    Pictures are RGB in [0, 1], of any height and width that are multiples of `down_factor`; they need not be square.
+    Its config says which codes and which convolutions: the published discrete VAE, VQ-VAE, VQ-GAN, or another
+    combination. Pictures are RGB in [0, 1], of any height and width that are multiples of `down_factor`; they need not
+    be square.
 
     Args:
-        config: Sizes.
+        config: Kind and sizes.
 
     Raises:
         ConfigError: A size is out of its range.
@@ -168,10 +76,12 @@ class DiscreteVAE(Pretrained, nn.Module):
 
     def __init__(self, config: DiscreteVAEConfig) -> None:
         super().__init__()
-        _check(config)
+        check_sizes(config)
         self.config = config
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.encoder: Encoder = _ENCODERS[config.architecture](config)
+        bottleneck: type[Categorical | Nearest] = Categorical if config.codes == "categorical" else Nearest
+        self.bottleneck: Categorical | Nearest = bottleneck(self.encoder.out_channels, config)
+        self.decoder: Decoder = _DECODERS[config.architecture](config, _MAPS[config.pixels])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -193,10 +103,11 @@ class DiscreteVAE(Pretrained, nn.Module):
         """Pixels a token stands for along each side."""
         return self.config.down_factor
 
-    def logits(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch rows columns image_vocab_size"]:
-        """Return the unnormalised log-probabilities of the codes, in float32.
+    def latents(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch rows columns _"]:
+        """Return what the codes are chosen by, in float32.
+
+        They are the unnormalised log-probabilities of categorical codes; of the others, the vectors that are to be
+        near a code's.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
@@ -208,86 +119,69 @@ class DiscreteVAE(Pretrained, nn.Module):
                 expected=f"height and width in multiples of {self.down_factor}",
                 remedy="resize or crop it",
             )
-        logits: Tensor = self.encoder(map_pixels(images))
-        return logits
+        pixels = map_pixels(images) if self.config.pixels == "logit_laplace" else 2 * images - 1
+        # The layout that keeps a pixel's channels together is the faster one for convolutions this narrow.
+        pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=torch.channels_last)
+        return self.bottleneck.latents(self.encoder(pixels))
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the likeliest code of every place; never any noise, in training mode neither.
+        """Return the likeliest or nearest code of every place; never any noise, in training mode neither.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
         """
-        return self.logits(images).argmax(dim=-1)
+        return self.bottleneck.tokens(self.latents(images))
 
     @torch.no_grad()
     def decode(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return the pictures that the tokens stand for, RGB in [0, 1]: the median of the likelihood."""
-        return _shown(self.decoder.look_up(image_tokens))
+        """Return the pictures that the tokens stand for, RGB in [0, 1]."""
+        return self.picture(self.draw(self.bottleneck.look_up(image_tokens))).clamp(0, 1)
 
     def reconstruct(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         """Return the pictures as they are after encoding and decoding."""
         return self.decode(self.encode(images))
 
-    def forward(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        *,
-        noise: Float[Tensor, "batch rows columns image_vocab_size"],
-        relaxation_temperature: float,
-        kl_weight: float,
-        straight_through: bool = False,
-    ) -> DVAELoss:
-        """Return the negated evidence lower bound of pictures, with codes relaxed by Gumbel noise.
+    def draw(self, embedded: Float[Tensor, "batch rows columns latent"]) -> Float[Tensor, "batch maps height width"]:
+        """Return the decoder's maps: the likelihood's medians and ln of its scales, or signed pixels."""
+        vectors = rearrange(embedded, "batch rows columns latent -> batch latent rows columns")
+        maps: Tensor = self.decoder(vectors.to(self.decoder.output.weight.dtype))
+        return maps
 
-        Args:
-            images: RGB in [0, 1].
-            noise: Standard Gumbel noise, as `gumbel_noise` draws it.
-            relaxation_temperature: τ, above 0.
-            kl_weight: β, in the paper's unit: 6.6 there; `divergence_weight` says what the KL is multiplied by.
-            straight_through: Decode hard codes; the paper does not.
+    def picture(self, maps: Float[Tensor, "batch maps height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Return what maps are shown as, in float32: RGB, in [0, 1] but for what the decoder overshoots.
+
+        Of the likelihood it is the median: φ⁻¹ of the sigmoid of μ.
+        """
+        if self.config.pixels == "logit_laplace":
+            return unmap_pixels(maps[:, :3].float().sigmoid())
+        return (maps.float() + 1) / 2
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"], quantizer: Quantizer
+    ) -> tuple[Quantized, Float[Tensor, "batch maps height width"]]:
+        """Return the codes that a quantizer gives pictures, and the maps that are drawn from them.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
-
-        Source: Ramesh et al. 2021, section 2.1.
         """
-        logits = self.logits(images)
-        maps = self.decoder(relax(logits, noise, relaxation_temperature, straight_through))
-        mu, log_b = maps.chunk(2, dim=1)
-        reconstruction = -logit_laplace_log_prob(map_pixels(images), mu, log_b).mean()
-        kl = divergence_from_uniform(logits)
-        total = reconstruction + divergence_weight(kl_weight, down_factor=self.down_factor) * kl
-        return DVAELoss(total, reconstruction, kl, F.mse_loss(_shown(maps.detach()), images.float()))
+        quantized = quantizer(self.latents(images))
+        return quantized, self.draw(quantized.embedded)
 
 
-def _shown(maps: Float[Tensor, "batch 6 height width"]) -> Float[Tensor, "batch 3 height width"]:
-    """Return the picture that the likelihood's maps are shown as: φ⁻¹ of the sigmoid of μ."""
-    mu = maps[:, :3]
-    return unmap_pixels(mu.float().sigmoid())
-
-
-def _groups(widths: list[int], kernel_sizes: tuple[int, int, int, int], config: DiscreteVAEConfig) -> nn.ModuleList:
-    """Return the groups of blocks; `widths` holds the input's channels and each group's."""
-    gain = 1 / (len(config.width_multipliers) * config.blocks_per_group) ** 2
-    groups = nn.ModuleList()
-    for before, after in pairwise(widths):
-        inputs = [before, *[after] * (config.blocks_per_group - 1)]
-        groups.append(nn.Sequential(*(Block(channels, after, kernel_sizes, gain) for channels in inputs)))
-    return groups
-
-
-def _check(config: DiscreteVAEConfig) -> None:
+def check_sizes(config: DiscreteVAEConfig) -> None:
     """Raise a `ConfigError` for sizes that no model can have."""
-    if config.blocks_per_group < 1 or config.image_vocab_size < 1 or config.decoder_input_dim < 1:
-        given = (
-            f"{config.blocks_per_group} blocks, {config.image_vocab_size} codes, {config.decoder_input_dim} channels"
-        )
-        raise ConfigError(given, expected="1 or more of each", remedy="raise the one that is lower")
-    widths = [config.hidden_dim * multiplier for multiplier in config.width_multipliers]
-    if not widths or any(width < BOTTLENECK or width % BOTTLENECK for width in widths):
-        expected = f"at least one group, with widths in multiples of {BOTTLENECK}"
-        raise ConfigError(f"groups of widths {widths}", expected=expected, remedy="change hidden_dim")
+    sizes = {
+        "hidden_dim": config.hidden_dim,
+        "blocks_per_group": config.blocks_per_group,
+        "image_vocab_size": config.image_vocab_size,
+        "latent_dim": config.latent_dim,
+        "codebook_dim": config.codebook_dim,
+        "width_multipliers": min(config.width_multipliers, default=0),
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} {size}", expected="1 or more", remedy=f"raise {name}")
     height, width = config.image_size
     if height < 1 or width < 1 or height % config.down_factor or width % config.down_factor:
         expected = f"height and width in multiples of {config.down_factor}, the down-sampling factor"

@@ -35,7 +35,8 @@ def relax(
         logits: Unnormalised log-probabilities of the codes.
         noise: Standard Gumbel noise; zeros give the plain softmax.
         relaxation_temperature: τ, above 0.
-        straight_through: Return the corner itself, and let the gradient pass as if it were the relaxation.
+        straight_through: Return the corner itself, and let the gradient pass as if it were the relaxation. With zeros
+            for noise and a τ of 1 it is the arg max of index backpropagation quantization (Shi et al. 2024).
 
     Raises:
         ConfigError: τ is not above 0.

@@ -69,12 +69,25 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embed_dim"]:
         """Return the pictures' features, not normalised; pictures are RGB in [0, 1], of any size."""
+        x = self.tower(self._embedded(images))
+        features: Tensor = self.projection(self.norm(x[:, 0]))
+        return features
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch dim patches"]]:
+        """Return what the patches have become after each block; pictures are RGB in [0, 1], of any size."""
+        x, seen = self._embedded(images), []
+        for block in self.tower.blocks:
+            x = block(x)
+            seen.append(rearrange(x[:, 1:], "batch patches dim -> batch dim patches"))
+        return seen
+
+    def _embedded(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch positions dim"]:
+        """Return what the tower takes: the class token, then the patches."""
         x = self.patches(self._prepared(images))
         x = rearrange(x, "batch dim rows columns -> batch (rows columns) dim")
         x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        x = self.tower(self.input_norm(x + self.positions.weight))
-        features: Tensor = self.projection(self.norm(x[:, 0]))
-        return features
+        embedded: Tensor = self.input_norm(x + self.positions.weight)
+        return embedded
 
     def _prepared(
         self, images: Float[Tensor, "batch 3 height width"]

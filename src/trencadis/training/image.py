@@ -1,25 +1,32 @@
-"""The second stage: the discrete VAE."""
+"""The second stage: the image tokenizer."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from trencadis.config import DataConfig, ImageStage
+from trencadis.config import DataConfig, ImageLossConfig, ImageStage
 from trencadis.data.pixels import to_pillow
 from trencadis.data.sheet import contact_sheet
-from trencadis.image import DiscreteVAE, code_perplexity, code_use, count_codes, gumbel_noise, psnr, ssim
+from trencadis.image import Categorical, DiscreteVAE, Quantizer, psnr, ssim
+from trencadis.image.divergence import divergence_from_uniform, divergence_weight
+from trencadis.image.losses import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss
+from trencadis.image.perceptual import VGG16, FeatureNetwork, perceptual_loss
 from trencadis.image.quality import WINDOW_SIZE
+from trencadis.model_directory import find_model
 from trencadis.randomness import derive_seed
+from trencadis.ranking import CLIP
+from trencadis.training.adversary import Adversary
 from trencadis.training.pairs import RunPairs
+from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, Relaxation, codebook_of, revive
 from trencadis.training.schedules import cosine_schedule
-from trencadis.training.stage import PlainStage
 
 SHOWN = 8
-CODES_COUNTED_IN = 256  # training pictures
 
 
 @dataclass(frozen=True)
@@ -30,15 +37,29 @@ class ImageBatch:
     noise_seed: int
 
 
-class ImageTraining(PlainStage):
-    """Trains the discrete VAE on pictures alone. A `Stage`.
+@runtime_checkable
+class StateKeeper(Protocol):
+    """What has a state that a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from it."""
+
+
+class ImageTraining:
+    """Trains an image tokenizer on pictures alone. A `Stage`.
 
     Args:
-        config: Sizes and schedules.
+        config: Kind, sizes and schedules.
         pairs: The run's pairs.
         data: How pictures are cut.
         seed: Of weights, order, crops and noise.
         device: Where the model is trained.
+
+    Raises:
+        ModelError: The perceptual network cannot be loaded.
     """
 
     name = "image"
@@ -53,7 +74,14 @@ class ImageTraining(PlainStage):
         order = derive_seed(seed, self.name)
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=data.flip)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
-        self._counted = pairs.middle_crops(pairs.train[:CODES_COUNTED_IN], size, data)
+        rows, columns = config.model.grid_size
+        self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * rows * columns)
+        self._codebook = codebook_of(self.model.bottleneck, config)
+        self._network = feature_network(config.losses.perceptual_network, device) if config.losses.perceptual else None
+        self._adversary = None
+        if config.losses.adversarial:
+            seed = derive_seed(seed, self.name, "discriminator")
+            self._adversary = Adversary(config.losses, config.optimizer, seed=seed, device=device)
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
         """Yield the microbatches of each step."""
@@ -65,45 +93,112 @@ class ImageTraining(PlainStage):
             ]
 
     def loss(self, batch: ImageBatch, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the negated evidence lower bound of a microbatch."""
-        config = self.config
-        temperature = cosine_schedule(
-            step, start=1.0, end=config.final_relaxation_temperature, steps=round(config.relaxation_steps * steps)
-        )
-        kl_weight = cosine_schedule(step, start=0.0, end=config.kl_weight, steps=round(config.kl_steps * steps))
+        """Return the weighted sum of a microbatch's terms; those of its discriminator are learnt from on the way."""
+        config = self.config.losses
         images = batch.images.to(self.device, non_blocking=True)
-        grid = [side // self.model.down_factor for side in images.shape[-2:]]
         generator = torch.Generator(self.device).manual_seed(batch.noise_seed)
-        noise = gumbel_noise((len(images), *grid, self.model.image_vocab_size), generator=generator)
-        if config.pixel_noise:
-            jitter = torch.empty_like(images).uniform_(-config.pixel_noise, config.pixel_noise, generator=generator)
-            images = images + jitter
-        loss = self.model(
-            images,
-            noise=noise,
-            relaxation_temperature=temperature,
-            kl_weight=kl_weight,
-            straight_through=config.straight_through,
-        )
-        return loss.total, {
-            "reconstruction": loss.reconstruction.detach(),
-            "kl": loss.kl.detach(),
-            "psnr": -10 * loss.mse.log10(),
-            "relaxation_temperature": temperature,
-            "kl_weight": kl_weight,
+        if self.config.pixel_noise:
+            noise = self.config.pixel_noise
+            images = images + torch.empty_like(images).uniform_(-noise, noise, generator=generator)
+        quantizer, scheduled = self._quantizer(batch.noise_seed, generator, step, steps)
+        latents = self.model.latents(images)
+        quantized = quantizer(latents)
+        maps = self.model.draw(quantized.embedded)
+        drawn = self.model.picture(maps)
+        self._counts.add(quantized.tokens)
+        terms = quantized.terms | self._terms(latents, maps, drawn, images)
+        kl = cosine_schedule(step, start=0.0, end=config.kl, steps=round(config.kl_steps * steps))
+        total = _weighted(terms, config, divergence_weight(kl, down_factor=self.model.down_factor))
+        logged: dict[str, Tensor | float] = {name: term.detach() for name, term in terms.items()}
+        if "kl" in terms:
+            scheduled["kl_weight"] = kl
+        if self._adversary is not None and step >= config.adversarial_start * steps:
+            total, said = self._oppose(self._adversary, total, drawn, images)
+            logged |= said
+        mse = l2_loss(drawn.detach().clamp(0, 1), images)
+        return total, {**logged, "psnr": -10 * mse.log10(), **scheduled}
+
+    def _quantizer(
+        self, noise_seed: int, generator: torch.Generator, step: int, steps: int
+    ) -> tuple[Quantizer, dict[str, float]]:
+        """Return what makes a microbatch's latents codes, and what its schedule says."""
+        if self._codebook is not None:
+            self._codebook.seed = noise_seed
+            return self._codebook, {}
+        config, bottleneck = self.config, self.model.bottleneck
+        assert isinstance(bottleneck, Categorical)
+        end, until = config.final_relaxation_temperature, round(config.relaxation_steps * steps)
+        temperature = cosine_schedule(step, start=1.0, end=end, steps=until)
+        scheduled = {} if config.relaxation == "ibq" else {"relaxation_temperature": temperature}
+        return Relaxation(bottleneck, generator, config.relaxation, temperature), scheduled
+
+    def _terms(self, latents: Tensor, maps: Tensor, drawn: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Return the terms that have a weight, unweighted, by the names of `ImageLossConfig`."""
+        config, network = self.config.losses, self._network
+        temperature = config.entropy_temperature
+        is_categorical = self._codebook is None
+        terms: dict[str, Callable[[], Tensor | None]] = {
+            "likelihood": lambda: likelihood_loss(maps, images),
+            "l1": lambda: l1_loss(drawn, images),
+            "l2": lambda: l2_loss(drawn, images),
+            "kl": lambda: divergence_from_uniform(latents) if is_categorical else None,
+            "entropy": lambda: entropy_loss(latents, entropy_temperature=temperature) if is_categorical else None,
+            "perceptual": lambda: None if network is None else perceptual_loss(network, drawn, images),
+        }
+        computed = {name: term() for name, term in terms.items() if getattr(config, name)}
+        return {name: term for name, term in computed.items() if term is not None}
+
+    def _oppose(
+        self, adversary: Adversary, total: Tensor, drawn: Tensor, images: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Return the loss with the discriminator's term in it, and what is logged of the two."""
+        opinion = adversary.opinion(drawn)
+        weight = adaptive_weight(total, opinion, self.model.decoder.output.weight)
+        said = adversary.learn(images, drawn, microbatches=self.config.microbatches)
+        total = total + self.config.losses.adversarial * weight * opinion
+        return total, {"adversarial": opinion.detach(), "adaptive_weight": weight, **said}
+
+    def after_backward(self, step: int, steps: int) -> None:
+        """Move the codebook and the discriminator, and give up codes that are hardly used."""
+        if self._adversary is not None:
+            self._adversary.update(step, steps)
+        if self._codebook is not None:
+            self._codebook.publish()
+        elif self.config.revive_below and step < REVIVED_UNTIL * steps:
+            counts = self._counts.window()
+            if counts is not None:
+                assert isinstance(self.model.bottleneck, Categorical)
+                seed = derive_seed(self._seed, self.name, step)
+                revive(self.model.bottleneck, counts, below=self.config.revive_below, seed=seed)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return the counts of codes, the codebook's averages and the discriminator, which a checkpoint keeps."""
+        return {
+            f"{part}.{name}": tensor
+            for part, owner in self._owners().items()
+            for name, tensor in owner.state_dict().items()
         }
 
-    def validate(self) -> dict[str, float]:
-        """Measure hard reconstructions of held-out pictures, and how many codes pictures take."""
-        drawn, tokens = self._reconstruct(self._validation)
-        counts = count_codes(tokens, image_vocab_size=self.model.image_vocab_size)
-        for images in torch.split(self._counted, 64):
-            counts += count_codes(self.model.encode(images.to(self.device)).cpu(), image_vocab_size=len(counts))
-        measured = {
-            "validation_psnr": float(psnr(drawn, self._validation).mean()),
-            "code_use": code_use(counts),
-            "code_perplexity": code_perplexity(counts),
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `extra_state` returned."""
+        for part, owner in self._owners().items():
+            prefix = f"{part}."
+            owner.load_state_dict(
+                {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+            )
+
+    def _owners(self) -> dict[str, StateKeeper]:
+        owners: dict[str, StateKeeper | None] = {
+            "counts": self._counts,
+            "codebook": self._codebook,
+            "adversary": self._adversary,
         }
+        return {part: owner for part, owner in owners.items() if owner is not None}
+
+    def validate(self) -> dict[str, float]:
+        """Measure hard reconstructions of held-out pictures, and how many codes an epoch's pictures took."""
+        drawn = self._reconstruct(self._validation)
+        measured = {"validation_psnr": float(psnr(drawn, self._validation).mean()), **self._counts.measured()}
         if min(drawn.shape[-2:]) >= WINDOW_SIZE:
             measured["validation_ssim"] = float(ssim(drawn, self._validation).mean())
         return measured
@@ -111,13 +206,31 @@ class ImageTraining(PlainStage):
     def sample(self) -> Image.Image:
         """Return held-out pictures above their reconstructions."""
         originals = self._validation[:SHOWN]
-        drawn, _ = self._reconstruct(originals)
+        drawn = self._reconstruct(originals)
         labels = ["original"] * len(originals) + ["reconstruction"] * len(drawn)
         return contact_sheet(to_pillow(torch.cat([originals, drawn])), labels, len(originals), label_lines=1)
 
-    def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return reconstructions and their tokens, on the CPU."""
-        parts = [part.to(self.device) for part in torch.split(images, 64)]
-        tokens = [self.model.encode(part) for part in parts]
-        drawn = [self.model.decode(part) for part in tokens]
-        return torch.cat(drawn).cpu(), torch.cat(tokens).cpu()
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        """Return reconstructions, on the CPU."""
+        return torch.cat([self.model.reconstruct(part.to(self.device)).cpu() for part in torch.split(images, 64)])
+
+
+def _weighted(terms: Mapping[str, Tensor], config: ImageLossConfig, kl_weight: float) -> Tensor:
+    """Return the sum of the terms by their weights; that of the divergence is scheduled."""
+    weights = {name: kl_weight if name == "kl" else getattr(config, name) for name in terms}
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def feature_network(name: str | None, device: torch.device) -> FeatureNetwork | None:
+    """Return the network of the perceptual term: CLIP's image tower from a directory, or VGG-16 from a file.
+
+    Raises:
+        ModelError: It is absent, damaged or something else.
+    """
+    if name is None:
+        return None
+    if Path(name).is_file():
+        return VGG16.from_file(Path(name)).to(device)
+    directory = find_model(name)
+    ranker = directory / "ranker"
+    return CLIP.from_pretrained(ranker if ranker.is_dir() else directory).image.requires_grad_(False).to(device)

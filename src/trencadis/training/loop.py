@@ -58,7 +58,7 @@ class Trainer:
             torch.autograd.backward(loss / len(microbatches))
             for name, value in {"loss": loss.detach(), **measured}.items():
                 metrics[name] = metrics.get(name, 0.0) + float(value) / len(microbatches)
-        stage.unscale_gradients()
+        stage.after_backward(self.step, self.steps)
         norm = clip_gradients(stage.model, config.max_grad_norm)
         if math.isfinite(norm):
             for optimizer in self.optimizers:

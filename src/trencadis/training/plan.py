@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trencadis.config import RunConfig, StageConfig
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
-from trencadis.image import DiscreteVAE
+from trencadis.image import Categorical, DiscreteVAE, Quantized, load_image_tokenizer
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.storage import write_whole
@@ -79,6 +81,7 @@ def choose_sizes(
         ConfigError: The recipe or a setting is unknown.
     """
     device = usable_device(overrides.get("device"))
+    with_tokenizer = _tokenizer_given(overrides, plan)
     threads = overrides.get("threads") or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     if recipe is not None:
@@ -87,28 +90,71 @@ def choose_sizes(
                 f"recipe {recipe!r}", expected=f"one of {', '.join(RECIPES)}", remedy="choose one of these"
             )
         plan.say("recipe", recipe, "asked for")
-        config = RECIPES[recipe]()
+        config = with_tokenizer(RECIPES[recipe]())
     else:
-        config = _choose_recipe(hours, torch.device(device), pairs, plan)
+        config = _choose_recipe(hours, torch.device(device), pairs, plan, with_tokenizer)
     settings = to_settings(config)
-    chosen = {"hours": hours, "device": device, "threads": threads}
-    if config.recipe.removesuffix("-paper") in {rung.__name__ for rung in LADDER}:
+    chosen: Settings = {"hours": hours, "device": device, "threads": threads}
+    if config.recipe.partition("-")[0] in {rung.__name__ for rung in LADDER}:
         chosen["text"] = _choose_text(config, pairs, plan)
     settings = _consistent(lay_over(lay_over(settings, chosen), overrides), overrides)
+    _say_perceptual(settings["image"]["losses"], plan)
     plan.say("threads", threads, f"the cores of this machine; they train on {device}")
     return settings
 
 
-def _choose_recipe(hours: float, device: torch.device, pairs: RunPairs, plan: Plan) -> RunConfig:
+def _tokenizer_given(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunConfig], RunConfig]:
+    """Return what puts the image tokenizer that a run is given into a recipe; nothing where it is to train one.
+
+    Raises:
+        ConfigError: A setting of the tokenizer other than the size of pictures is overridden.
+        ModelError: The tokenizer cannot be loaded.
+    """
+    image: Mapping[str, Any] = overrides.get("image", {})
+    name = image.get("pretrained")
+    if name is None:
+        return lambda config: config
+    others = sorted(set(image.get("model", {})) - {"image_size"})
+    if others:
+        remedy = f"drop image.model.{others[0]}, or train a tokenizer"
+        raise ConfigError(f"image.model.{others[0]}", expected="the tokenizer's own", remedy=remedy)
+    model = load_image_tokenizer(name).config
+    rows, columns = model.grid_size
+    plan.say(
+        "image tokenizer", name, f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"
+    )
+
+    def given(config: RunConfig) -> RunConfig:
+        return dataclasses.replace(config, image=dataclasses.replace(config.image, pretrained=name, model=model))
+
+    return given
+
+
+def _say_perceptual(losses: Mapping[str, Any], plan: Plan) -> None:
+    """Note what the perceptual term looks through, where there is to be one."""
+    if losses["perceptual"]:
+        network = losses["perceptual_network"]
+        why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
+        plan.say("perceptual term", network or "none", why)
+
+
+def _choose_recipe(
+    hours: float,
+    device: torch.device,
+    pairs: RunPairs,
+    plan: Plan,
+    with_tokenizer: Callable[[RunConfig], RunConfig],
+) -> RunConfig:
     """Return the largest recipe that enough pictures pass through in the time, and that the pictures fill."""
     rate = EFFICIENCY * _matmul_rate(device)
     sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
     median_side = sides[len(sides) // 2] if sides else 0
     fitting: list[tuple[RunConfig, float]] = []
     for recipe in LADDER:
-        config = recipe()
+        config = with_tokenizer(recipe())
         needed_h = PICTURES_WORTH_IT * sum(training_flops(config).values()) / rate / 3600
-        if not fitting or (needed_h <= hours and config.image.model.image_size[0] <= median_side):
+        is_filled = config.image.pretrained is not None or config.image.model.image_size[0] <= median_side
+        if not fitting or (needed_h <= hours and is_filled):
             fitting.append((config, needed_h))
     config, needed_h = fitting[-1]
     why = (
@@ -182,9 +228,8 @@ def training_flops(config: RunConfig) -> dict[str, float]:
         images = torch.zeros(1, 3, *config.image.model.image_size)
         tokens = torch.zeros(1, *config.image.model.grid_size, dtype=torch.long)
         text = torch.zeros(1, config.text.text_len, dtype=torch.long)
-        noise = torch.zeros(1, *config.image.model.grid_size, config.image.model.image_vocab_size)
         runs: dict[str, Callable[[], object]] = {
-            "image": lambda: vae(images, noise=noise, relaxation_temperature=1.0, kl_weight=1.0),
+            "image": lambda: vae(images, partial(_quantized, vae)) if config.image.pretrained is None else None,
             "transformer": lambda: transformer(text, tokens),
             "ranker": lambda: (clip.image(images), clip.text(text)),
         }
@@ -195,6 +240,13 @@ def training_flops(config: RunConfig) -> dict[str, float]:
                 run()
             counted[stage] = 3.0 * counter.get_total_flops()
     return counted
+
+
+def _quantized(vae: DiscreteVAE, latents: Tensor) -> Quantized:
+    """Return codes of the right shape, by about as many operations as training takes."""
+    bottleneck = vae.bottleneck
+    embedded = bottleneck.mix(latents) if isinstance(bottleneck, Categorical) else bottleneck.widen(latents)
+    return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), {})
 
 
 def _matmul_rate(device: torch.device) -> float:
@@ -223,17 +275,19 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
     most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
     left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
     fitted: dict[str, StageConfig] = {}
-    for name, share in SHARES.items():
+    shares = {name: share for name, share in SHARES.items() if name != "image" or config.image.pretrained is None}
+    whole = sum(shares.values())
+    for name, share in shares.items():
         stage: StageConfig = getattr(config, name)
         if stage.steps is not None:
             plan.say(f"{name}.steps", stage.steps, "asked for")
             continue
         step_s = timing.step_s[name]
-        steps = max(FEWEST_STEPS, int((share * left_s * USED - timing.look_s[name]) / step_s))
+        steps = max(FEWEST_STEPS, int((share / whole * left_s * USED - timing.look_s[name]) / step_s))
         # A short run must not average over weights that were hardly trained yet: look back over 3 % of it at most.
         ema_decay = min(stage.ema_decay, 1 - 1 / max(2.0, 0.03 * steps))
         fitted[name] = dataclasses.replace(stage, steps=steps, ema_decay=ema_decay)
-        why = f"{share:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"
+        why = f"{share / whole:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"
         plan.say(f"{name}.steps", steps, why)
     config = dataclasses.replace(config, **fitted)  # type: ignore[arg-type]
     return _fit_variants(config, most_crops, pairs, plan)

@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from trencadis.training.log import read_log
-from trencadis.training.showing import Picture, chosen_pictures
+from trencadis.training.showing import Picture, chosen_pictures, read_shown
 
 ORDER = ("text", "image", "transformer", "ranker")
+_TOO_MANY = 2**40  # tokens of one code, of which no set has as many: the file is damaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ class Records:
         choices: Of `plan.json`: `what` was chosen, its `value`, and `why`.
         data: Of `data.json`: how many pairs there are, and why others were dropped.
         captions: Of `samples/captions.json`: what the drawings are of, from left to right.
-        code_counts: Of `samples/codes.json`: how often each code is used.
+        code_counts: Of `samples/codes.json`: how often each code is used in the whole training set.
+        code_portraits: Of `samples/codes.png`: what the most used codes draw.
         stages: In order; those to come too, where the config names them.
     """
 
@@ -79,6 +81,7 @@ class Records:
     data: dict[str, Any] = field(default_factory=dict)
     captions: list[str] = field(default_factory=list)
     code_counts: list[int] = field(default_factory=list)
+    code_portraits: Picture | None = None
     stages: list[StageRecord] = field(default_factory=list)
 
 
@@ -100,7 +103,8 @@ def read_records(run_directory: Path) -> Records:
         ],
         data=_mapping(_json(run_directory / "data.json")),
         captions=[caption for caption in captions if isinstance(caption, str)],
-        code_counts=[count for count in code_counts if isinstance(count, int) and count >= 0],
+        code_counts=[count for count in code_counts if isinstance(count, int) and 0 <= count < _TOO_MANY],
+        code_portraits=read_shown(run_directory / "samples" / "codes.png"),
         stages=_stages(run_directory, config),
     )
 

@@ -30,8 +30,8 @@ _FIGURES = {
     "image": (
         ("validation_psnr", "PSNR, held out", "dB", 1.0),
         ("validation_ssim", "SSIM, held out", "", 1.0),
-        ("code_use", "codes in use", "%", 100.0),
-        ("code_perplexity", "code perplexity", "codes", 1.0),
+        ("code_use", "codes in use, sampled", "%", 100.0),
+        ("code_perplexity", "code perplexity, sampled", "codes", 1.0),
     ),
     "transformer": (
         ("validation_bits_per_image_token", "image token, held out", "bits", 1.0),
@@ -148,7 +148,7 @@ def _stage(stage: StageRecord, run: Records) -> str:
     return (
         f'<section id="{html.escape(stage.name)}"><h2>{html.escape(title)}</h2><p>{purpose}</p>{_figures(figures)}'
         f"{_pictures(stage, run)}{f'<h3>Curves</h3><div class=charts>{charts}</div>' if charts else ''}"
-        f"{_code_histogram(run) if stage.name == 'image' else ''}</section>\n"
+        f"{_codes(run) if stage.name == 'image' else ''}</section>\n"
     )
 
 
@@ -173,10 +173,24 @@ def _figure(picture: Picture, heading: str) -> str:
     )
 
 
-def _code_histogram(run: Records) -> str:
-    counts = sorted(run.code_counts, reverse=True)
-    if not sum(counts):
+def _codes(run: Records) -> str:
+    """Return how much the training set uses of the codes, and what the most used ones draw; nothing before it is known."""
+    parts = [_code_histogram(run.code_counts), _code_portraits(run.code_portraits)]
+    return f"<h3>Codes</h3>{''.join(parts)}" if any(parts) else ""
+
+
+def _code_histogram(code_counts: Sequence[int]) -> str:
+    if not sum(code_counts):
         return ""
+    import torch
+
+    from trencadis.image.quality import code_perplexity, code_use
+
+    whole, counts = torch.tensor(code_counts), sorted(code_counts, reverse=True)
+    figures = (
+        ("codes in use, all training pictures", number_text(100 * code_use(whole)), "%"),
+        ("code perplexity, all training pictures", number_text(code_perplexity(whole)), "codes"),
+    )
     used = sum(count > 0 for count in counts)
     drawn = curve(
         {"uses": list(enumerate(counts, 1))},
@@ -191,7 +205,18 @@ def _code_histogram(run: Records) -> str:
     )
     most = 100 * counts[0] / sum(counts)
     said = f"{used:,} of {len(counts):,} codes are in use; the most used one stands for {most:.2g} % of the tokens."
-    return f"<h3>Codes</h3><p class=note>{said}</p><div class=wide>{drawn}</div>"
+    return f"<p class=note>{said}</p>{_figures(figures)}<div class=wide>{drawn}</div>"
+
+
+def _code_portraits(sheet: Picture | None) -> str:
+    if sheet is None:
+        return ""
+    said = (
+        "What the most used codes draw, with their share of the tokens: on a grid that holds nothing else, and in "
+        "training pictures as they are reconstructed, where the outlined square is the code's own token."
+    )
+    image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="What the codes draw">'
+    return f"<p class=note>{said}</p><figure class=portraits>{image}</figure>"
 
 
 def _footer() -> str:

@@ -1,4 +1,4 @@
-"""A whole run: byte-pair encoding, discrete VAE, cached tokens, transformer, CLIP; and the model that they make."""
+"""A whole run: byte-pair encoding, image tokenizer, cached tokens, transformer, CLIP; and the model that they make."""
 
 import json
 import shutil
@@ -178,7 +178,7 @@ class _Run:
         """Train what is not trained yet, and write the model directory and the report."""
         tokenizer = fit_text(self.pairs, self.config.text, self.model_directory)
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
-        vae = self._fit(stages.image()).model
+        vae = self._image_tokenizer(stages)
         self._save_part("image", vae)
         train_tokens, validation_tokens = self._tokens(vae)
         drawing = stages.transformer(vae, train_tokens, validation_tokens)
@@ -195,6 +195,12 @@ class _Run:
             name=self.directory.resolve().name,
         ).save_settings(self.model_directory)
         write_report(self.directory)
+
+    def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:
+        """Return the image tokenizer: trained now, or the one that the run was given, which it keeps a copy of."""
+        if self.config.image.pretrained is not None:
+            return stages.given_tokenizer(kept=self.model_directory / "image")
+        return self._fit(stages.image()).model
 
     def _fit(self, stage: TrainedStage) -> TrainedStage:
         steps = stage.config.steps

@@ -8,12 +8,14 @@ from typing import Any
 
 import yaml
 
-from trencadis.config import RunConfig, StageConfig
+from trencadis.config import ImageStage, RunConfig, StageConfig
 from trencadis.errors import ConfigError, ModelError
 from trencadis.pretrained import config_from_dict
 from trencadis.storage import write_whole
 
 Settings = dict[str, Any]
+WEIGHTS = ("likelihood", "l1", "l2", "kl", "entropy", "commitment", "perceptual", "adversarial", "lecam")
+"""Of the image tokenizer's terms."""
 
 
 def to_settings(config: RunConfig) -> Settings:
@@ -66,6 +68,13 @@ def check_ranges(config: RunConfig) -> None:
         ("text.text_len", config.text.text_len, 2, 256),
         ("text.vocab_size", config.text.vocab_size, 256, 16384),
         ("text.dropout", config.text.dropout, 0, 1),
+        ("image.codebook_decay", config.image.codebook_decay, 0, 0.99999),
+        ("image.revive_below", config.image.revive_below, 0, 1),
+        ("image.losses.kl_steps", config.image.losses.kl_steps, 0, 1),
+        ("image.losses.adversarial_start", config.image.losses.adversarial_start, 0, 1),
+        ("image.losses.entropy_temperature", config.image.losses.entropy_temperature, 1e-4, 100),
+        ("image.losses.discriminator_dim", config.image.losses.discriminator_dim, 1, math.inf),
+        ("image.losses.discriminator_layers", config.image.losses.discriminator_layers, 1, 8),
         ("image.pixel_noise", config.image.pixel_noise, 0, 0.124),
         ("image.final_relaxation_temperature", config.image.final_relaxation_temperature, 1e-3, 100),
         ("transformer.caption_dropout", config.transformer.caption_dropout, 0, 1),
@@ -86,10 +95,25 @@ def check_ranges(config: RunConfig) -> None:
             (f"{name}.optimizer.muon_momentum", stage.optimizer.muon_momentum, 0, 0.9999),
             (f"{name}.optimizer.muon_weight_decay", stage.optimizer.muon_weight_decay, 0, math.inf),
         ]
+    for name in WEIGHTS:
+        checks.append((f"image.losses.{name}", getattr(config.image.losses, name), 0, math.inf))
     for name, value, low, high in checks:
         if value is not None and not low <= value <= high:
             expected = f"{low:g} or more" if high == math.inf else f"a number in [{low:g}, {high:g}]"
             raise ConfigError(f"{name} {value}", expected=expected, remedy=f"change {name}")
+    _check_pixels(config.image)
+
+
+def _check_pixels(config: ImageStage) -> None:
+    """Refuse a loss that does not see the pixels, or that asks for a likelihood that the decoder does not give."""
+    losses = config.losses
+    if config.model.pixels == "signed" and losses.likelihood and config.pretrained is None:
+        remedy = "set image.losses.likelihood to 0 and image.losses.l1 or l2 above it"
+        given = f"image.losses.likelihood {losses.likelihood} for image.model.pixels signed"
+        raise ConfigError(given, expected="0: signed pixels have no likelihood", remedy=remedy)
+    if not (losses.likelihood or losses.l1 or losses.l2 or losses.perceptual):
+        expected = "one of image.losses.likelihood, l1, l2 and perceptual above 0"
+        raise ConfigError("a loss that no pixel is in", expected=expected, remedy="raise one of them")
 
 
 def lay_over(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Settings:

@@ -18,7 +18,7 @@ class Picture:
     """A picture drawn after some step.
 
     Args:
-        step: Updates made by then.
+        step: Updates made by then; 0 where that is no part of what it shows.
         width: In pixels.
         height: In pixels.
         data_uri: The picture itself, as an address that holds it.
@@ -39,14 +39,14 @@ def chosen_pictures(directory: Path, stage: str) -> list[Picture]:
     """Return the first, the last and some between of the files `<stage>-<step>.png`; damaged ones are left out."""
     name = re.compile(rf"{re.escape(stage)}-(\d+)\.png")
     found = sorted((int(match[1]), path) for path in directory.glob("*.png") if (match := name.fullmatch(path.name)))
-    readable = [picture for step, path in found if (picture := _read(step, path)) is not None] if found else []
+    readable = [picture for step, path in found if (picture := read_shown(path, step)) is not None]
     if len(readable) <= MOST_PICTURES:
         return readable
     return [readable[round(n * (len(readable) - 1) / (MOST_PICTURES - 1))] for n in range(MOST_PICTURES)]
 
 
-def _read(step: int, path: Path) -> Picture | None:
-    """Return a picture as it is shown, or None where the file cannot be read."""
+def read_shown(path: Path, step: int = 0) -> Picture | None:
+    """Return a PNG as it is shown, packed where it is large; None where the file cannot be read."""
     try:
         content, kind = path.read_bytes(), "png"
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:

@@ -37,8 +37,8 @@ class Stage(Protocol, Generic[Batch]):
     def validate(self) -> dict[str, float]:
         """Measure the model as it is, in evaluation mode, on pairs that it is not trained on."""
 
-    def unscale_gradients(self) -> None:
-        """Put right what the loss's precision did to the gradients, after the last microbatch."""
+    def after_backward(self, step: int, steps: int) -> None:
+        """Do what is left of an update after the last microbatch's gradient, before the optimizers' part."""
 
     def extra_state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps besides model, averaged weights and optimizers."""
@@ -51,10 +51,10 @@ class Stage(Protocol, Generic[Batch]):
 
 
 class PlainStage:
-    """What a stage inherits whose gradients need no putting right, and which keeps no state of its own."""
+    """What a stage inherits that is trained by its optimizers alone, and keeps no state of its own."""
 
-    def unscale_gradients(self) -> None:
-        """Leave the gradients as they are."""
+    def after_backward(self, step: int, steps: int) -> None:
+        """Do nothing more."""
 
     def extra_state(self) -> dict[str, Tensor]:
         """Return nothing."""

@@ -1,12 +1,14 @@
 """The three models of a run as stages, built from its plan."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from trencadis.config import RunConfig
+from trencadis.image import DiscreteVAE, load_image_tokenizer
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.text import CaptionTokenizer
@@ -34,9 +36,20 @@ class Stages:
     device: torch.device
 
     def image(self) -> ImageTraining:
-        """Return the stage of the discrete VAE."""
+        """Return the stage of the image tokenizer."""
         config = self.config
         return ImageTraining(config.image, self.pairs, config.data, seed=config.seed, device=self.device)
+
+    def given_tokenizer(self, kept: Path | None = None) -> DiscreteVAE:
+        """Return the image tokenizer that the run uses as it is.
+
+        Args:
+            kept: The run's own copy of it, taken where it is there.
+        """
+        image = self.config.image
+        assert image.pretrained is not None, "a run that trains none"
+        name = image.pretrained if kept is None or not kept.exists() else kept
+        return load_image_tokenizer(name, image_size=image.model.image_size).to(self.device)
 
     def transformer(
         self,

@@ -36,22 +36,24 @@ class Timing:
 
 def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
     """Measure the stages whose steps are still to be chosen."""
-    if all(stage.steps is not None for stage in (config.image, config.transformer, config.ranker)):
+    open_stages = [config.transformer, config.ranker, *([config.image] if config.image.pretrained is None else [])]
+    if all(stage.steps is not None for stage in open_stages):
         return Timing()
     device = torch.device(config.device)
     torch.set_num_threads(config.threads)
     stages = Stages(config, pairs, train_tokenizer(pairs.train, config.text.vocab_size), device)
-    image = stages.image()
-    vae = image.model
+    image = stages.image() if config.image.pretrained is None else None
+    vae = stages.given_tokenizer() if image is None else image.model
     began_s = time.perf_counter()
     encode_middle(vae, pairs, pairs.train[:ENCODED], config.data, device)
     encode_s = (time.perf_counter() - began_s) / min(ENCODED, len(pairs.train))
     tokens = torch.zeros(1, len(pairs.train), *vae.grid_size, dtype=torch.int32)
     drawn: dict[str, Callable[[], Stage[Any]]] = {
-        "image": lambda: image,
         "transformer": lambda: stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)]),
         "ranker": stages.ranker,
     }
+    if image is not None:
+        drawn = {"image": lambda: image, **drawn}
     timing = Timing(encoding_s=encode_s * len(pairs.train))
     for name, build in drawn.items():
         if getattr(config, name).steps is None:
@@ -61,10 +63,12 @@ def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
 
 def _time(stage: Stage[Any]) -> tuple[float, float]:
     """Return the seconds of one update, its batch included, and of all the looks at a stage."""
+    # At the end everything takes part; a discriminator, say, begins late.
     trainer = Trainer(stage, steps=1000)
+    trainer.step = trainer.steps - TIMED_STEPS
     stage.model.train()
     steps_s = []
-    for step in range(TIMED_STEPS):
+    for step in range(trainer.step, trainer.steps):
         began_s = time.perf_counter()
         batches = stage.batches(step, step + 1)
         trainer.update(next(batches))

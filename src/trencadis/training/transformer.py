@@ -110,7 +110,7 @@ class TransformerTraining:
             )
         return losses.total, {"text_loss": losses.text.detach(), "image_loss": losses.image.detach()}
 
-    def unscale_gradients(self) -> None:
+    def after_backward(self, step: int, steps: int) -> None:
         """Take the gradients' scales off, and move the scales by what was finite."""
         if self.scales is not None:
             self.scales.update(self.scales.unscale(self.model.branches()))

@@ -1,0 +1,95 @@
+"""Between encoder and decoder: features to codes, and codes to the vectors that the decoder takes."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trencadis.config import DiscreteVAEConfig
+from trencadis.image.layers import Float32Convolution
+
+VECTORS_AT_ONCE = 4096  # compared with every code, so that the table of nearness stays small
+
+
+class Categorical(nn.Module):
+    """A logit for each code at every place, and a learnt vector for each code.
+
+    The published decoder begins with a 1×1 convolution over one-hot codes: its columns are the rows of this codebook.
+
+    Args:
+        feature_dim: Channels of the encoder's features.
+        config: Sizes.
+    """
+
+    def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
+        super().__init__()
+        self.to_logits = Float32Convolution(feature_dim, config.image_vocab_size)
+        nn.init.normal_(self.to_logits.weight, std=feature_dim**-0.5)
+        nn.init.zeros_(self.to_logits.bias)  # type: ignore[arg-type]
+        vectors = torch.randn(config.image_vocab_size, config.latent_dim)
+        self.codebook = nn.Parameter(vectors * config.image_vocab_size**-0.5)
+
+    def latents(self, features: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch rows columns vocab"]:
+        """Return the logits, in float32."""
+        logits: Tensor = self.to_logits(features)
+        return rearrange(logits, "batch vocab rows columns -> batch rows columns vocab")
+
+    def tokens(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Int[Tensor, "batch rows columns"]:
+        """Return the likeliest codes."""
+        return latents.argmax(dim=-1)
+
+    def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
+        """Return the codes' vectors."""
+        return F.embedding(image_tokens, self.codebook)
+
+    def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
+        """Return the vectors of codes that are points of the simplex; a corner is a hard code."""
+        with torch.autocast(codes.device.type, enabled=False):
+            return codes.float() @ self.codebook.float()
+
+
+class Nearest(nn.Module):
+    """A vector at every place, and the code whose vector is nearest to it.
+
+    The codebook follows the vectors by moving averages while the model is trained, so it takes no gradient.
+
+    Args:
+        feature_dim: Channels of the encoder's features.
+        config: Sizes; of `cosine` codes all vectors have length 1.
+    """
+
+    def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
+        super().__init__()
+        self.is_cosine = config.codes == "cosine"
+        self.to_codes = Float32Convolution(feature_dim, config.codebook_dim)
+        self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, config.codebook_dim), requires_grad=False)
+        self.from_codes = Float32Convolution(config.codebook_dim, config.latent_dim)
+
+    def latents(self, features: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch rows columns code"]:
+        """Return the vectors, in float32."""
+        projected: Tensor = self.to_codes(features)
+        vectors = rearrange(projected, "batch code rows columns -> batch rows columns code")
+        return F.normalize(vectors, dim=-1) if self.is_cosine else vectors
+
+    def tokens(self, latents: Float[Tensor, "batch rows columns code"]) -> Int[Tensor, "batch rows columns"]:
+        """Return the nearest codes."""
+        codebook = self._vectors()
+        half_squares = codebook.square().sum(-1) / 2
+        # |z − e|² = |z|² − 2 (z·e − |e|²/2), and |z|² is the same for every code.
+        parts = torch.split(latents.flatten(0, 2), VECTORS_AT_ONCE)
+        nearest = [torch.addmm(-half_squares, vectors, codebook.T).argmax(dim=-1) for vectors in parts]
+        return torch.cat(nearest).view(latents.shape[:-1])
+
+    def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
+        """Return the codes' vectors, as the decoder takes them."""
+        return self.widen(F.embedding(image_tokens, self._vectors()))
+
+    def widen(self, vectors: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns latent"]:
+        """Return vectors as the decoder takes them."""
+        widened: Tensor = self.from_codes(rearrange(vectors, "batch rows columns code -> batch code rows columns"))
+        return rearrange(widened, "batch latent rows columns -> batch rows columns latent")
+
+    def _vectors(self) -> Float[Tensor, "vocab code"]:
+        codebook = self.codebook.float()
+        return F.normalize(codebook, dim=-1) if self.is_cosine else codebook

@@ -1,0 +1,73 @@
+"""What the convolutional architectures are built of."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NORM_GROUPS = 32
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a normalization over 32 groups of channels, or as many as divide them."""
+    return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels, eps=1e-6)
+
+
+class Float32Convolution(nn.Conv2d):
+    """A 1×1 convolution in float32 even under autocast: the codes are sensitive to rounding."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
+        """Convolve."""
+        assert self.bias is not None
+        with torch.autocast(input.device.type, enabled=False):
+            output: Tensor = self._conv_forward(input.float(), self.weight.float(), self.bias.float())
+        return output
+
+
+class ResidualBlock(nn.Module):
+    """Twice norm, activation and a 3×3 convolution, beside the identity.
+
+    Args:
+        in_channels: Channels of the input; where they change, the identity is a 1×1 convolution.
+        out_channels: Channels of the output.
+
+    Source: He et al. 2016; Esser et al. 2021 for the norm, over groups, and the activation, x·sigmoid(x).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = group_norm(in_channels), group_norm(out_channels)
+        self.convolution_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.convolution_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.identity = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
+        """Return the identity plus the residual."""
+        residual = self.convolution_1(F.silu(self.norm_1(x)))
+        residual = self.convolution_2(F.silu(self.norm_2(residual)))
+        output: Tensor = self.identity(x) + residual
+        return output
+
+
+class SpatialAttention(nn.Module):
+    """One head of attention among all places of the grid, beside the identity. Source: Esser et al. 2021."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.query, self.key, self.value, self.output = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        """Return the identity plus what each place has read from the others."""
+        normed = self.norm(x)
+        query, key, value = (
+            projected(normed).flatten(2).transpose(1, 2) for projected in (self.query, self.key, self.value)
+        )
+        read = F.scaled_dot_product_attention(query, key, value)
+        output: Tensor = x + self.output(read.transpose(1, 2).reshape(x.shape))
+        return output

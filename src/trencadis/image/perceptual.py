@@ -1,0 +1,117 @@
+"""The distance between what a network sees in two pictures."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from trencadis.errors import ModelError
+
+VGG_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+VGG_MEAN, VGG_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's pixels in [0, 1]."""
+
+
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """What sees pictures: a frozen network with features of several depths."""
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Sequence[Float[Tensor, "batch channels *_"]]:
+        """Return features of RGB pictures in [0, 1], shallow ones first, each with its channels in dimension 1."""
+
+
+def perceptual_loss(
+    network: FeatureNetwork,
+    drawn: Float[Tensor, "batch 3 height width"],
+    images: Float[Tensor, "batch 3 height width"],
+) -> Float[Tensor, ""]:
+    """Return the mean squared distance of normalised features, summed over depths.
+
+    A feature's channels are brought to length 1 at every place, so that directions are compared. All channels count
+    alike; LPIPS has learnt weights for them from people's judgements.
+
+    Source: Johnson et al. 2016; Zhang et al. 2018.
+    """
+    with torch.no_grad():
+        wanted = network.features(images)
+    distances = [
+        (F.normalize(seen, dim=1) - F.normalize(real, dim=1)).square().sum(dim=1).mean()
+        for seen, real in zip(network.features(drawn), wanted, strict=True)
+    ]
+    return torch.stack(distances).sum()
+
+
+class VGG16(nn.Module):
+    """The thirteen convolutions of VGG-16, seen after each of its five groups. A `FeatureNetwork`.
+
+    Source: Simonyan and Zisserman 2015; the depths as in Zhang et al. 2018.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        before, groups = 3, []
+        for widths in VGG_WIDTHS:
+            pairs = list(zip((before, *widths[:-1]), widths, strict=True))
+            groups.append(nn.ModuleList(nn.Conv2d(inward, outward, 3, padding=1) for inward, outward in pairs))
+            before = widths[-1]
+        self.groups = nn.ModuleList(groups)
+        self.register_buffer("mean", torch.tensor(VGG_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(VGG_DEVIATION).view(3, 1, 1), persistent=False)
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch channels *_"]]:
+        """Return the features after each group."""
+        x, seen = (images - self.mean) / self.deviation, []
+        for index, group in enumerate(self.groups):
+            x = F.max_pool2d(x, 2) if index else x
+            for convolution in group:  # type: ignore[attr-defined]
+                x = F.relu(convolution(x))
+            seen.append(x)
+        return seen
+
+    @classmethod
+    def from_file(cls, path: Path) -> "VGG16":
+        """Load the weights from a file of the usual names, `features.0.weight` and so on: safetensors, or torch's own.
+
+        Nothing in the file is run.
+
+        Raises:
+            ModelError: It cannot be read, or holds something else.
+        """
+        tensors = _tensors(path)
+        network = cls()
+        convolutions = [convolution for group in network.groups for convolution in group]  # type: ignore[attr-defined]
+        numbers = sorted({int(name.split(".")[1]) for name in tensors if _is_feature(name)})
+        try:
+            for number, convolution in zip(numbers, convolutions, strict=True):
+                convolution.load_state_dict({kind: tensors[f"features.{number}.{kind}"] for kind in ("weight", "bias")})
+        except (KeyError, ValueError, RuntimeError) as error:
+            remedy = "name a file with VGG-16's convolutions, or a model directory with a ranker"
+            raise ModelError(f"{path} holds something else", expected="VGG-16's weights", remedy=remedy) from error
+        return network.requires_grad_(False).eval()
+
+
+def _is_feature(name: str) -> bool:
+    parts = name.split(".")
+    return len(parts) == 3 and parts[0] == "features" and parts[1].isdecimal()
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:100]
+        remedy = "name a .safetensors or .pth file"
+        raise ModelError(f"{path} cannot be read: {reason}", expected="a file of weights", remedy=remedy) from error
+    return loaded if isinstance(loaded, dict) else {}
