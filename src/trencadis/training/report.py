@@ -20,7 +20,7 @@ _STAGES = {
     "text": ("Text tokenizer", "Byte-pair encoding turns a caption into text tokens."),
     "image": (
         "Image tokenizer",
-        "The discrete VAE turns a picture into a grid of tokens, and the tokens into a picture.",
+        "It turns a picture into a grid of tokens, and the tokens into a picture.",
     ),
     "transformer": ("Transformer", "One decoder models text tokens and image tokens as a single stream."),
     "ranker": ("Ranker", "CLIP tells how well a picture fits a caption, and puts candidates in order."),
@@ -30,8 +30,8 @@ _FIGURES = {
     "image": (
         ("validation_psnr", "PSNR, held out", "dB", 1.0),
         ("validation_ssim", "SSIM, held out", "", 1.0),
-        ("code_use", "codes in use, sampled", "%", 100.0),
-        ("code_perplexity", "code perplexity, sampled", "codes", 1.0),
+        ("code_use", "codes in use, last epoch", "%", 100.0),
+        ("code_perplexity", "code perplexity, last epoch", "codes", 1.0),
     ),
     "transformer": (
         ("validation_bits_per_image_token", "image token, held out", "bits", 1.0),
@@ -67,7 +67,7 @@ def write_report(run_directory: Path) -> Path:
 
 def _page(run: Records) -> str:
     style = Path(__file__).with_name("report.css").read_text("utf-8")
-    parts = [_header(run), _plan(run), _data(run), *(_stage(stage, run) for stage in run.stages if stage.lines)]
+    parts = [_header(run), _plan(run), _data(run), *(_stage(stage, run) for stage in run.stages)]
     name = html.escape(run.name)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -132,6 +132,10 @@ def _data(run: Records) -> str:
 
 
 def _stage(stage: StageRecord, run: Records) -> str:
+    codes = _codes(run) if stage.name == "image" else ""
+    # An image tokenizer that a run was given has codes and no steps.
+    if not stage.lines and not codes:
+        return ""
     title, purpose = _STAGES.get(stage.name, (stage.name.capitalize(), ""))
     figures = [
         (label, number_text(scale * value), unit)
@@ -148,7 +152,7 @@ def _stage(stage: StageRecord, run: Records) -> str:
     return (
         f'<section id="{html.escape(stage.name)}"><h2>{html.escape(title)}</h2><p>{purpose}</p>{_figures(figures)}'
         f"{_pictures(stage, run)}{f'<h3>Curves</h3><div class=charts>{charts}</div>' if charts else ''}"
-        f"{_codes(run) if stage.name == 'image' else ''}</section>\n"
+        f"{codes}</section>\n"
     )
 
 
@@ -174,7 +178,7 @@ def _figure(picture: Picture, heading: str) -> str:
 
 
 def _codes(run: Records) -> str:
-    """Return how much the training set uses of the codes, and what the most used ones draw; nothing before it is known."""
+    """Return how much of the codes the training set uses, and what the most used ones draw, where that is known."""
     parts = [_code_histogram(run.code_counts), _code_portraits(run.code_portraits)]
     return f"<h3>Codes</h3>{''.join(parts)}" if any(parts) else ""
 

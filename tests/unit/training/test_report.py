@@ -84,6 +84,7 @@ def run_directory(tmp_path: Path) -> Path:
     write_picture(directory, "transformer", 1)
     (directory / "samples" / "captions.json").write_text(json.dumps(["a <b>red</b> heart"]))
     (directory / "samples" / "codes.json").write_text(json.dumps([5, 0, 15, 0]))
+    Image.new("RGB", (24, 16), (9, 8, 7)).save(directory / "samples" / "codes.png")
     return directory
 
 
@@ -131,12 +132,49 @@ def test_the_page_holds_all_it_shows(run_directory: Path) -> None:
 def test_pictures_are_the_first_some_between_and_the_last(run_directory: Path) -> None:
     page = Page(write_report(run_directory))
     said = [attributes["alt"] for attributes in page.named("img")]
-    assert said == [f"Reconstructions after step {step}" for step in (1, 11, 21, 30, 40)] + ["Drawings after step 1"]
+    steps = (1, 11, 21, 30, 40)
+    expected = ["What the codes draw", "Drawings after step 1"]
+    assert said == [f"Reconstructions after step {step}" for step in steps] + expected
     first = page.named("img")[0]["src"]
     assert first is not None
     with Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))) as image:
         assert image.size == (32, 8)
         assert image.getpixel((0, 0)) == (1, 80, 120)
+
+
+def test_codes_are_shown_as_the_whole_training_set_uses_them(run_directory: Path) -> None:
+    page = Page(write_report(run_directory))
+    codes = page.text.partition("\nCodes\n")[2].partition("\nTransformer\n")[0]
+    perplexity = math.exp(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
+    for said in ("50", "codes in use, all training pictures", f"{perplexity:.3g}", "code perplexity, all training"):
+        assert said in codes, said
+    (portraits,) = [image["src"] for image in page.named("img") if image["alt"] == "What the codes draw"]
+    assert portraits is not None
+    with Image.open(io.BytesIO(base64.b64decode(portraits.partition(",")[2]))) as image:
+        assert (image.size, image.getpixel((0, 0))) == ((24, 16), (9, 8, 7))
+    assert "the outlined square is the code's own token" in codes
+
+
+def test_codes_are_shown_as_far_as_they_are_known(run_directory: Path) -> None:
+    samples = run_directory / "samples"
+    (samples / "codes.png").write_bytes((samples / "codes.png").read_bytes()[:40])
+    text = Page(write_report(run_directory)).text
+    assert "all training pictures" in text
+    assert "outlined" not in text
+    (samples / "codes.json").unlink()
+    assert "\nCodes\n" not in Page(write_report(run_directory)).text
+    Image.new("RGB", (4, 4)).save(samples / "codes.png")
+    text = Page(write_report(run_directory)).text
+    assert "all training pictures" not in text
+    assert "outlined" in text
+
+
+def test_codes_are_shown_of_a_tokenizer_that_the_run_was_given(run_directory: Path) -> None:
+    lines = (run_directory / "log.jsonl").read_text().splitlines()
+    (run_directory / "log.jsonl").write_text("\n".join(line for line in lines if '"image"' not in line) + "\n")
+    text = Page(write_report(run_directory)).text
+    assert "all training pictures" in text
+    assert text.index("\nImage tokenizer\n") < text.index("\nCodes\n") < text.rindex("\nTransformer\n")
 
 
 def test_large_pictures_are_packed(run_directory: Path) -> None:
@@ -165,6 +203,7 @@ def test_a_run_of_nothing_has_a_page(tmp_path: Path) -> None:
 NONSENSE = [None, b"", b"\xff\xfe\x00", b"[]", b"{}", b"null", b"3", b'"text"', b'{"choices": 3, "dropped": [1]}']
 NONSENSE += [b'{"stage": "image", "step": "x", "elapsed_s": null}\n', b'{"image": {"steps": "many"}, "hours": .inf}']
 NONSENSE += [b'{"choices": [1, {"what": null}], "kept": "all", "dropped": {"a": "b"}}', b"a: [", b"[null, -1, 2.5, {}]"]
+NONSENSE += [b"[1, 1" + 30 * b"0" + b", true]"]
 
 
 @pytest.mark.parametrize("content", NONSENSE)
