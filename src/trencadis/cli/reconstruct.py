@@ -50,8 +50,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.storage import write_picture
 
     paths = _pictures(arguments.images)
-    directory = find_model(arguments.model)
-    tokenizer = load_image_tokenizer(directory / "image" if (directory / "image").is_dir() else directory)
+    tokenizer = load_image_tokenizer(find_model(arguments.model))
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []
