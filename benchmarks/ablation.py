@@ -18,9 +18,9 @@ from typing import Any
 
 import jsonargparse
 import torch
-import yaml
 
 from benchmarks.machine import setting
+from benchmarks.options import nested_settings
 from trencadis.config import RunConfig
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE
@@ -28,7 +28,7 @@ from trencadis.recipes import modern, paper
 from trencadis.text import CaptionTokenizer
 from trencadis.training.loop import Trainer
 from trencadis.training.pairs import read_pairs
-from trencadis.training.settings import Settings, from_settings, lay_over, read_settings, to_settings
+from trencadis.training.settings import from_settings, lay_over, read_settings, to_settings
 from trencadis.training.stages import Stages
 from trencadis.training.tokens import cache_tokens, encode_middle
 from trencadis.training.transformer import TransformerTraining
@@ -46,14 +46,8 @@ def variant(name: str, config: RunConfig) -> RunConfig:
     design, _, changes = name.partition(":")
     if design not in DESIGNS:
         raise ConfigError(f"variant {name!r}", expected="paper or modern, then :setting=value,…", remedy="see --help")
-    overrides: Settings = {}
-    for change in filter(None, changes.split(",")):
-        path, _, text = change.partition("=")
-        nested: Any = yaml.safe_load(text)
-        for part in reversed(path.split(".")):
-            nested = {part: nested}
-        overrides = lay_over(overrides, nested)
-    return from_settings(lay_over(to_settings(DESIGNS[design](config)), {"transformer": overrides}))
+    overrides = {"transformer": nested_settings(changes)}
+    return from_settings(lay_over(to_settings(DESIGNS[design](config)), overrides))
 
 
 def train(stages: Stages, tokens: tuple[Any, ...], seconds: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import yaml
 
 from trencadis.cli.arguments import Kind, existing_directory, existing_file, integer
 from trencadis.cli.faults import reported
@@ -15,6 +16,7 @@ from trencadis.cli.parser import CommandParser
 from trencadis.config import DesignConfig, TransformerConfig
 from trencadis.errors import ConfigError
 from trencadis.recipes import MODERN_DESIGN
+from trencadis.training.settings import lay_over
 
 DESIGNS = {"paper": DesignConfig(), "modern": MODERN_DESIGN}
 PEERS = ("minDALL-E", "DALLE-pytorch")
@@ -138,6 +140,18 @@ def peer_of(arguments: jsonargparse.Namespace) -> Peer | None:
     # Not resolved: an environment's interpreter is a link, and what it links to knows nothing of the environment.
     python = Path(arguments.peer_python or sys.executable).absolute()
     return Peer(name=name, path=path.resolve(), python=python, own_loop=arguments.peer_own_loop)
+
+
+def nested_settings(changes: str) -> dict[str, Any]:
+    """Return the settings that a text such as `model.hidden_dim=16,batch_size=8` stands for; values are YAML."""
+    settings: dict[str, Any] = {}
+    for change in filter(None, changes.split(",")):
+        path, _, text = change.partition("=")
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(path.split(".")):
+            nested = {part: nested}
+        settings = lay_over(settings, nested)
+    return settings
 
 
 def output_file() -> Kind[Path]:

@@ -34,7 +34,7 @@ def gradients(stage: TransformerTraining) -> dict[str, Tensor]:
     stage.model.train()
     loss, _ = stage.loss(batch(), 0, 10)
     torch.autograd.backward(loss)
-    stage.unscale_gradients()
+    stage.after_backward(0, 1)
     return {name: p.grad for name, p in stage.model.named_parameters() if p.grad is not None}
 
 

@@ -1,0 +1,195 @@
+"""How faithful image tokenizers become on the same pictures in the same processor time.
+
+    python -m benchmarks.reconstruction TRAIN HELD_OUT --contenders pocket pocket-strided pocket-vqvae pocket-vqgan
+
+A contender is a recipe, of which the image stage is trained, with settings of that stage behind a colon
+(`pocket:relaxation=ibq,losses.kl=0`); or `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings`, given as
+many tokens and codes as the first recipe has. Each trains on one thread for a budget of its process's own processor
+time, data included, which another process beside it does not use up. All take their pictures from the same batches, the
+random crops of `trencadis train`. Measured are hard reconstructions of every held-out picture, by averaged weights
+where the contender keeps them.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining, load
+from benchmarks.machine import setting
+from benchmarks.options import nested_settings
+from trencadis.config import DataConfig, ImageStage
+from trencadis.data.pixels import to_pillow
+from trencadis.data.sheet import contact_sheet
+from trencadis.errors import ConfigError
+from trencadis.image import code_perplexity, code_use, count_codes, psnr, ssim
+from trencadis.recipes import RECIPES
+from trencadis.storage import write_picture
+from trencadis.training.image import ImageTraining
+from trencadis.training.loop import Trainer
+from trencadis.training.pairs import RunPairs, read_pairs
+from trencadis.training.settings import from_settings, lay_over, to_settings
+
+PEER = "DALLE-pytorch"
+TIMED_STEPS = 5
+AT_ONCE = 64  # pictures
+SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Reconstructions of the held-out pictures, and what it took to make them."""
+
+    drawn: Tensor
+    tokens: Tensor
+    steps: int
+    processor_s: float
+    parameters: int
+
+
+def stage_of(contender: str) -> ImageStage:
+    """Return the image stage that a contender's name describes.
+
+    Raises:
+        ConfigError: The recipe or a setting is unknown.
+    """
+    recipe, _, changes = contender.partition(":")
+    if recipe not in RECIPES:
+        raise ConfigError(f"contender {recipe!r}", expected="a recipe or DALLE-pytorch", remedy="see --help")
+    settings = lay_over(to_settings(RECIPES[recipe]()), {"image": nested_settings(changes)})
+    return from_settings(settings).image
+
+
+def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float) -> Outcome:
+    """Train the image stage of a recipe, its schedules ending where the budget does."""
+    early_s, late_s = (_step_s(stage, pairs, data, at) for at in (0, 1000 - TIMED_STEPS))
+    start = stage.losses.adversarial_start if stage.losses.adversarial else 1.0
+    steps = int(seconds / (start * early_s + (1 - start) * late_s))
+    stage = dataclasses.replace(stage, ema_decay=1 - 1 / max(2.0, 0.03 * steps))
+    training = ImageTraining(stage, pairs, data, seed=SEED, device=torch.device("cpu"))
+    trainer, began_s = Trainer(training, steps), time.process_time()
+    training.model.train()
+    batches = training.batches(0, steps)
+    for microbatches in batches:
+        trainer.update(microbatches)
+        if time.process_time() - began_s > seconds:
+            break
+    batches.close()
+    spent_s = time.process_time() - began_s
+    with trainer.ema.apply_to(training.model):
+        training.model.eval()
+        tokens = torch.cat([training.model.encode(images) for images in torch.split(held_out, AT_ONCE)])
+        drawn = torch.cat([training.model.decode(part) for part in torch.split(tokens, AT_ONCE)])
+    parameters = sum(parameter.numel() for parameter in training.model.parameters())
+    return Outcome(drawn, tokens, trainer.step, spent_s, parameters)
+
+
+def _step_s(stage: ImageStage, pairs: RunPairs, data: DataConfig, at: int) -> float:
+    """Return the processor time of an update, its batch included, at a step of a thousand; of a throw-away model."""
+    training = ImageTraining(stage, pairs, data, seed=SEED, device=torch.device("cpu"))
+    trainer = Trainer(training, 1000)
+    trainer.step = at
+    training.model.train()
+    batches, spent_s = training.batches(at, at + TIMED_STEPS), []
+    for _ in range(TIMED_STEPS):
+        began_s = time.process_time()
+        trainer.update(next(batches))
+        spent_s.append(time.process_time() - began_s)
+    batches.close()
+    return statistics.median(spent_s[1:])
+
+
+def train_peer(
+    peer: Any, contender: str, like: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float
+) -> Outcome:
+    """Train DALLE-pytorch's for the budget."""
+    settings = PeerSettings(**nested_settings(contender.partition(":")[2]))
+    training = PeerTraining(peer, like.model, settings, seed=SEED)
+    size = like.model.image_size
+    batches = pairs.batches(size, data, batch_size=settings.batch_size, seed=SEED, flip=data.flip).iterate(0, 10**9)
+    began_s = time.process_time()
+    for batch in batches:
+        spent_s = time.process_time() - began_s
+        if spent_s >= seconds:
+            break
+        training.update(batch.images, spent_s / seconds)
+    batches.close()
+    parts = [training.reconstruct(images) for images in torch.split(held_out, AT_ONCE)]
+    drawn, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+    parameters = sum(parameter.numel() for parameter in training.vae.parameters())
+    return Outcome(drawn, tokens, training.step, spent_s, parameters)
+
+
+def figures(outcome: Outcome, held_out: Tensor, image_vocab_size: int) -> dict[str, float]:
+    """Return what is reported of an outcome."""
+    counts = count_codes(outcome.tokens, image_vocab_size=image_vocab_size)
+    return {
+        "psnr": float(psnr(outcome.drawn, held_out).mean()),
+        "ssim": float(ssim(outcome.drawn, held_out).mean()),
+        "code_use": code_use(counts),
+        "code_perplexity": code_perplexity(counts),
+        "steps": outcome.steps,
+        "processor_s": outcome.processor_s,
+        "parameters": outcome.parameters,
+    }
+
+
+def main() -> None:
+    """Train every contender, print its figures, and write them and a sheet of pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", help="captioned pictures to train on")
+    parser.add_argument("held_out", help="captioned pictures to measure on")
+    parser.add_argument("--contenders", nargs="+", default=["pocket"])
+    parser.add_argument("--seconds", type=float, default=1200.0, help="processor time of a training")
+    parser.add_argument("--peer-path", type=Path, help="a checkout of DALLE-pytorch")
+    parser.add_argument("--shown", type=int, default=12, help="pictures of the sheet")
+    parser.add_argument("--out", type=Path, default=Path("out/reconstruction"), help="folder for figures and pictures")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    first = next((name for name in arguments.contenders if not name.startswith(PEER)), "pocket")
+    like, data = stage_of(first), DataConfig(path=arguments.train)
+    with tempfile.TemporaryDirectory() as scratch:
+        pairs = read_pairs(data, SEED, Path(scratch), resumed=False)
+    measured = DataConfig(path=arguments.held_out)
+    with tempfile.TemporaryDirectory() as scratch:
+        others = read_pairs(measured, SEED, Path(scratch), resumed=False)
+    everything = tuple(sorted(others.train + others.validation, key=lambda pair: pair.sample_id))
+    held_out = others.middle_crops(everything, like.model.image_size, measured)
+    shown = torch.arange(arguments.shown) * (len(held_out) // arguments.shown)
+    write_sheet(arguments.out / "originals.png", held_out[shown], "original")
+    for contender in arguments.contenders:
+        told = setting(threads=1, repeats=1)
+        if contender.startswith(PEER):
+            assert arguments.peer_path is not None, "--peer-path is needed"
+            peer = load(arguments.peer_path)
+            outcome = train_peer(peer, contender, like, pairs, data, held_out, arguments.seconds)
+        else:
+            outcome = train_ours(stage_of(contender), pairs, data, held_out, arguments.seconds)
+        line = {"contender": contender, "seconds": arguments.seconds, "held_out": len(held_out)}
+        line |= figures(outcome, held_out, like.model.image_vocab_size) | told
+        with (arguments.out / "figures.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        name = contender.replace(":", "_").replace("=", "_").replace(",", "_")
+        write_sheet(arguments.out / f"{name}.png", outcome.drawn[shown], contender)
+        print(
+            f"{contender}  {line['psnr']:.2f} dB  SSIM {line['ssim']:.3f}  {line['code_use']:.0%} of codes, "
+            f"perplexity {line['code_perplexity']:.0f}  {line['steps']} steps  {line['parameters'] / 1e6:.2f} M",
+            flush=True,
+        )
+
+
+def write_sheet(path: Path, images: Tensor, label: str) -> None:
+    """Write pictures as a row."""
+    write_picture(path, contact_sheet(to_pillow(images), [label] * len(images), len(images), label_lines=0))
+
+
+if __name__ == "__main__":
+    main()
