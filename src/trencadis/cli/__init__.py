@@ -1,6 +1,6 @@
 """The `trencadis` command: finds the module of the command that is asked for, and turns every fault into one line.
 
-A command is a module `trencadis.cli.<name>` with
+A command is a module `trencadis.cli.<name>`, or `<name>_` where the name is a keyword of Python, with
 
     HELP = "draws pictures from a prompt"
     def add_arguments(parser: jsonargparse.ArgumentParser) -> None: ...
@@ -10,6 +10,7 @@ A command is a module `trencadis.cli.<name>` with
 """
 
 import importlib
+import keyword
 import os
 import sys
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from trencadis.cli.parser import CommandParser, closest, files_first
 from trencadis.errors import ConfigError
 
 # In the order of the data.
-COMMANDS = ("data", "train", "generate", "rank", "reconstruct", "inspect")
+COMMANDS = ("data", "train", "generate", "rank", "reconstruct", "import", "inspect")
 _OPTIONS = ("-h", "--help", "--version")
 
 
@@ -83,7 +84,8 @@ def help_text() -> str:
 
 
 def _command(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"trencadis.cli.{name}"))
+    module = f"{name}_" if keyword.iskeyword(name) else name
+    return cast(Command, importlib.import_module(f"trencadis.cli.{module}"))
 
 
 def _dispatch(arguments: list[str]) -> int:

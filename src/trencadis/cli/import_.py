@@ -1,0 +1,48 @@
+"""`trencadis import`: published image tokenizers as models of ours. The module cannot be named as its command is."""
+
+import json
+from pathlib import Path
+
+import jsonargparse
+
+from trencadis.cli.arguments import integer, output_directory
+
+HELP = "takes over a published image tokenizer; runs nothing that its files hold"
+
+KINDS = ("openai-dvae", "taming-vqgan")
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("kind", choices=KINDS, help="whose files they are")
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        type=Path,
+        help="the files as they are published: encoder.pkl and decoder.pkl or their folder; or one .ckpt",
+    )
+    add("--out", required=True, type=output_directory(), help="folder for the model; empty, or not there yet")
+    size = integer(low=1, example=256)
+    add("--image-size", type=size, default=256, help="height and width of its pictures, in pixels")
+    add("--json", action="store_true", help="prints what was imported as JSON")
+
+
+def run(arguments: jsonargparse.Namespace) -> int:
+    """Import, and say what it was."""
+    from trencadis.importers import import_image_tokenizer
+
+    side: int = arguments.image_size
+    imported = import_image_tokenizer(arguments.kind, arguments.paths, arguments.out, (side, side))
+    if arguments.json:
+        print(json.dumps(imported.as_dict(), ensure_ascii=False))
+        return 0
+    rows, columns = imported.grid_size
+    print(f"{imported.out}   DiscreteVAE, from {imported.kind}")
+    print(f"  {'pictures':<12}{side}×{side} pixels")
+    print(f"  {'tokens':<12}{rows}×{columns} of {imported.image_vocab_size}, {imported.codes}")
+    print(f"  {'parameters':<12}{imported.parameters:,}")
+    for name, digest in imported.files:
+        print(f"  {name:<12}SHA-256 {digest}")
+    return 0

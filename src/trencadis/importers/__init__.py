@@ -1,0 +1,15 @@
+"""Published checkpoints, read without running anything that they hold, as parts of a model of ours."""
+
+from trencadis.importers.importing import KINDS, Imported, import_image_tokenizer
+from trencadis.importers.openai_dvae import read_openai_dvae
+from trencadis.importers.reading import read_checkpoint
+from trencadis.importers.taming_vqgan import read_taming_vqgan
+
+__all__ = [
+    "KINDS",
+    "Imported",
+    "import_image_tokenizer",
+    "read_checkpoint",
+    "read_openai_dvae",
+    "read_taming_vqgan",
+]

@@ -1,0 +1,211 @@
+"""VQ-GAN of taming-transformers: a Lightning checkpoint, with euclidean codes or Gumbel's.
+
+Source: Esser et al. 2021; the names are those of the published code.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import gcd
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from trencadis.config import DiscreteVAEConfig
+from trencadis.image import DiscreteVAE
+from trencadis.importers.assembling import Tensors, assemble, check_names, counted, shape_of, shapes_of
+from trencadis.importers.reading import named_tensors, read_checkpoint
+from trencadis.importers.refusal import refusal
+from trencadis.importers.tensors import read_tensors
+
+NORM_GROUPS = 32
+# Where a larger model keeps its VQ-GAN: latent diffusion, and wrappers.
+_PREFIXES = ("", "first_stage_model.", "model.")
+# What only training needs: discriminator and perceptual loss, a projection for showing, averages.
+_DROPPED = ("loss.", "colorize", "model_ema.", "quantize.embedding.cluster_size", "quantize.embedding.embed_avg")
+# The bottleneck's own names in the file, by ours.
+_EUCLIDEAN = {
+    "bottleneck.to_codes.weight": "quant_conv.weight",
+    "bottleneck.to_codes.bias": "quant_conv.bias",
+    "bottleneck.codebook": "quantize.embedding.weight",
+    "bottleneck.from_codes.weight": "post_quant_conv.weight",
+    "bottleneck.from_codes.bias": "post_quant_conv.bias",
+}
+
+
+def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256, 256)) -> DiscreteVAE:
+    """Return the VQ-GAN of a published checkpoint.
+
+    Args:
+        paths: One file: a checkpoint with its tensors under `state_dict`, or the state dict itself; also one of latent
+            diffusion.
+        image_size: Height and width of the pictures that it is meant for, in pixels; the file does not say.
+
+    Raises:
+        ModelError: The file is unsafe, damaged, or of another kind.
+        ConfigError: No model has these sizes.
+    """
+    if len(paths) != 1:
+        raise refusal(paths[1], "is a second file", expected="one checkpoint", remedy="import one at a time")
+    path = paths[0]
+    tensors = _without_training(named_tensors(read_checkpoint(path)), path)
+    is_gumbel = "quantize.proj.weight" in tensors
+    config = _config(tensors, path, image_size, is_gumbel=is_gumbel)
+    shapes = shapes_of(config)
+    names = dict(_names(config))
+    if is_gumbel:
+        wanted = {theirs: shapes[ours] for ours, theirs in names.items() if ours in shapes}
+        wanted |= _gumbel_shapes(config)
+    else:
+        names |= _EUCLIDEAN
+        wanted = {theirs: shapes[ours] for ours, theirs in names.items() if ours in shapes}
+    check_names(tensors, wanted, path)
+    read = read_tensors(tensors)
+    weights = {ours: read[theirs] for ours, theirs in names.items() if theirs in read}
+    return assemble(config, weights | (_folded(read) if is_gumbel else {}))
+
+
+def _without_training(tensors: Tensors, path: Path) -> Tensors:
+    """Return what a VQ-GAN is made of, by the names that taming-transformers has for it.
+
+    Raises:
+        ModelError: There is none in the file.
+    """
+    probe = "encoder.conv_in.weight"
+    prefix = next((prefix for prefix in _PREFIXES if f"{prefix}{probe}" in tensors), None)
+    if prefix is None:
+        expected = "the state dict of a VQ-GAN of taming-transformers"
+        raise refusal(path, f"has no {probe}", expected=expected, remedy="check the family")
+    named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {name: tensor for name, tensor in named.items() if not name.startswith(_DROPPED)}
+
+
+def _config(tensors: Tensors, path: Path, image_size: tuple[int, int], *, is_gumbel: bool) -> DiscreteVAEConfig:
+    """Return the sizes that the tensors' shapes say.
+
+    Raises:
+        ModelError: They are those of no VQ-GAN that can be made here.
+    """
+    groups = counted(tensors, lambda group: f"encoder.down.{group}.")
+    widths = [
+        shape_of(tensors, f"encoder.down.{group}.block.0.conv1.weight", path, dimensions=4)[0]
+        for group in range(max(groups, 1))
+    ]
+    first, channels = shape_of(tensors, "encoder.conv_in.weight", path, dimensions=4)[:2]
+    if channels != 3:
+        raise refusal(path, f"reads pictures of {channels} channels", expected="3", remedy="import one for RGB")
+    if first != widths[0] or any(width % NORM_GROUPS for width in widths):
+        given = f"begins with {first} channels and has groups of {widths}"
+        expected = f"as many at the beginning as in the first group, and multiples of {NORM_GROUPS}"
+        raise refusal(path, given, expected=expected, remedy="import another")
+    codebook = "quantize.embed.weight" if is_gumbel else "quantize.embedding.weight"
+    vocab_size, codebook_dim = shape_of(tensors, codebook, path, dimensions=2)
+    hidden_dim = gcd(*widths)
+    blocks = counted(tensors, lambda block: f"encoder.down.0.block.{block}.")
+    return DiscreteVAEConfig(
+        image_size=image_size,
+        image_vocab_size=vocab_size,
+        codes="categorical" if is_gumbel else "euclidean",
+        architecture="attentive",
+        hidden_dim=hidden_dim,
+        width_multipliers=tuple(width // hidden_dim for width in widths),
+        blocks_per_group=blocks,
+        attention=_attention(tensors, path, groups, blocks),
+        latent_dim=shape_of(tensors, "decoder.conv_in.weight", path, dimensions=4)[1],
+        codebook_dim=codebook_dim,
+        pixels="signed",
+    )
+
+
+def _attention(tensors: Tensors, path: Path, groups: int, blocks: int) -> Literal["none", "middle", "last"]:
+    """Return where there is attention.
+
+    Raises:
+        ModelError: It is where it cannot be here.
+    """
+    found = {name.rsplit(".", 2)[0] for name in tensors if ".attn" in name}
+    middle = {"encoder.mid.attn_1", "decoder.mid.attn_1"}
+    last = {f"encoder.down.{groups - 1}.attn.{block}" for block in range(blocks)}
+    last |= {f"decoder.up.{groups - 1}.attn.{block}" for block in range(blocks + 1)}
+    if not found:
+        return "none"
+    if found == middle:
+        return "middle"
+    if found == middle | last:
+        return "last"
+    stranger = min(found ^ (middle | last))
+    verb = "has" if stranger in found else "has no"
+    expected = "attention in the middle, and in all of the smallest group or none of the groups"
+    raise refusal(path, f"{verb} {stranger}", expected=expected, remedy="import another")
+
+
+def _names(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
+    """Yield our name and the publisher's for each weight of encoder and decoder; some are not in every model."""
+    for ours, theirs in _layers(config):
+        yield f"{ours}.weight", f"{theirs}.weight"
+        yield f"{ours}.bias", f"{theirs}.bias"
+
+
+def _layers(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
+    """Yield our name and the publisher's for each layer that there can be."""
+    groups = len(config.width_multipliers)
+    for part, way, resize, more in (("encoder", "down", "downsample", 0), ("decoder", "up", "upsample", 1)):
+        yield f"{part}.input", f"{part}.conv_in"
+        yield f"{part}.norm", f"{part}.norm_out"
+        yield f"{part}.output", f"{part}.conv_out"
+        yield from _block(f"{part}.middle.before", f"{part}.mid.block_1")
+        yield from _attended(f"{part}.middle.attention", f"{part}.mid.attn_1")
+        yield from _block(f"{part}.middle.after", f"{part}.mid.block_2")
+        for group in range(groups):
+            # The published decoder counts its groups from the largest grid, and runs them from the smallest.
+            ours = f"{part}.groups.{groups - 1 - group if part == 'decoder' else group}"
+            theirs = f"{part}.{way}.{group}"
+            yield f"{ours}.resize", f"{theirs}.{resize}.conv"
+            for block in range(config.blocks_per_group + more):
+                yield from _block(f"{ours}.blocks.{block}", f"{theirs}.block.{block}")
+                yield from _attended(f"{ours}.attentions.{block}", f"{theirs}.attn.{block}")
+
+
+def _block(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    for index in (1, 2):
+        yield f"{ours}.norm_{index}", f"{theirs}.norm{index}"
+        yield f"{ours}.convolution_{index}", f"{theirs}.conv{index}"
+    yield f"{ours}.identity", f"{theirs}.nin_shortcut"
+
+
+def _attended(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    yield f"{ours}.norm", f"{theirs}.norm"
+    for name, published in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "proj_out")):
+        yield f"{ours}.{name}", f"{theirs}.{published}"
+
+
+def _gumbel_shapes(config: DiscreteVAEConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the published bottleneck with Gumbel's codes, by its own names."""
+    vocab_size, latent_dim, embed_dim = config.image_vocab_size, config.latent_dim, config.codebook_dim
+    return {
+        "quant_conv.weight": (embed_dim, latent_dim, 1, 1),
+        "quant_conv.bias": (embed_dim,),
+        "quantize.proj.weight": (vocab_size, embed_dim, 1, 1),
+        "quantize.proj.bias": (vocab_size,),
+        "quantize.embed.weight": (vocab_size, embed_dim),
+        "post_quant_conv.weight": (latent_dim, embed_dim, 1, 1),
+        "post_quant_conv.bias": (latent_dim,),
+    }
+
+
+def _folded(read: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return our bottleneck from the published one with Gumbel's codes, which has a linear layer more at either end.
+
+    Two linear layers in a row are one; computed in float64, so that it is nearer to them than they are to each other
+    on different machines.
+    """
+    before, project, after = (
+        read[f"{name}.weight"].double()[:, :, 0, 0] for name in ("quant_conv", "quantize.proj", "post_quant_conv")
+    )
+    weight = project @ before
+    bias = project @ read["quant_conv.bias"].double() + read["quantize.proj.bias"].double()
+    codebook = read["quantize.embed.weight"].double() @ after.T + read["post_quant_conv.bias"].double()
+    return {
+        "bottleneck.to_logits.weight": weight.float()[:, :, None, None],
+        "bottleneck.to_logits.bias": bias.float(),
+        "bottleneck.codebook": codebook.float(),
+    }
