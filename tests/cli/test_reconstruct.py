@@ -36,6 +36,9 @@ class Greys:
 
 @pytest.fixture
 def greys(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What takes the loader's name when it is imported must have done so before: it would keep the one of this test.
+    import trencadis.model_directory  # noqa: F401
+
     monkeypatch.setattr("trencadis.image.loading.load_image_tokenizer", lambda directory: Greys())
 
 
