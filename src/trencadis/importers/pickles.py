@@ -12,8 +12,9 @@ import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from trencadis.importers.refusal import refusal, shown
 from trencadis.importers.tensors import DTYPES, Bytes, Storage, StoredTensor, are_counts
@@ -106,31 +107,6 @@ class Made:
     state: object = None
 
 
-class _Window:
-    """A part of a file as a stream, so that no length in a pickle asks for more than is there.
-
-    Args:
-        content: The file.
-        start: Where the part begins.
-        end: Where it ends.
-    """
-
-    def __init__(self, content: Bytes, start: int, end: int) -> None:
-        self.content, self.position, self.end = content, start, min(end, len(content))
-
-    def tell(self) -> int:
-        return self.position
-
-    def read(self, size: int) -> bytes:
-        part = self.content.part(self.position, min(size, self.end - self.position))
-        self.position += len(part)
-        return part
-
-    def readline(self) -> bytes:
-        newline = self.content.mapped.find(b"\n", self.position, self.end)
-        return self.read((self.end if newline < 0 else newline + 1) - self.position)
-
-
 def read_pickle(
     content: Bytes, start: int, storages: dict[str, Storage], *, size: int = MAX_PICKLE_BYTES
 ) -> tuple[object, int]:
@@ -149,17 +125,15 @@ def read_pickle(
     Raises:
         ModelError: It is damaged, is too large, or names what no checkpoint should.
     """
-    window = _Window(content, start, start + size)
+    # A copy of a few megabytes at the most, so that no length in the pickle can ask for more than is there.
+    stream = BytesIO(content.part(start, size))
     machine = _Machine(content, storages)
     try:
-        for index, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], window))):
-            if index >= MAX_OPCODES:
-                raise refusal(content.path, f"has a pickle of more than {MAX_OPCODES} steps")
-            machine.step(opcode.name, argument)
+        result = machine.run(stream)
     # Numbers and texts that cannot be decoded, and a stack, a memo or arguments that hold something else.
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise refusal(content.path, f"is cut short or damaged: {shown(str(error)) or type(error).__name__}") from error
-    return machine.result, window.tell()
+    return result, start + stream.tell()
 
 
 class _Machine:
@@ -171,22 +145,29 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.result: object = None
 
-    def step(self, name: str, argument: Any) -> None:
-        """Do what one opcode asks for.
+    def run(self, stream: BytesIO) -> object:
+        """Return what the pickle makes; the stream is left at its end.
 
         Raises:
-            ModelError: It asks for what is not allowed, or is unknown.
+            ModelError: It asks for what is not allowed, or has too many steps.
+            ValueError, LookupError, TypeError, OverflowError: It is damaged.
         """
-        if name in _LITERALS:
-            self.stack.append(argument)
-        elif name in _PUSHED:
-            self.stack.append(_PUSHED[name]())
-        elif name in _STEPS:
-            _STEPS[name](self, argument)
-        elif name not in _IGNORED:
-            raise refusal(self.path, f"holds the opcode {name}", expected="those that torch writes")
+        for index, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            name = opcode.name
+            if index >= MAX_OPCODES:
+                raise refusal(self.path, f"has a pickle of more than {MAX_OPCODES} steps")
+            if name == "STOP":
+                break
+            if name in _LITERALS:
+                self.stack.append(argument)
+            elif name in _PUSHED:
+                self.stack.append(_PUSHED[name]())
+            elif name in _STEPS:
+                _STEPS[name](self, argument)
+            elif name not in _IGNORED:
+                raise refusal(self.path, f"holds the opcode {name}", expected="those that torch writes")
+        return self.pop()
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
@@ -209,9 +190,6 @@ class _Machine:
 
     def drop_to_mark(self, _: Any) -> None:
         self.pop_to_mark()
-
-    def stop(self, _: Any) -> None:
-        self.result = self.pop()
 
     def put(self, key: Any) -> None:
         self.memo[len(self.memo) if key is None else int(key)] = self.top()
@@ -333,7 +311,6 @@ _PUSHED: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
 }
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "STOP": _Machine.stop,
     "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
     "POP": _Machine.drop,
     "POP_MARK": _Machine.drop_to_mark,

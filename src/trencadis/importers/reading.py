@@ -142,7 +142,7 @@ def _place_of(member: zipfile.ZipInfo, content: Bytes) -> int:
     """
     name = shown(member.filename)
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _IS_ENCRYPTED:
-        raise refusal(content.path, f"has {name} compressed or encrypted", expected="members that are stored as is")
+        raise refusal(content.path, f"has {name} compressed or encrypted", expected="members stored as is")
     header = content.part(member.header_offset, _LOCAL_HEADER.size)
     if member.header_offset < 0 or len(header) < _LOCAL_HEADER.size or member.compress_size != member.file_size:
         raise refusal(content.path, f"is cut short or damaged at {name}")
