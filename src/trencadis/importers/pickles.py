@@ -10,6 +10,7 @@ Source: the opcodes as `pickletools` of the standard library documents and decod
 
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -129,9 +130,11 @@ def read_pickle(
     stream = BytesIO(content.part(start, size))
     machine = _Machine(content, storages)
     try:
-        result = machine.run(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a name with a stray backslash
+            result = machine.run(stream)
     # Numbers and texts that cannot be decoded, and a stack, a memo or arguments that hold something else.
-    except (ValueError, LookupError, TypeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, Warning) as error:
         raise refusal(content.path, f"is cut short or damaged: {shown(str(error)) or type(error).__name__}") from error
     return result, start + stream.tell()
 

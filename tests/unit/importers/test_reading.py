@@ -184,6 +184,7 @@ def test_names_beside_the_allowed_ones_are_refused(tmp_path: Path, name: str, pr
         "a storage of a class": b"\x80\x02(X\x07\x00\x00\x00storagecbuiltins\nset\nX\x01\x00\x00\x000NK\x04tQ.",
         "a persistent text": b"\x80\x02Pstorage\n.",
         "a parameter of nothing": b"\x80\x02ctorch._utils\n_rebuild_parameter\n)R.",
+        "a name with a stray backslash": b"\x80\x02ctor\\Qch\nSize\n.",
         "a tensor of nothing": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
     }.values(),
 )
