@@ -1,14 +1,15 @@
 """The convolutions of the discrete VAE as published. Source: Ramesh et al. 2021, appendix A.1."""
 
 from itertools import pairwise
+from typing import cast
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError
+from trencadis.image.convolving import add_convolved, convolve
 
 BOTTLENECK = 4
 """A residual path is this many times narrower than its block's output."""
@@ -35,27 +36,40 @@ class Block(nn.Module):
         out_channels: Channels of the output.
         kernel_sizes: Of the four convolutions.
         gain: What the residual path is multiplied by, so that a deep stack starts as nearly the identity.
+        doubled: The input stands for one of twice its height and width, with every pixel made four. The first
+            convolution and the identity are 1×1 then: they give four equal pixels, and are computed once for all four.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_sizes: tuple[int, int, int, int], gain: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_sizes: tuple[int, int, int, int],
+        gain: float,
+        *,
+        doubled: bool = False,
     ) -> None:
         super().__init__()
+        assert kernel_sizes[0] == 1 or not doubled
         hidden = out_channels // BOTTLENECK
         widths = (in_channels, hidden, hidden, hidden, out_channels)
-        self.gain = gain
+        self.gain, self.doubled = gain, doubled
         self.convolutions = nn.ModuleList(
             Convolution(before, after, kernel_size)
             for (before, after), kernel_size in zip(pairwise(widths), kernel_sizes, strict=True)
         )
+        self.identity: nn.Identity | Convolution
         self.identity = nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
 
-    def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
+    def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
         """Return the identity plus the scaled residual."""
-        residual = x
-        for convolution in self.convolutions:
-            residual = convolution(F.relu(residual))
-        return torch.add(self.identity(x), residual, alpha=self.gain)
+        first, second, third, last = cast("list[Convolution]", list(self.convolutions))
+        residual = convolve(first, F.relu(x), relu=True)
+        total = x if isinstance(self.identity, nn.Identity) else convolve(self.identity, x)
+        if self.doubled:
+            residual, total = (F.interpolate(part, scale_factor=2.0, mode="nearest") for part in (residual, total))
+        residual = convolve(third, convolve(second, residual, relu=True), relu=True)
+        return add_convolved(total, last, residual, gain=self.gain, inplace=total is not x)
 
 
 class PublishedEncoder(nn.Module):
@@ -90,26 +104,37 @@ class PublishedDecoder(nn.Module):
     def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
         super().__init__()
         _check_widths(config)
-        self.groups = _groups((config.latent_dim, *reversed(config.widths)), (1, 3, 3, 3), config)
+        self.groups = _groups((config.latent_dim, *reversed(config.widths)), (1, 3, 3, 3), config, doubling=True)
         self.output = Convolution(config.widths[0], out_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
         """Return the maps."""
-        for index, group in enumerate(self.groups):
-            x = group(F.interpolate(x, scale_factor=2, mode="nearest") if index else x)
-        maps: Tensor = self.output(F.relu(x))
-        return maps
+        for group in self.groups:
+            x = group(x)
+        return convolve(self.output, F.relu(x, inplace=True))
 
 
 def _groups(
-    widths: tuple[int, ...], kernel_sizes: tuple[int, int, int, int], config: DiscreteVAEConfig
+    widths: tuple[int, ...],
+    kernel_sizes: tuple[int, int, int, int],
+    config: DiscreteVAEConfig,
+    *,
+    doubling: bool = False,
 ) -> nn.ModuleList:
-    """Return the groups of blocks; `widths` holds the input's channels and each group's."""
+    """Return the groups of blocks.
+
+    Args:
+        widths: Channels of the input, and of each group.
+        kernel_sizes: Of the convolutions of a block.
+        config: Says how many blocks a group has.
+        doubling: Every group but the first begins by doubling the grid.
+    """
     gain = 1 / (len(config.width_multipliers) * config.blocks_per_group) ** 2
     groups = nn.ModuleList()
     for before, after in pairwise(widths):
-        inputs = [before, *[after] * (config.blocks_per_group - 1)]
-        groups.append(nn.Sequential(*(Block(channels, after, kernel_sizes, gain) for channels in inputs)))
+        first = Block(before, after, kernel_sizes, gain, doubled=doubling and len(groups) > 0)
+        others = (Block(after, after, kernel_sizes, gain) for _ in range(config.blocks_per_group - 1))
+        groups.append(nn.Sequential(first, *others))
     return groups
 
 
