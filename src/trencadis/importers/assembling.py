@@ -13,6 +13,8 @@ from trencadis.importers.tensors import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
 
+MAX_IN_A_ROW = 64  # groups, or blocks of one
+
 
 def shape_of(tensors: Tensors, name: str, path: Path, *, dimensions: int) -> tuple[int, ...]:
     """Return the shape of a tensor that sizes are read from.
@@ -29,10 +31,10 @@ def shape_of(tensors: Tensors, name: str, path: Path, *, dimensions: int) -> tup
 
 
 def counted(tensors: Iterable[str], name_at: Callable[[int], str], first: int = 0) -> int:
-    """Return how many there are in a row: `name_at(first)`, `name_at(first + 1)` and on begin a tensor's name."""
+    """Return how many there are in a row, up to a limit: `name_at(first)`, `name_at(first + 1)` … begin a name."""
     names = list(tensors)
     count = 0
-    while any(name.startswith(name_at(first + count)) for name in names):
+    while count < MAX_IN_A_ROW and any(name.startswith(name_at(first + count)) for name in names):
         count += 1
     return count
 

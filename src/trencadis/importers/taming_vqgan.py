@@ -14,7 +14,7 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.image import DiscreteVAE
 from trencadis.importers.assembling import Tensors, assemble, check_names, counted, shape_of, shapes_of
 from trencadis.importers.reading import named_tensors, read_checkpoint
-from trencadis.importers.refusal import refusal
+from trencadis.importers.refusal import refusal, shown
 from trencadis.importers.tensors import read_tensors
 
 NORM_GROUPS = 32
@@ -135,7 +135,7 @@ def _attention(tensors: Tensors, path: Path, groups: int, blocks: int) -> Litera
     stranger = min(found ^ (middle | last))
     verb = "has" if stranger in found else "has no"
     expected = "attention in the middle, and in all of the smallest group or none of the groups"
-    raise refusal(path, f"{verb} {stranger}", expected=expected, remedy="import another")
+    raise refusal(path, f"{verb} {shown(stranger)}", expected=expected, remedy="import another")
 
 
 def _names(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:

@@ -78,6 +78,10 @@ def with_attention_in_the_first_group(state: dict[str, torch.Tensor]) -> None:
         state[name.replace("encoder.mid.attn_1", "encoder.down.0.attn.0")] = state[name]
 
 
+def with_attention_of_a_strange_name(state: dict[str, torch.Tensor]) -> None:
+    state["encoder.\x1b[31m\n.attn.0.norm.weight"] = torch.zeros(1)
+
+
 def without_attention_in_the_decoder(state: dict[str, torch.Tensor]) -> None:
     for name in [name for name in state if name.startswith("decoder.mid.attn_1")]:
         del state[name]
@@ -111,6 +115,7 @@ def with_remapped_codes(state: dict[str, torch.Tensor]) -> None:
     ("change", "line"),
     [
         (with_attention_in_the_first_group, "has encoder.down.0.attn.0; expected attention in the middle, and"),
+        (with_attention_of_a_strange_name, r"has encoder\.�\[31m�\.attn\.0; expected attention in the middle"),
         (without_attention_in_the_decoder, "has no decoder.mid.attn_1; expected attention in the middle, and"),
         (of_another_depth, "reads pictures of 1 channels; expected 3; "),
         (of_narrow_groups, r"begins with 32 channels and has groups of \[40, 64, 64\]; expected "),
