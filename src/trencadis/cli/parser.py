@@ -78,6 +78,8 @@ class CommandParser(jsonargparse.ArgumentParser):
             return f"unknown setting {given}", closest(given, settings) or "a setting that the help lists", ""
         if found := re.match(r"ignored explicit argument '?(.*?)'?$", message):
             return f"{name}={found[1]}", f"{name} alone", ""
+        if found := re.match(r"expected (\d+) arguments", message):
+            return f"{name} with too few values", f"{found[1]} values", ""
         if message.startswith("expected"):
             return f"{name} without a value" if "argument" in message else name, self._expected(name, message), ""
         return f"{name} {message}".strip(), "arguments that can be read", ""

@@ -15,11 +15,12 @@ from trencadis.config import RunConfig
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes
+from trencadis.image.portraits import code_portraits
 from trencadis.pipeline import DALLE
 from trencadis.pretrained import Pretrained
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIPRanker
-from trencadis.storage import sweep, write_whole
+from trencadis.storage import sweep, write_picture, write_whole
 from trencadis.training.captions import fit_text
 from trencadis.training.log import RunLog
 from trencadis.training.loop import fit
@@ -229,4 +230,12 @@ class _Run:
         )
         counts = count_codes(train_tokens, image_vocab_size=vae.image_vocab_size)
         write_whole(self.directory / "samples" / "codes.json", json.dumps(counts.tolist()) + "\n")
+        self._portraits(vae, train_tokens)
         return train_tokens, encode_middle(vae, pairs, pairs.validation, data, self.device)
+
+    def _portraits(self, vae: DiscreteVAE, train_tokens: Tensor) -> None:
+        """Show what the most used codes draw, in the report too while the transformer is trained."""
+        path = self.directory / "samples" / "codes.png"
+        if not path.exists():
+            write_picture(path, code_portraits(vae, train_tokens.flatten(0, 1), device=self.device))
+            write_report(self.directory)

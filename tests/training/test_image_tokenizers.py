@@ -1,0 +1,205 @@
+"""Image tokenizers of every kind: trained, stopped and gone on with, drawn with, and given from elsewhere."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trencadis.config import DataConfig, ImageStage
+from trencadis.errors import ConfigError, ModelError
+from trencadis.image import DiscreteVAE
+from trencadis.pipeline import DALLE
+from trencadis.recipes import RECIPES
+from trencadis.training.image import ImageTraining
+from trencadis.training.loop import Trainer
+from trencadis.training.pairs import RunPairs, read_pairs
+from trencadis.training.run import train
+from trencadis.training.settings import from_settings, lay_over, to_settings
+
+KINDS = ("tiny", "tiny-strided", "tiny-vqvae", "tiny-vqgan")
+SHORT = {"threads": 1, "image": {"steps": 12}, "transformer": {"steps": 4}, "ranker": {"steps": 2, "batch_size": 16}}
+
+
+@pytest.fixture(scope="module")
+def data(shapes: Path) -> DataConfig:
+    return DataConfig(path=str(shapes), held_out=0.1)
+
+
+@pytest.fixture(scope="module")
+def pairs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
+    return read_pairs(data, 0, tmp_path_factory.mktemp("pairs"), resumed=False)
+
+
+def stage_of(recipe: str, **changes: object) -> ImageStage:
+    settings = lay_over(to_settings(RECIPES[recipe]()), {"image": {"batch_size": 8, **changes}})
+    return from_settings(settings).image
+
+
+def updates(trainer: Trainer, count: int) -> None:
+    trainer.stage.model.train()
+    for microbatches in trainer.stage.batches(trainer.step, trainer.step + count):
+        trainer.update(microbatches)
+
+
+def state(trainer: Trainer) -> dict[str, Tensor]:
+    tensors = {f"model {name}": tensor for name, tensor in trainer.stage.model.state_dict().items()}
+    tensors |= {f"ema {name}": tensor for name, tensor in trainer.ema.state_dict().items()}
+    tensors |= {f"extra {name}": tensor for name, tensor in trainer.stage.extra_state().items()}
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+RESUMED: dict[str, dict[str, object]] = {
+    "tiny": {"relaxation": "gumbel"},
+    # Codes are judged after 1,600 tokens, which is in the thirteenth update.
+    "tiny-strided": {"relaxation": "ibq", "revive_below": 0.5, "losses": {"entropy": 0.05}},
+    "tiny-vqvae": {"microbatches": 2, "revive_below": 0.5},
+    "tiny-vqgan": {"microbatches": 2, "losses": {"adversarial_start": 0.2, "lecam": 0.1}},
+}
+
+
+@pytest.mark.parametrize("recipe", KINDS)
+def test_a_stopped_training_goes_on_exactly(recipe: str, pairs: RunPairs, data: DataConfig, tmp_path: Path) -> None:
+    def trainer() -> Trainer:
+        stage = stage_of(recipe, **RESUMED[recipe])
+        return Trainer(ImageTraining(stage, pairs, data, seed=3, device=torch.device("cpu")), 20)
+
+    whole, first, second = trainer(), trainer(), trainer()
+    updates(whole, 18)
+    updates(first, 9)
+    first.save(tmp_path)
+    torch.rand(7)  # what else the process draws makes no difference
+    second.resume(tmp_path)
+    assert second.step == 9
+    updates(second, 9)
+    expected, found = state(whole), state(second)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    if recipe == "tiny-vqgan":
+        assert sum("adversary.model/" in name for name in expected) > 5
+        assert sum("adversary.optimizer/" in name for name in expected) > 10
+    if recipe != "tiny":
+        assert not torch.equal(state(first)["model decoder.output.weight"], found["model decoder.output.weight"])
+
+
+@pytest.mark.parametrize("recipe", KINDS)
+def test_every_weight_is_trained(recipe: str, pairs: RunPairs, data: DataConfig) -> None:
+    stage = stage_of(recipe, losses={"adversarial_start": 0.0})
+    training = ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu"))
+    trainer = Trainer(training, 100)
+    before = state(trainer)
+    updates(trainer, 2)
+    after = state(trainer)
+    own = [name for name in before if name.startswith("model ")]
+    assert [name for name in own if torch.equal(before[name], after[name])] == []
+    discriminator = [name for name in before if "adversary.model/" in name]
+    assert bool(discriminator) == (recipe == "tiny-vqgan")
+    assert [name for name in discriminator if torch.equal(before[name], after[name])] == []
+    # The averages that are kept in the end hold the codebook too, moved by no gradient.
+    assert not torch.equal(before["ema bottleneck.codebook"], after["ema bottleneck.codebook"])
+
+
+def test_the_discriminator_waits_for_its_turn(pairs: RunPairs, data: DataConfig) -> None:
+    stage = stage_of("tiny-vqgan", losses={"adversarial_start": 0.5})
+    trainer = Trainer(ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu")), 8)
+    before = state(trainer)
+    updates(trainer, 4)
+    between = state(trainer)
+    updates(trainer, 1)
+    after = state(trainer)
+    names = [name for name in before if "adversary.model/" in name]
+    assert all(torch.equal(before[name], between[name]) for name in names)
+    assert not any(torch.equal(between[name], after[name]) for name in names)
+
+
+@pytest.mark.parametrize("recipe", KINDS[1:])
+def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(out, {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT}, recipe=recipe)
+    model = DALLE.from_pretrained(out / "model")
+    drawn = model.generate("a red circle", candidates=2, keep=1, seed=1)
+    assert drawn.images[0].size == (16, 16)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    image_lines = [line for line in log if line["stage"] == "image"]
+    expected = {"tiny-strided": {"likelihood", "kl"}, "tiny-vqvae": {"l2", "commitment"}}
+    expected["tiny-vqgan"] = {"l2", "commitment"}
+    assert expected[recipe] <= set().union(*image_lines)
+    plan = json.loads((out / "plan.json").read_text())["choices"]
+    said = {choice["what"]: choice["value"] for choice in plan}
+    assert said.get("perceptual term") == ("none" if recipe == "tiny-vqgan" else None)
+    assert (out / "samples" / "codes.png").is_file()
+
+
+def test_the_averages_make_a_vqvae_reconstruct(pairs: RunPairs, data: DataConfig) -> None:
+    stage = stage_of("tiny-vqvae", batch_size=32)
+    trainer = Trainer(ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu")), 60)
+    updates(trainer, 3)
+    with trainer.ema.apply_to(trainer.stage.model):
+        early = trainer.stage.validate()["validation_psnr"]
+    updates(trainer, 57)
+    with trainer.ema.apply_to(trainer.stage.model):
+        measured = trainer.stage.validate()
+    assert measured["validation_psnr"] > early + 1
+    assert measured["code_use"] > 0.5
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer that some other training left behind: of pictures of 32×32 pixels in a grid of 8×8."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(RECIPES["tiny-vqvae"]().image.model, image_size=(32, 32), image_vocab_size=20)
+    directory = tmp_path_factory.mktemp("given") / "tokenizer"
+    DiscreteVAE(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize(("image_size", "grid"), [(None, (8, 8)), ([24, 32], (6, 8))])
+def test_a_given_tokenizer_is_used_as_it_is(
+    given: Path, shapes: Path, tmp_path: Path, image_size: list[int] | None, grid: tuple[int, int]
+) -> None:
+    out = tmp_path / "run"
+    image: dict[str, object] = {"pretrained": str(given)}
+    image |= {"model": {"image_size": image_size}} if image_size else {}
+    settings = {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT, "image": image}
+    config = train(out, settings, recipe="tiny")
+    assert config.transformer.model.grid_size == grid
+    assert config.transformer.model.image_vocab_size == 20
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in log} == {"transformer", "ranker"}
+    model = DALLE.from_pretrained(out / "model")
+    assert model.image_tokenizer.grid_size == grid
+    expected, kept = (load_file(path / "model.safetensors") for path in (given, out / "model" / "image"))
+    assert all(torch.equal(expected[name], kept[name]) for name in expected | kept)
+    drawn = model.generate("a red circle", candidates=1, keep=1)
+    assert drawn.images[0].size == (4 * grid[1], 4 * grid[0])
+    train(out, {}, recipe="tiny")  # gone on with: nothing is left to do
+
+
+def test_the_time_of_a_given_tokenizer_goes_to_the_others(given: Path, shapes: Path, tmp_path: Path) -> None:
+    settings = {"data": {"path": str(shapes), "held_out": 0.1}, "threads": 1, "image": {"pretrained": str(given)}}
+    settings |= {"ranker": {"steps": 2, "batch_size": 16}}
+    config = train(tmp_path / "run", settings, recipe="tiny", hours=8 / 3600)
+    assert config.image.steps is None
+    said = json.loads((tmp_path / "run" / "plan.json").read_text())["choices"]
+    shares = {choice["what"]: choice["why"] for choice in said}
+    assert shares["transformer.steps"].startswith("78%")  # 0.53 of 0.53 + 0.15
+    assert "image.steps" not in shares
+
+
+def test_settings_that_do_not_go_together(given: Path, shapes: Path, tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, object], type[Exception], str]] = [
+        ({"pretrained": str(given), "model": {"hidden_dim": 8}}, ConfigError, r"image\.model\.hidden_dim"),
+        ({"pretrained": str(given), "model": {"image_size": [30, 32]}}, ConfigError, "30×32"),
+        ({"pretrained": str(tmp_path / "nowhere")}, ModelError, "no model"),
+        ({"model": {"pixels": "signed"}}, ConfigError, "likelihood"),
+        ({"losses": {"likelihood": 0.0}}, ConfigError, "no pixel"),
+        ({"losses": {"entropy": -1.0}}, ConfigError, r"image\.losses\.entropy"),
+        ({"revive_below": 2.0}, ConfigError, "revive_below"),
+    ]
+    for image, error, match in cases:
+        with pytest.raises(error, match=match):
+            train(tmp_path / "run", {"data": {"path": str(shapes)}, "image": image}, recipe="tiny")
+        assert not (tmp_path / "run").exists()

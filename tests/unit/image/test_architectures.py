@@ -1,0 +1,95 @@
+"""The architectures and bottlenecks beside the published ones: shapes, sizes of pictures, and the nearest code."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from trencadis.config import DiscreteVAEConfig
+from trencadis.errors import ConfigError
+from trencadis.image import DiscreteVAE, Nearest
+from trencadis.image.attentive import AttentiveEncoder
+from trencadis.image.strided import StridedEncoder
+
+ARCHITECTURES = ("published", "strided", "attentive")
+CODES = ("categorical", "euclidean", "cosine")
+
+
+def config(architecture: str, codes: str, pixels: str = "signed") -> DiscreteVAEConfig:
+    return DiscreteVAEConfig(
+        image_size=(16, 24), image_vocab_size=24, codes=codes, architecture=architecture, hidden_dim=8,
+        width_multipliers=(1, 2, 2), blocks_per_group=1, latent_dim=6, codebook_dim=4, pixels=pixels,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "codes"), list(itertools.product(ARCHITECTURES, CODES)))
+def test_every_kind_is_a_tokenizer_of_pictures_of_any_multiple(architecture: str, codes: str) -> None:
+    torch.manual_seed(0)
+    for pixels in ("signed", "logit_laplace"):
+        tokenizer = DiscreteVAE(config(architecture, codes, pixels))
+        for height, width in ((16, 24), (8, 36)):
+            images = torch.rand(2, 3, height, width)
+            tokens = tokenizer.encode(images)
+            assert tokens.shape == (2, height // 4, width // 4)
+            assert 0 <= tokens.min() <= tokens.max() < 24
+            drawn = tokenizer.decode(tokens)
+            assert drawn.shape == images.shape
+            assert 0 <= drawn.min() <= drawn.max() <= 1
+            assert torch.equal(drawn, tokenizer.reconstruct(images))
+            # What training gives the decoder for these codes is what decoding looks up.
+            maps = tokenizer.draw(tokenizer.bottleneck.look_up(tokens))
+            torch.testing.assert_close(tokenizer.picture(maps).clamp(0, 1), drawn)
+
+
+def test_the_explained_architecture_has_the_shapes_of_its_drawing() -> None:
+    """A 128-channel stem, 32×32×512 features of 256×256 pixels, a pointwise convolution to 8192 logits."""
+    sizes = DiscreteVAEConfig(architecture="strided", hidden_dim=128, width_multipliers=(1, 2, 4, 4), latent_dim=512)
+    with FakeTensorMode():  # tensors without numbers
+        tokenizer = DiscreteVAE(sizes)
+        assert isinstance(tokenizer.encoder, StridedEncoder)
+        assert tokenizer.encoder.input.out_channels == 128
+        strided = [(layer.kernel_size, layer.stride) for layer in tokenizer.encoder.resizes]  # type: ignore[union-attr]
+        assert strided == [((4, 4), (2, 2))] * 3
+        assert tokenizer.encoder(torch.zeros(1, 3, 256, 256)).shape == (1, 512, 32, 32)
+        assert tokenizer.latents(torch.zeros(1, 3, 256, 256)).shape == (1, 32, 32, 8192)
+        assert tokenizer.bottleneck.codebook.shape == (8192, 512)
+        assert tokenizer.draw(torch.zeros(1, 32, 32, 512)).shape == (1, 6, 256, 256)
+        mirrored = [type(layer).__name__ for layer in tokenizer.decoder.resizes]  # type: ignore[union-attr]
+    assert mirrored == ["ConvTranspose2d"] * 3
+
+
+@pytest.mark.parametrize("codes", ["euclidean", "cosine"])
+def test_the_nearest_code_is_the_nearest(codes: str) -> None:
+    torch.manual_seed(0)
+    bottleneck = Nearest(7, config("strided", codes))
+    vectors = bottleneck.latents(torch.randn(3, 7, 40, 50))  # more places than are compared at once
+    tokens = bottleneck.tokens(vectors)
+    codebook = bottleneck.codebook
+    if codes == "cosine":
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3, 40, 50))
+        codebook = F.normalize(codebook, dim=-1)
+    distances = torch.cdist(vectors.flatten(0, 2).double(), codebook.double())
+    assert torch.equal(tokens.flatten(), distances.argmin(1))
+    expected = F.conv2d(codebook[tokens].permute(0, 3, 1, 2), bottleneck.from_codes.weight, bottleneck.from_codes.bias)
+    torch.testing.assert_close(bottleneck.look_up(tokens), expected.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(("attention", "blocks"), [("none", 0), ("middle", 1), ("last", 3)])
+def test_attention_is_where_it_is_asked_for(attention: str, blocks: int) -> None:
+    sizes = DiscreteVAEConfig(
+        image_size=(16, 16), image_vocab_size=4, architecture="attentive", hidden_dim=8, width_multipliers=(1, 2),
+        blocks_per_group=2, latent_dim=4, attention=attention,
+    )  # fmt: skip
+    encoder = AttentiveEncoder(sizes)
+    names = {name.rpartition(".")[0] for name, _ in encoder.named_modules() if name.endswith(".query")}
+    assert len(names) == blocks
+    assert all(name.startswith(("middle", "groups.1")) for name in names)
+
+
+def test_widths_of_the_published_blocks_have_quarters() -> None:
+    sizes = {"image_size": (16, 16), "hidden_dim": 6, "width_multipliers": (1, 2)}
+    with pytest.raises(ConfigError, match="multiples of 4"):
+        DiscreteVAE(DiscreteVAEConfig(**sizes))  # type: ignore[arg-type]
+    DiscreteVAE(DiscreteVAEConfig(**sizes, architecture="strided"))  # type: ignore[arg-type]

@@ -1,0 +1,124 @@
+"""Codes while a tokenizer is trained: the moving codebook, what is counted, and codes that are given up."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trencadis.config import DiscreteVAEConfig, ImageStage
+from trencadis.image import Categorical, Nearest
+from trencadis.training.quantizers import CodeCounts, MovingCodebook, Relaxation, revive
+
+CONFIG = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=6, latent_dim=5, codebook_dim=3, codes="euclidean")
+
+
+def nearest(codes: str = "euclidean", image_vocab_size: int = 6) -> Nearest:
+    torch.manual_seed(0)
+    return Nearest(4, dataclasses.replace(CONFIG, codes=codes, image_vocab_size=image_vocab_size))
+
+
+def clusters(seed: int = 0) -> Tensor:
+    """Vectors close to six centres far from each other, in turns."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = 10 * torch.cat([torch.eye(3), -torch.eye(3)])
+    chosen = torch.arange(96) % 6
+    return (centres[chosen] + 0.1 * torch.randn(96, 3, generator=generator)).view(2, 6, 8, 3)
+
+
+@pytest.mark.parametrize("codes", ["euclidean", "cosine"])
+def test_the_codebook_comes_to_stand_for_the_vectors(codes: str) -> None:
+    bottleneck = nearest(codes, image_vocab_size=16)
+    moving = MovingCodebook(bottleneck, ImageStage(model=CONFIG, revive_below=0.2, codebook_decay=0.8), even_use=6.0)
+
+    def vectors(seed: int) -> Tensor:
+        return F.normalize(clusters(seed), dim=-1) if codes == "cosine" else clusters(seed)
+
+    for seed in range(30):
+        moving.seed = seed
+        quantized = moving(vectors(seed))
+    assert float(quantized.terms["commitment"].detach()) < 0.02
+    moving.publish()
+    # The model finds what was moved: codes close to every vector, and none that stands for two clusters.
+    tokens = bottleneck.tokens(vectors(99)).flatten()
+    assert (bottleneck.codebook[tokens] - vectors(99).flatten(0, 2)).norm(dim=-1).max() < 1
+    of_clusters = [set(tokens[cluster::6].tolist()) for cluster in range(6)]
+    assert sum(map(len, of_clusters)) == len(set().union(*of_clusters))
+
+
+def test_vectors_that_are_not_finite_do_not_spoil_the_codebook() -> None:
+    bottleneck = nearest()
+    moving = MovingCodebook(bottleneck, ImageStage(model=CONFIG), even_use=16.0)
+    moving(clusters())
+    kept = {name: tensor.clone() for name, tensor in moving.state_dict().items()}
+    spoilt = clusters()
+    spoilt[0, 0, 0, 0] = torch.nan
+    moving(spoilt)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in moving.state_dict().items())
+
+
+def test_the_gradient_passes_the_choice() -> None:
+    moving = MovingCodebook(nearest(), ImageStage(model=CONFIG), even_use=16.0)
+    vectors = clusters().requires_grad_()
+    torch.autograd.backward(moving(vectors).embedded.square().sum())
+    assert vectors.grad is not None
+    assert vectors.grad.abs().sum(-1).gt(0).all()
+
+
+def test_codes_are_counted_over_whole_epochs() -> None:
+    counts = CodeCounts(4, epoch_tokens=8)
+    counts.add(torch.tensor([[[0, 1], [1, 1]]]))
+    assert counts.measured()["code_use"] == 0.5  # of what there was of the first epoch
+    counts.add(torch.tensor([[[2, 2], [0, 0]]]))
+    assert counts.measured() == {"code_use": 0.75, "code_perplexity": pytest.approx(2.95, abs=0.01)}
+    counts.add(torch.tensor([[[3, 3], [3, 3]]]))
+    assert counts.measured()["code_use"] == 0.75  # the second is not over
+    again = CodeCounts(4, epoch_tokens=8)
+    again.load_state_dict(counts.state_dict())
+    for one in (counts, again):
+        one.add(torch.tensor([[[3, 3], [3, 3]]]))
+    assert counts.measured() == again.measured() == {"code_use": 0.25, "code_perplexity": pytest.approx(1.0)}
+
+
+def test_enough_tokens_are_counted_before_a_code_is_judged() -> None:
+    counts = CodeCounts(4, epoch_tokens=10**6)
+    counts.add(torch.zeros(1, 10, 19, dtype=torch.long))
+    assert counts.window() is None
+    counts.add(torch.ones(1, 2, 5, dtype=torch.long))
+    window = counts.window()
+    assert window is not None
+    assert window.tolist() == [190, 10, 0, 0]
+    assert counts.window() is None
+
+
+def test_dead_codes_take_half_of_much_used_ones() -> None:
+    torch.manual_seed(0)
+    bottleneck = Categorical(4, dataclasses.replace(CONFIG, codes="categorical"))
+    weight, vectors = bottleneck.to_logits.weight, bottleneck.codebook
+    before = weight.detach().clone(), vectors.detach().clone()
+    counts = torch.tensor([400, 0, 100, 2, 600, 100])
+    assert revive(bottleneck, counts, below=0.1, seed=1) == 1  # one code alone is used twice as often as the mean
+    unchanged = [0, 2, 3, 4, 5]
+    assert torch.equal(weight[unchanged], before[0][unchanged])
+    assert torch.equal(vectors[unchanged], before[1][unchanged])
+    for now, then in ((weight, before[0]), (vectors, before[1])):
+        distance = (now[1] - now[4]).norm() / now[4].norm()
+        assert 0.005 < float(distance.detach()) < 0.3  # nearly the much used one, and not it
+        assert not torch.equal(now[1], then[1])
+
+
+@pytest.mark.parametrize(("relaxation", "is_hard"), [("gumbel", False), ("straight_through", True), ("ibq", True)])
+def test_what_the_decoder_is_given(relaxation: str, is_hard: bool) -> None:
+    torch.manual_seed(0)
+    bottleneck = Categorical(4, dataclasses.replace(CONFIG, codes="categorical"))
+    logits = torch.randn(2, 3, 4, 6, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    quantized = Relaxation(bottleneck, generator, relaxation, 0.5)(logits)
+    distances = torch.cdist(quantized.embedded.flatten(0, 2), bottleneck.codebook)
+    assert bool((distances.min(1).values < 1e-5).all()) == is_hard
+    if relaxation == "ibq":
+        assert torch.equal(distances.argmin(1).view(2, 3, 4), logits.argmax(-1))
+    torch.autograd.backward(quantized.embedded.square().sum())
+    assert logits.grad is not None
+    assert logits.grad.any()
