@@ -120,8 +120,9 @@ class DiscreteVAE(Pretrained, nn.Module):
                 remedy="resize or crop it",
             )
         pixels = map_pixels(images) if self.config.pixels == "logit_laplace" else 2 * images - 1
-        # The layout that keeps a pixel's channels together is the faster one for convolutions this narrow.
-        pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=torch.channels_last)
+        # The layout that keeps a pixel's channels together is faster, but PyTorch's norm over groups loses digits in it.
+        layout = torch.channels_last if self.config.architecture == "published" else torch.contiguous_format
+        pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=layout)
         return self.bottleneck.latents(self.encoder(pixels))
 
     @torch.no_grad()
