@@ -69,7 +69,7 @@ def vqvae(config: RunConfig) -> RunConfig:
 
     Source: van den Oord et al. 2017.
     """
-    model = replace(config.image.model, codes="euclidean", architecture="strided", codebook_dim=32, pixels="signed")
+    model = replace(config.image.model, codes="euclidean", codebook_dim=32, pixels="signed")
     losses = ImageLossConfig(likelihood=0.0, l2=1.0, commitment=0.25)
     image = replace(config.image, model=model, losses=losses, pixel_noise=0.0, revive_below=0.1)
     return replace(config, image=image)
@@ -101,6 +101,7 @@ def _short_run(
     clip_layers: int,
     clip_heads: int,
     patch_size: int,
+    image_batch: int,
 ) -> RunConfig:
     """Return a run for minutes or hours on one machine; the three models have their sizes from the arguments.
 
@@ -109,7 +110,7 @@ def _short_run(
     """
     image = ImageStage(
         model=vae,
-        batch_size=32,
+        batch_size=image_batch,
         optimizer=_SHORT_VAE,
         losses=ImageLossConfig(kl=10 * (vae.down_factor / 8) ** 2),
         final_relaxation_temperature=0.1,
@@ -155,7 +156,7 @@ def tiny() -> RunConfig:
             latent_dim=16,
         ),
         text=TextStage(vocab_size=300, text_len=16),
-        layers=3, heads=2, clip_layers=1, clip_heads=2, patch_size=4,
+        layers=3, heads=2, clip_layers=1, clip_heads=2, patch_size=4, image_batch=32,
     )  # fmt: skip
 
 
@@ -169,7 +170,7 @@ def pocket() -> RunConfig:
             blocks_per_group=1, latent_dim=128,
         ),
         text=TextStage(vocab_size=4096, text_len=256),
-        layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8,
+        layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8, image_batch=8,
     )  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def small() -> RunConfig:
             blocks_per_group=1, latent_dim=128,
         ),
         text=TextStage(vocab_size=8192, text_len=256),
-        layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8,
+        layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8, image_batch=8,
     )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def medium() -> RunConfig:
             latent_dim=128,
         ),
         text=TextStage(vocab_size=16384, text_len=256),
-        layers=12, heads=16, clip_layers=6, clip_heads=8, patch_size=16,
+        layers=12, heads=16, clip_layers=6, clip_heads=8, patch_size=16, image_batch=32,
     )  # fmt: skip
 
 
@@ -211,7 +212,7 @@ def large() -> RunConfig:
             latent_dim=128,
         ),
         text=TextStage(vocab_size=16384, text_len=256),
-        layers=16, heads=32, clip_layers=8, clip_heads=16, patch_size=32,
+        layers=16, heads=32, clip_layers=8, clip_heads=16, patch_size=32, image_batch=32,
     )  # fmt: skip
 
 

@@ -55,7 +55,8 @@ def entropy_loss(logits: Float[Tensor, "batch rows columns vocab"], *, entropy_t
         q = log_q.exp()
         of_tokens = -(q * log_q).sum(dim=-1).mean()
         mean = q.mean(dim=0)
-        of_mean = -torch.special.xlogy(mean, mean).sum()
+        # A code that no token is near has a mean of 0, where the gradient of x·ln x is infinite.
+        of_mean = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()
     difference: Tensor = of_tokens - of_mean
     return difference
 

@@ -61,6 +61,13 @@ def test_the_entropy_term_is_least_for_decided_and_varied_tokens() -> None:
     assert float(entropy_loss(some, entropy_temperature=0.5)) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_the_entropy_term_has_a_gradient_where_codes_are_out_of_reach() -> None:
+    logits = (40 * torch.randn(1, 4, 4, 64, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    torch.autograd.backward(entropy_loss(logits, entropy_temperature=0.01))
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_hinge_terms() -> None:
     real, drawn = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 1.0])
     assert float(hinge_discriminator_loss(real, drawn)) == pytest.approx(0.5 * (0.25 + 1.0))
