@@ -53,7 +53,7 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
 
 
 RESUMED: dict[str, dict[str, object]] = {
-    "tiny": {"relaxation": "gumbel"},
+    "tiny": {"relaxation": "gumbel", "nearest_start": 0.3, "revive_below": 0.1},  # six updates of eighteen
     # Codes are judged after 1,600 tokens, which is in the thirteenth update.
     "tiny-strided": {"relaxation": "ibq", "revive_below": 0.5, "losses": {"entropy": 0.05}},
     "tiny-vqvae": {"microbatches": 2, "revive_below": 0.5},
@@ -134,7 +134,7 @@ def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) ->
 
 
 def test_the_averages_make_a_vqvae_reconstruct(pairs: RunPairs, data: DataConfig) -> None:
-    stage = stage_of("tiny-vqvae", batch_size=32)
+    stage = stage_of("tiny-vqvae", batch_size=32, codebook_decay=0.9, revive_below=0.5)
     trainer = Trainer(ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu")), 60)
     updates(trainer, 3)
     with trainer.ema.apply_to(trainer.stage.model):

@@ -112,6 +112,14 @@ class DiscreteVAE(Pretrained, nn.Module):
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
         """
+        return self.bottleneck.latents(self.features(images))
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
+        """Return what the encoder sees.
+
+        Raises:
+            PictureError: Height or width is no multiple of `down_factor`.
+        """
         height, width = images.shape[-2:]
         if height % self.down_factor or width % self.down_factor or not height or not width:
             raise PictureError(
@@ -120,10 +128,11 @@ class DiscreteVAE(Pretrained, nn.Module):
                 remedy="resize or crop it",
             )
         pixels = map_pixels(images) if self.config.pixels == "logit_laplace" else 2 * images - 1
-        # The layout that keeps a pixel's channels together is faster, but PyTorch's norm over groups loses digits in it.
+        # The layout that keeps a pixel's channels together is faster, but PyTorch's group norm loses digits in it.
         layout = torch.channels_last if self.config.architecture == "published" else torch.contiguous_format
         pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=layout)
-        return self.bottleneck.latents(self.encoder(pixels))
+        features: Tensor = self.encoder(pixels)
+        return features
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]:
