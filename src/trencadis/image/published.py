@@ -38,6 +38,7 @@ class Block(nn.Module):
         gain: What the residual path is multiplied by, so that a deep stack starts as nearly the identity.
         doubled: The input stands for one of twice its height and width, with every pixel made four. The first
             convolution and the identity are 1×1 then: they give four equal pixels, and are computed once for all four.
+        consumes: The input is needed by nothing else, and is written over where no gradient is recorded.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class Block(nn.Module):
         gain: float,
         *,
         doubled: bool = False,
+        consumes: bool = False,
     ) -> None:
         super().__init__()
         assert kernel_sizes[0] == 1 or not doubled
         hidden = out_channels // BOTTLENECK
         widths = (in_channels, hidden, hidden, hidden, out_channels)
-        self.gain, self.doubled = gain, doubled
+        self.gain, self.doubled, self.consumes = gain, doubled, consumes
         self.convolutions = nn.ModuleList(
             Convolution(before, after, kernel_size)
             for (before, after), kernel_size in zip(pairwise(widths), kernel_sizes, strict=True)
@@ -69,7 +71,7 @@ class Block(nn.Module):
         if self.doubled:
             residual, total = (F.interpolate(part, scale_factor=2.0, mode="nearest") for part in (residual, total))
         residual = convolve(third, convolve(second, residual, relu=True), relu=True)
-        return add_convolved(total, last, residual, gain=self.gain, inplace=total is not x)
+        return add_convolved(total, last, residual, gain=self.gain, inplace=self.consumes or total is not x)
 
 
 class PublishedEncoder(nn.Module):
@@ -133,7 +135,7 @@ def _groups(
     groups = nn.ModuleList()
     for before, after in pairwise(widths):
         first = Block(before, after, kernel_sizes, gain, doubled=doubling and len(groups) > 0)
-        others = (Block(after, after, kernel_sizes, gain) for _ in range(config.blocks_per_group - 1))
+        others = (Block(after, after, kernel_sizes, gain, consumes=True) for _ in range(config.blocks_per_group - 1))
         groups.append(nn.Sequential(first, *others))
     return groups
 

@@ -1,5 +1,7 @@
 """Fused convolutions beside PyTorch's own operators; and what they must leave alone."""
 
+import gc
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,20 +46,23 @@ def test_fused_is_plain(shape: tuple[int, ...], kernel_size: int, layout: torch.
     assert torch.equal(x, kept_x)
 
 
+@pytest.mark.parametrize("consumes", [False, True])
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("in_channels", [16, 24])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_block_is_the_same_with_and_without_a_gradient(
-    in_channels: int, layout: torch.memory_format, doubled: bool
+    in_channels: int, layout: torch.memory_format, doubled: bool, consumes: bool
 ) -> None:
     torch.manual_seed(0)
-    block = Block(in_channels, 24, (1, 3, 3, 3), GAIN, doubled=doubled)
+    block = Block(in_channels, 24, (1, 3, 3, 3), GAIN, doubled=doubled, consumes=consumes)
     x = drawn(2, in_channels, 6, 4).to(memory_format=layout)
     kept = x.clone()
+    plain = block(x)
+    assert torch.equal(x, kept)
     with torch.no_grad():
         fused = block(x)
-    torch.testing.assert_close(fused, block(x), atol=1e-5, rtol=1e-5)
-    assert torch.equal(x, kept)
+    torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-5)
+    assert torch.equal(x, kept) or consumes
 
 
 def test_doubling_inside_a_block_is_doubling_before_it() -> None:
@@ -84,3 +89,37 @@ def test_what_records_a_gradient_or_is_no_float32_is_left_to_torch(monkeypatch: 
             assert convolve(layer.float(), x).dtype == torch.bfloat16
         with pytest.raises(pytest.fail.Exception, match="fused"):
             convolve(layer, x)
+
+
+def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolving, "LARGE", 1)
+    layer, x = layer_of(16, 24, 3), drawn(1, 16, 4, 4)
+
+    def agree() -> None:
+        torch.testing.assert_close(convolve(layer, x), F.conv2d(x, layer.weight, layer.bias, padding=1))
+
+    before = len(convolving._ordered)
+    with torch.no_grad():
+        agree()
+        layer.weight.mul_(2)
+        agree()
+        layer.load_state_dict(layer_of(16, 24, 3).state_dict())
+        agree()
+        layer.weight.data = torch.randn_like(layer.weight)
+        agree()
+        agree()
+        layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+        agree()
+    optimizer = torch.optim.AdamW([layer.weight], lr=0.1, fused=True)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    optimizer.step()
+    with torch.no_grad():
+        agree()
+    with torch.inference_mode():
+        layer.weight = nn.Parameter(torch.randn(24, 16, 3, 3), requires_grad=False)
+        agree()
+        layer.weight.mul_(2)
+        agree()
+    del optimizer
+    gc.collect()
+    assert len(convolving._ordered) <= before  # nothing outlives its weights
