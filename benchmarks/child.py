@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from benchmarks.machine import ROOT
 from benchmarks.options import Peer
-from trencadis.config import TransformerConfig
+from trencadis.config import DiscreteVAEConfig, TransformerConfig
 from trencadis.errors import ConfigError, RunError
 
 OURS = "trencadis"
+TOKENIZER = "trencadis-tokenizer"
 
 
 class Done(NamedTuple):
@@ -31,9 +32,10 @@ class Child:
     """A contender in a process of its own. Close it, or use it as a context.
 
     Args:
-        config: Sizes of the transformer.
+        config: Sizes of the model.
         threads: CPU threads.
         peer: Whose code; ours where None.
+        ours: Which of our contenders, as `benchmarks.worker` names them.
         trains: An optimizer will make steps: what torch imports for the first of them is imported at once.
 
     Raises:
@@ -41,13 +43,19 @@ class Child:
     """
 
     def __init__(
-        self, config: TransformerConfig, *, threads: int, peer: Peer | None = None, trains: bool = False
+        self,
+        config: TransformerConfig | DiscreteVAEConfig,
+        *,
+        threads: int,
+        peer: Peer | None = None,
+        trains: bool = False,
+        ours: str = OURS,
     ) -> None:
         self.name = OURS if peer is None else peer.name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
         search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [*_command(peer), "--threads", str(threads), *(["--trains"] if trains else [])],
+            [*_command(peer, ours), "--threads", str(threads), *(["--trains"] if trains else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -134,7 +142,7 @@ class Child:
         self.close()
 
 
-def _command(peer: Peer | None) -> Sequence[str | Path]:
+def _command(peer: Peer | None, ours: str) -> Sequence[str | Path]:
     if peer is None:
-        return [sys.executable, "-m", "benchmarks.worker", OURS]
+        return [sys.executable, "-m", "benchmarks.worker", ours]
     return [peer.python, "-m", "benchmarks.worker", peer.name, "--path", peer.path]

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from trencadis.training.settings import lay_over
 
 DESIGNS = {"paper": DesignConfig(), "modern": MODERN_DESIGN}
 PEERS = ("minDALL-E", "DALLE-pytorch")
+TOKENIZER_PEERS = ("openai-DALL-E",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Peer:
     """Another project's code to measure beside ours.
 
     Args:
-        name: One of `PEERS`.
+        name: One of `PEERS` or `TOKENIZER_PEERS`.
         path: A checkout of it.
         python: The interpreter that it runs in; what it imports must be there.
         own_loop: Draw with its own outermost function even where a faster use of its parts is known.
@@ -115,16 +116,21 @@ DEFAULT_SHAPE = TransformerConfig(
 )
 
 
-def add_peer(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare how another project is measured beside ours."""
+def add_peer(parser: jsonargparse.ArgumentParser, peers: Sequence[str] = PEERS) -> None:
+    """Declare how another project, one of `peers`, is measured beside ours."""
     add = parser.add_argument
-    add("--peer", choices=list(PEERS), help="another project to measure in turns with ours")
+    add("--peer", choices=list(peers), help="another project to measure in turns with ours")
     add("--peer-path", type=existing_directory(), help="a checkout of it")
     add("--peer-python", type=existing_file(), help="an interpreter that has what it imports (default: this one)")
-    add("--peer-own-loop", action="store_true", help="draw by DALLE-pytorch's generate_images, which drops its cache")
+    if "DALLE-pytorch" in peers:
+        add(
+            "--peer-own-loop",
+            action="store_true",
+            help="draw by DALLE-pytorch's generate_images, which drops its cache",
+        )
 
 
-def peer_of(arguments: jsonargparse.Namespace) -> Peer | None:
+def peer_of(arguments: jsonargparse.Namespace, peers: Sequence[str] = PEERS) -> Peer | None:
     """Return the peer that is asked for, or None.
 
     Raises:
@@ -135,11 +141,11 @@ def peer_of(arguments: jsonargparse.Namespace) -> Peer | None:
         return None
     if name is None or path is None:
         missing = "--peer" if name is None else "--peer-path"
-        remedy = f"name one of {', '.join(PEERS)}" if name is None else f"name the folder of a checkout of {name}"
+        remedy = f"name one of {', '.join(peers)}" if name is None else f"name the folder of a checkout of {name}"
         raise ConfigError(f"no {missing}", expected="both --peer and --peer-path", remedy=remedy)
     # Not resolved: an environment's interpreter is a link, and what it links to knows nothing of the environment.
     python = Path(arguments.peer_python or sys.executable).absolute()
-    return Peer(name=name, path=path.resolve(), python=python, own_loop=arguments.peer_own_loop)
+    return Peer(name=name, path=path.resolve(), python=python, own_loop=arguments.get("peer_own_loop", False))
 
 
 def nested_settings(changes: str) -> dict[str, Any]:

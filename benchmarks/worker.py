@@ -20,8 +20,10 @@ from typing import IO, Any
 # The module and how its contender is loaded from a checkout.
 MODULES = {
     "trencadis": "benchmarks.contenders.ours",
+    "trencadis-tokenizer": "benchmarks.contenders.our_tokenizer",
     "minDALL-E": "benchmarks.contenders.mindalle",
     "DALLE-pytorch": "benchmarks.contenders.dalle_pytorch",
+    "openai-DALL-E": "benchmarks.contenders.openai_dalle",
 }
 
 
