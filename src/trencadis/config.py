@@ -328,8 +328,6 @@ class ImageStage(StageConfig):
             arg max without noise (Shi et al. 2024).
         final_relaxation_temperature: τ falls from 1 to this by a cosine; `ibq` has it at 1.
         relaxation_steps: Share of the steps that the fall of τ takes.
-        nearest_start: Share of the steps in which categorical codes are learnt as euclidean ones are, which is quick;
-            then the logits, which say the same, go on by the relaxation. The paper has none.
         codebook_decay: Of the moving averages that euclidean and cosine codes are.
         revive_below: A code used less than this share of an even use is given up, and begins anew where many tokens
             are; 0 never.
@@ -343,7 +341,6 @@ class ImageStage(StageConfig):
     relaxation: Literal["gumbel", "straight_through", "ibq"] = "gumbel"
     final_relaxation_temperature: float = 1 / 16
     relaxation_steps: float = 0.5
-    nearest_start: float = 0.0
     codebook_decay: float = 0.99
     revive_below: float = 0.0
     pixel_noise: float = 0.0

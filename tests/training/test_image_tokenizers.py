@@ -53,7 +53,7 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
 
 
 RESUMED: dict[str, dict[str, object]] = {
-    "tiny": {"relaxation": "gumbel", "nearest_start": 0.3, "revive_below": 0.1},  # six updates of eighteen
+    "tiny": {"relaxation": "gumbel"},
     # Codes are judged after 1,600 tokens, which is in the thirteenth update.
     "tiny-strided": {"relaxation": "ibq", "revive_below": 0.5, "losses": {"entropy": 0.05}},
     "tiny-vqvae": {"microbatches": 2, "revive_below": 0.5},

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from trencadis.config import DataConfig, ImageLossConfig, ImageStage
 from trencadis.data.pixels import to_pillow
 from trencadis.data.sheet import contact_sheet
-from trencadis.image import Categorical, DiscreteVAE, Quantized, psnr, ssim
+from trencadis.image import Categorical, DiscreteVAE, Quantizer, psnr, ssim
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
 from trencadis.image.losses import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss
 from trencadis.image.perceptual import VGG16, FeatureNetwork, perceptual_loss
@@ -24,7 +23,7 @@ from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.training.adversary import Adversary
 from trencadis.training.pairs import RunPairs
-from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, NearestCodes, Relaxation, codebook_of, revive
+from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, Relaxation, codebook_of, revive
 from trencadis.training.schedules import cosine_schedule
 
 SHOWN = 8
@@ -101,7 +100,9 @@ class ImageTraining:
         if self.config.pixel_noise:
             noise = self.config.pixel_noise
             images = images + torch.empty_like(images).uniform_(-noise, noise, generator=generator)
-        quantized, latents, scheduled = self._quantize(images, batch.noise_seed, generator, step, steps)
+        quantizer, scheduled = self._quantizer(batch.noise_seed, generator, step, steps)
+        latents = self.model.latents(images)
+        quantized = quantizer(latents)
         maps = self.model.draw(quantized.embedded)
         drawn = self.model.picture(maps)
         self._counts.add(quantized.tokens)
@@ -117,38 +118,31 @@ class ImageTraining:
         mse = l2_loss(drawn.detach().clamp(0, 1), images)
         return total, {**logged, "psnr": -10 * mse.log10(), **scheduled}
 
-    def _quantize(
-        self, images: Tensor, noise_seed: int, generator: torch.Generator, step: int, steps: int
-    ) -> tuple[Quantized, Tensor | None, dict[str, float]]:
-        """Return a microbatch's codes, the logits that they came by where there are such, and what a schedule says."""
-        config, bottleneck, codebook = self.config, self.model.bottleneck, self._codebook
-        features = self.model.features(images)
-        if codebook is not None and self._is_nearest(step, steps):
-            codebook.moving.seed = noise_seed
-            if isinstance(codebook, NearestCodes):
-                return codebook(codebook.bottleneck.latents(features)), None, {}
-            return codebook(rearrange(features, "batch channels rows columns -> batch rows columns channels")), None, {}
+    def _quantizer(
+        self, noise_seed: int, generator: torch.Generator, step: int, steps: int
+    ) -> tuple[Quantizer, dict[str, float]]:
+        """Return what makes a microbatch's latents codes, and what its schedule says."""
+        if self._codebook is not None:
+            self._codebook.seed = noise_seed
+            return self._codebook, {}
+        config, bottleneck = self.config, self.model.bottleneck
         assert isinstance(bottleneck, Categorical)
-        latents = bottleneck.latents(features)
         end, until = config.final_relaxation_temperature, round(config.relaxation_steps * steps)
         temperature = cosine_schedule(step, start=1.0, end=end, steps=until)
         scheduled = {} if config.relaxation == "ibq" else {"relaxation_temperature": temperature}
-        return Relaxation(bottleneck, generator, config.relaxation, temperature)(latents), latents, scheduled
+        return Relaxation(bottleneck, generator, config.relaxation, temperature), scheduled
 
-    def _is_nearest(self, step: int, steps: int) -> bool:
-        """Return whether codes are chosen by nearness at this step."""
-        return isinstance(self._codebook, NearestCodes) or step < self.config.nearest_start * steps
-
-    def _terms(self, logits: Tensor | None, maps: Tensor, drawn: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def _terms(self, latents: Tensor, maps: Tensor, drawn: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Return the terms that have a weight, unweighted, by the names of `ImageLossConfig`."""
         config, network = self.config.losses, self._network
         temperature = config.entropy_temperature
+        is_categorical = self._codebook is None
         terms: dict[str, Callable[[], Tensor | None]] = {
             "likelihood": lambda: likelihood_loss(maps, images),
             "l1": lambda: l1_loss(drawn, images),
             "l2": lambda: l2_loss(drawn, images),
-            "kl": lambda: None if logits is None else divergence_from_uniform(logits),
-            "entropy": lambda: None if logits is None else entropy_loss(logits, entropy_temperature=temperature),
+            "kl": lambda: divergence_from_uniform(latents) if is_categorical else None,
+            "entropy": lambda: entropy_loss(latents, entropy_temperature=temperature) if is_categorical else None,
             "perceptual": lambda: None if network is None else perceptual_loss(network, drawn, images),
         }
         computed = {name: term() for name, term in terms.items() if getattr(config, name)}
@@ -168,7 +162,7 @@ class ImageTraining:
         """Move the codebook and the discriminator, and give up codes that are hardly used."""
         if self._adversary is not None:
             self._adversary.update(step, steps)
-        if self._codebook is not None and self._is_nearest(step, steps):
+        if self._codebook is not None:
             self._codebook.publish()
         elif self.config.revive_below and step < REVIVED_UNTIL * steps:
             counts = self._counts.window()

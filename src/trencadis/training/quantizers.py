@@ -7,7 +7,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.config import ImageStage
-from trencadis.errors import ConfigError
 from trencadis.image import (
     Categorical,
     Nearest,
@@ -25,9 +24,6 @@ COUNTED_EACH = 50
 
 REVIVED_UNTIL = 0.8
 """Share of the steps after which no code is given up any more: a new one needs time to be of use."""
-
-PUBLISHED_DISTANCE = 4.0
-"""Nats by which the logit of a code lies below 0 at the usual distance from it, when it was learnt by nearness."""
 
 SPLIT_NOISE = 0.05
 """Deviation of what tells a split code from its other half, as a share of the weights' own."""
@@ -60,54 +56,47 @@ class Relaxation:
 
 
 class MovingCodebook:
-    """Vectors of codes that follow, by moving averages, the vectors that were near them.
+    """The codebook of euclidean and cosine codes, which follows what they stand for by averages. A `Quantizer`.
 
     The averages, their start by k-means, the revival of dead codes and the gradient's way past the choice (by rotation)
     are vector-quantize-pytorch's. What is random in them depends on `seed` alone, which is to be set for each call.
 
     Args:
-        image_vocab_size: Number of codes.
-        dim: Size of a vector.
-        config: How they are trained.
-        is_cosine: All vectors have length 1.
-        device: Where they are.
+        bottleneck: Whose codebook it is; `publish` writes it there.
+        config: How it is trained.
+        even_use: How often a batch would use each code if it used all alike.
 
     Source: van den Oord et al. 2017, appendix A.1; Fifty et al. 2024 for the rotation.
     """
 
-    def __init__(
-        self, image_vocab_size: int, dim: int, config: ImageStage, *, is_cosine: bool, device: torch.device
-    ) -> None:
+    def __init__(self, bottleneck: Nearest, config: ImageStage, *, even_use: float) -> None:
         from vector_quantize_pytorch import VectorQuantize
 
-        self.seed = 0
-        rows, columns = config.model.grid_size
-        even_use = config.batch_size * rows * columns / (config.microbatches * image_vocab_size)
+        self.bottleneck, self.seed = bottleneck, 0
+        vocab_size, codebook_dim = bottleneck.codebook.shape
         self._quantize = VectorQuantize(
-            dim=dim,
-            codebook_size=image_vocab_size,
+            dim=codebook_dim,
+            codebook_size=vocab_size,
             decay=config.codebook_decay,
             kmeans_init=True,
-            use_cosine_sim=is_cosine,
+            use_cosine_sim=bottleneck.is_cosine,
             threshold_ema_dead_code=config.revive_below * even_use,
-        ).to(device)
+        ).to(bottleneck.codebook.device)
 
-    def choose(
-        self, vectors: Float[Tensor, "batch rows columns dim"]
-    ) -> tuple[Float[Tensor, "batch rows columns dim"], Int[Tensor, "batch rows columns"], Float[Tensor, ""]]:
-        """Return the nearest codes' vectors, these codes, and the commitment term; and move the codes."""
+    def __call__(self, latents: Float[Tensor, "batch rows columns code"]) -> Quantized:
+        """Return the nearest codes, and move the codebook towards what they stand for."""
         # One vector that is not finite would spoil the averages for good; the update is to be skipped anyway.
-        spoilt = not bool(vectors.isfinite().all())
+        spoilt = not bool(latents.isfinite().all())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            chosen, tokens, commitment = self._quantize(vectors.flatten(1, 2), freeze_codebook=spoilt)
-        return chosen.view(vectors.shape), tokens.view(vectors.shape[:-1]), commitment.sum()
+            vectors, tokens, commitment = self._quantize(latents.flatten(1, 2), freeze_codebook=spoilt)
+        embedded = self.bottleneck.widen(vectors.view(latents.shape))
+        return Quantized(embedded, tokens.view(latents.shape[:-1]), {"commitment": commitment.sum()})
 
-    @property
-    def vectors(self) -> Float[Tensor, "vocab dim"]:
-        """The codes' vectors as they are now."""
-        codebook: Tensor = self._quantize.codebook
-        return codebook.detach()
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Give the model the codebook as it is now."""
+        self.bottleneck.codebook.copy_(self._quantize.codebook)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averages."""
@@ -116,96 +105,6 @@ class MovingCodebook:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state_dict` returned."""
         self._quantize.load_state_dict(dict(state))
-
-
-class NearestCodes:
-    """Makes vectors euclidean or cosine codes. A `Quantizer`.
-
-    Args:
-        bottleneck: Whose codebook is moved; `publish` writes it there.
-        config: How it is trained.
-    """
-
-    def __init__(self, bottleneck: Nearest, config: ImageStage) -> None:
-        self.bottleneck = bottleneck
-        vocab, dim = bottleneck.codebook.shape
-        device = bottleneck.codebook.device
-        self.moving = MovingCodebook(vocab, dim, config, is_cosine=bottleneck.is_cosine, device=device)
-
-    def __call__(self, latents: Float[Tensor, "batch rows columns code"]) -> Quantized:
-        """Return the nearest codes, and move the codebook towards what they stand for."""
-        vectors, tokens, commitment = self.moving.choose(latents)
-        return Quantized(self.bottleneck.widen(vectors), tokens, {"commitment": commitment})
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Give the model the codebook as it is now."""
-        self.bottleneck.codebook.copy_(self.moving.vectors)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the averages."""
-        return self.moving.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned."""
-        self.moving.load_state_dict(state)
-
-
-class NearestStart:
-    """Makes features categorical codes by nearness, while a training begins. A `Quantizer` of features.
-
-    The first channels of the features, as many as a code's vector has, are what is near. Nearness is a linear function
-    of them, so the logits can say it: those of code e are (f·e − |e|²/2) / s. They are published with an s that puts
-    the usual distance to a code at `PUBLISHED_DISTANCE` nats.
-
-    Args:
-        bottleneck: Whose logits and codebook are set; `publish` does so.
-        config: How it is trained.
-
-    Raises:
-        ConfigError: The features have fewer channels than a code's vector.
-    """
-
-    def __init__(self, bottleneck: Categorical, config: ImageStage) -> None:
-        vocab, dim = bottleneck.codebook.shape
-        features = bottleneck.to_logits.in_channels
-        if features < dim:
-            expected = f"at most {features}, the encoder's features, where image.nearest_start is above 0"
-            raise ConfigError(f"image.model.latent_dim {dim}", expected=expected, remedy="lower latent_dim")
-        self.bottleneck = bottleneck
-        device = bottleneck.codebook.device
-        self.moving = MovingCodebook(vocab, dim, config, is_cosine=False, device=device)
-        self._distance = torch.ones((), device=device)
-
-    def __call__(self, latents: Float[Tensor, "batch rows columns features"]) -> Quantized:
-        """Return the nearest codes, and move the codebook towards what they stand for."""
-        dim = self.bottleneck.codebook.shape[1]
-        vectors, tokens, commitment = self.moving.choose(latents[..., :dim].contiguous())
-        squared = commitment.detach() * dim
-        if bool(squared.isfinite()):
-            self._distance = torch.lerp(self._distance, squared, 0.05)
-        return Quantized(vectors, tokens, {"commitment": commitment})
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Give the model the logits and the codebook as they are now."""
-        vectors, bottleneck = self.moving.vectors, self.bottleneck
-        scale = (self._distance / (2 * PUBLISHED_DISTANCE)).clamp_min(1e-8)
-        assert bottleneck.to_logits.bias is not None
-        bottleneck.codebook.copy_(vectors)
-        bottleneck.to_logits.weight.zero_()
-        bottleneck.to_logits.weight[:, : vectors.shape[1], 0, 0] = vectors / scale
-        bottleneck.to_logits.bias.copy_(-vectors.square().sum(dim=-1) / (2 * scale))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the averages."""
-        return {**self.moving.state_dict(), "distance": self._distance}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned."""
-        averages = dict(state)
-        self._distance = averages.pop("distance").clone().to(self._distance.device)
-        self.moving.load_state_dict(averages)
 
 
 class CodeCounts:
@@ -278,8 +177,10 @@ def revive(bottleneck: Categorical, counts: Int[Tensor, " vocab"], *, below: flo
     return len(dead)
 
 
-def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> NearestCodes | NearestStart | None:
-    """Return what moves the codes' vectors by averages: all along, for a while, or never."""
-    if isinstance(bottleneck, Nearest):
-        return NearestCodes(bottleneck, config)
-    return NearestStart(bottleneck, config) if config.nearest_start else None
+def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> MovingCodebook | None:
+    """Return what moves the codebook of euclidean and cosine codes; categorical ones are moved by the gradient."""
+    if not isinstance(bottleneck, Nearest):
+        return None
+    rows, columns = config.model.grid_size
+    even_use = config.batch_size * rows * columns / (config.microbatches * config.model.image_vocab_size)
+    return MovingCodebook(bottleneck, config, even_use=even_use)

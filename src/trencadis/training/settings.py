@@ -69,7 +69,6 @@ def check_ranges(config: RunConfig) -> None:
         ("text.vocab_size", config.text.vocab_size, 256, 16384),
         ("text.dropout", config.text.dropout, 0, 1),
         ("image.codebook_decay", config.image.codebook_decay, 0, 0.99999),
-        ("image.nearest_start", config.image.nearest_start, 0, 1),
         ("image.revive_below", config.image.revive_below, 0, 1),
         ("image.losses.kl_steps", config.image.losses.kl_steps, 0, 1),
         ("image.losses.adversarial_start", config.image.losses.adversarial_start, 0, 1),

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trencadis.config import DiscreteVAEConfig, ImageStage
-from trencadis.errors import ConfigError
 from trencadis.image import Categorical, Nearest
-from trencadis.training.quantizers import CodeCounts, NearestCodes, NearestStart, Relaxation, revive
+from trencadis.training.quantizers import CodeCounts, MovingCodebook, Relaxation, revive
 
 CONFIG = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=6, latent_dim=5, codebook_dim=3, codes="euclidean")
 
@@ -28,23 +27,19 @@ def clusters(seed: int = 0) -> Tensor:
     return (centres[chosen] + 0.1 * torch.randn(96, 3, generator=generator)).view(2, 6, 8, 3)
 
 
-# An even use of sixteen codes by 96 vectors is 6 of each.
-STAGE = ImageStage(model=CONFIG, batch_size=24, revive_below=0.2, codebook_decay=0.8)
-
-
 @pytest.mark.parametrize("codes", ["euclidean", "cosine"])
 def test_the_codebook_comes_to_stand_for_the_vectors(codes: str) -> None:
     bottleneck = nearest(codes, image_vocab_size=16)
-    quantizer = NearestCodes(bottleneck, STAGE)
+    moving = MovingCodebook(bottleneck, ImageStage(model=CONFIG, revive_below=0.2, codebook_decay=0.8), even_use=6.0)
 
     def vectors(seed: int) -> Tensor:
         return F.normalize(clusters(seed), dim=-1) if codes == "cosine" else clusters(seed)
 
     for seed in range(30):
-        quantizer.moving.seed = seed
-        quantized = quantizer(vectors(seed))
+        moving.seed = seed
+        quantized = moving(vectors(seed))
     assert float(quantized.terms["commitment"].detach()) < 0.02
-    quantizer.publish()
+    moving.publish()
     # The model finds what was moved: codes close to every vector, and none that stands for two clusters.
     tokens = bottleneck.tokens(vectors(99)).flatten()
     assert (bottleneck.codebook[tokens] - vectors(99).flatten(0, 2)).norm(dim=-1).max() < 1
@@ -52,46 +47,21 @@ def test_the_codebook_comes_to_stand_for_the_vectors(codes: str) -> None:
     assert sum(map(len, of_clusters)) == len(set().union(*of_clusters))
 
 
-def test_logits_that_begin_by_nearness_choose_the_nearest_code() -> None:
-    torch.manual_seed(0)
-    bottleneck = Categorical(5, dataclasses.replace(CONFIG, codes="categorical", latent_dim=3, image_vocab_size=16))
-    quantizer = NearestStart(bottleneck, STAGE)
-    # Two channels more than a code's vector has, which say nothing yet.
-    features = [F.pad(clusters(seed), (0, 2), value=7.0) for seed in range(30)]
-    for seed, vectors in enumerate(features):
-        quantizer.moving.seed = seed
-        quantized = quantizer(vectors)
-    quantizer.publish()
-    logits = bottleneck.latents(features[-1].permute(0, 3, 1, 2)).detach()
-    distances = torch.cdist(features[-1][..., :3].flatten(0, 2), bottleneck.codebook.detach())
-    assert torch.equal(bottleneck.tokens(logits).flatten(), distances.argmin(1))
-    torch.testing.assert_close(bottleneck.look_up(quantized.tokens), quantized.embedded, atol=0.3, rtol=0)
-    # Up to what is the same for every code, they are −|f − e|² / 2s, with the usual |f − e|² / 2s at 4 nats.
-    scale = float(quantizer.state_dict()["distance"]) / 8
-    nearness = logits.flatten(0, 2) - features[-1][..., :3].flatten(0, 2).square().sum(-1, keepdim=True) / (2 * scale)
-    expected = -distances.square() / (2 * scale)
-    torch.testing.assert_close(nearness, expected, atol=0.02 * float(expected.abs().max()), rtol=0)
-
-
-def test_a_start_by_nearness_needs_room_in_the_features() -> None:
-    bottleneck = Categorical(4, dataclasses.replace(CONFIG, codes="categorical"))
-    with pytest.raises(ConfigError, match="latent_dim 5; expected at most 4"):
-        NearestStart(bottleneck, STAGE)
-
-
 def test_vectors_that_are_not_finite_do_not_spoil_the_codebook() -> None:
-    quantizer = NearestCodes(nearest(), STAGE)
-    quantizer(clusters())
-    kept = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
+    bottleneck = nearest()
+    moving = MovingCodebook(bottleneck, ImageStage(model=CONFIG), even_use=16.0)
+    moving(clusters())
+    kept = {name: tensor.clone() for name, tensor in moving.state_dict().items()}
     spoilt = clusters()
     spoilt[0, 0, 0, 0] = torch.nan
-    quantizer(spoilt)
-    assert all(torch.equal(kept[name], tensor) for name, tensor in quantizer.state_dict().items())
+    moving(spoilt)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in moving.state_dict().items())
 
 
 def test_the_gradient_passes_the_choice() -> None:
+    moving = MovingCodebook(nearest(), ImageStage(model=CONFIG), even_use=16.0)
     vectors = clusters().requires_grad_()
-    torch.autograd.backward(NearestCodes(nearest(), STAGE)(vectors).embedded.square().sum())
+    torch.autograd.backward(moving(vectors).embedded.square().sum())
     assert vectors.grad is not None
     assert vectors.grad.abs().sum(-1).gt(0).all()
 
