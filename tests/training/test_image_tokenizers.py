@@ -20,7 +20,7 @@ from trencadis.training.pairs import RunPairs, read_pairs
 from trencadis.training.run import train
 from trencadis.training.settings import from_settings, lay_over, to_settings
 
-KINDS = ("tiny", "tiny-strided", "tiny-vqvae", "tiny-vqgan")
+KINDS = ("tiny", "tiny-strided", "tiny-ibq", "tiny-vqvae", "tiny-vqgan")
 SHORT = {"threads": 1, "image": {"steps": 12}, "transformer": {"steps": 4}, "ranker": {"steps": 2, "batch_size": 16}}
 
 
@@ -54,8 +54,9 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
 
 RESUMED: dict[str, dict[str, object]] = {
     "tiny": {"relaxation": "gumbel"},
+    "tiny-strided": {"relaxation": "straight_through"},
     # Codes are judged after 1,600 tokens, which is in the thirteenth update.
-    "tiny-strided": {"relaxation": "ibq", "revive_below": 0.5, "losses": {"entropy": 0.05}},
+    "tiny-ibq": {"revive_below": 0.5},
     "tiny-vqvae": {"microbatches": 2, "revive_below": 0.5},
     "tiny-vqgan": {"microbatches": 2, "losses": {"adversarial_start": 0.2, "lecam": 0.1}},
 }
@@ -125,6 +126,7 @@ def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) ->
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     image_lines = [line for line in log if line["stage"] == "image"]
     expected = {"tiny-strided": {"likelihood", "kl"}, "tiny-vqvae": {"l2", "commitment"}}
+    expected["tiny-ibq"] = {"l2", "entropy"}
     expected["tiny-vqgan"] = {"l2", "commitment"}
     assert expected[recipe] <= set().union(*image_lines)
     plan = json.loads((out / "plan.json").read_text())["choices"]
