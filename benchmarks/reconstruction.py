@@ -13,6 +13,7 @@ where the contender keeps them.
 import argparse
 import dataclasses
 import json
+import re
 import statistics
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining, load
@@ -177,13 +179,33 @@ def main() -> None:
         line |= figures(outcome, held_out, like.model.image_vocab_size) | told
         with (arguments.out / "figures.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        name = contender.replace(":", "_").replace("=", "_").replace(",", "_")
-        write_sheet(arguments.out / f"{name}.png", outcome.drawn[shown], contender)
+        write_sheet(arguments.out / f"{row_name(contender)}.png", outcome.drawn[shown], contender)
+        join_rows(arguments.out)
         print(
             f"{contender}  {line['psnr']:.2f} dB  SSIM {line['ssim']:.3f}  {line['code_use']:.0%} of codes, "
             f"perplexity {line['code_perplexity']:.0f}  {line['steps']} steps  {line['parameters'] / 1e6:.2f} M",
             flush=True,
         )
+
+
+def join_rows(out: Path) -> None:
+    """Write a sheet of everything that was measured into a folder so far: the originals, and a row for each."""
+    lines = [json.loads(line) for line in (out / "figures.jsonl").read_text("utf-8").splitlines()]
+    labels = {"originals": "originals"}
+    labels |= {row_name(line["contender"]): _label(line) for line in lines}
+    rows = [Image.open(out / f"{name}.png") for name in labels]
+    width, height = rows[0].size
+    sheet = contact_sheet(rows, list(labels.values()), 1, tile_size=(height, width), label_lines=1)
+    write_picture(out / "sheet.png", sheet)
+
+
+def _label(line: dict[str, Any]) -> str:
+    return f"{line['contender']}, {line['seconds']:.0f} s: {line['psnr']:.2f} dB, {line['code_use']:.0%} of the codes"
+
+
+def row_name(contender: str) -> str:
+    """Return the name of the file with a contender's pictures."""
+    return re.sub(r"[^\w.-]", "_", contender)
 
 
 def write_sheet(path: Path, images: Tensor, label: str) -> None:
