@@ -1,6 +1,7 @@
 """The arguments that every benchmark takes, and how one is run."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def peer_of(arguments: jsonargparse.Namespace, peers: Sequence[str] = PEERS) -> 
 def nested_settings(changes: str) -> dict[str, Any]:
     """Return the settings that a text such as `model.hidden_dim=16,batch_size=8` stands for; values are YAML."""
     settings: dict[str, Any] = {}
-    for change in filter(None, changes.split(",")):
+    for change in filter(None, re.split(r",(?=[\w.]+=)", changes)):  # not at a comma of a list
         path, _, text = change.partition("=")
         nested: Any = yaml.safe_load(text)
         for part in reversed(path.split(".")):

@@ -143,7 +143,7 @@ def figures(outcome: Outcome, held_out: Tensor, image_vocab_size: int) -> dict[s
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Train every contender, print its figures, and write them and a sheet of pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", help="captioned pictures to train on")
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--peer-path", type=Path, help="a checkout of DALLE-pytorch")
     parser.add_argument("--shown", type=int, default=12, help="pictures of the sheet")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruction"), help="folder for figures and pictures")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     first = next((name for name in arguments.contenders if not name.startswith(PEER)), "pocket")

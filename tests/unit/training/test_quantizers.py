@@ -16,7 +16,7 @@ CONFIG = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=6, latent_dim=5, 
 
 def nearest(codes: str = "euclidean", image_vocab_size: int = 6) -> Nearest:
     torch.manual_seed(0)
-    return Nearest(4, dataclasses.replace(CONFIG, codes=codes, image_vocab_size=image_vocab_size))
+    return Nearest(4, dataclasses.replace(CONFIG, codes=codes, image_vocab_size=image_vocab_size))  # type: ignore[arg-type]
 
 
 def clusters(seed: int = 0) -> Tensor:
