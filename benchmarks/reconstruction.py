@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining, load
 from benchmarks.machine import setting
 from benchmarks.options import nested_settings
 from trencadis.config import DataConfig, ImageStage
+from trencadis.data import read_picture
 from trencadis.data.pixels import to_pillow
 from trencadis.data.sheet import contact_sheet
 from trencadis.errors import ConfigError
@@ -193,7 +193,7 @@ def join_rows(out: Path) -> None:
     lines = [json.loads(line) for line in (out / "figures.jsonl").read_text("utf-8").splitlines()]
     labels = {"originals": "originals"}
     labels |= {row_name(line["contender"]): _label(line) for line in lines}
-    rows = [Image.open(out / f"{name}.png") for name in labels]
+    rows = [read_picture(out / f"{name}.png") for name in labels]
     width, height = rows[0].size
     sheet = contact_sheet(rows, list(labels.values()), 1, tile_size=(height, width), label_lines=1)
     write_picture(out / "sheet.png", sheet)

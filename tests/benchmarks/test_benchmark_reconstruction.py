@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import reconstruction
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining
 from benchmarks.reconstruction import main, stage_of
 from tests.shapes import write_shapes
+from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
 
@@ -68,8 +68,8 @@ def test_all_are_measured_on_the_same_pictures(shapes: Path, tmp_path: Path, mon
         assert 0 < line["code_use"] <= 1 <= line["code_perplexity"] <= 32
         assert line["steps"] > 0
         assert line["processor_s"] > 0.1
-    sheet = Image.open(out / "sheet.png")
-    row = Image.open(out / "tiny.png")
+    sheet = read_picture(out / "sheet.png")
+    row = read_picture(out / "tiny.png")
     assert sheet.width > row.width
     assert sheet.height > 4 * row.height
 
