@@ -321,7 +321,7 @@ class ImageStage(StageConfig):
 
     Args:
         model: Kind and sizes.
-        pretrained: A directory or hub id of an image tokenizer that is used as it is; none is trained.
+        pretrained: A directory, hub id or shipped model whose image tokenizer is used as it is; none is trained.
         losses: What is minimised.
         relaxation: What the decoder is given in place of hard categorical codes: `gumbel` is the paper's softmax with
             noise; `straight_through` is its arg max, and the gradient passes as if it were that softmax; `ibq` is the

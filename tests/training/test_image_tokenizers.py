@@ -12,6 +12,7 @@ from torch import Tensor
 from trencadis.config import DataConfig, ImageStage
 from trencadis.errors import ConfigError, ModelError
 from trencadis.image import DiscreteVAE
+from trencadis.inspection import inspect
 from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
 from trencadis.training.image import ImageTraining
@@ -178,6 +179,14 @@ def test_a_given_tokenizer_is_used_as_it_is(
     drawn = model.generate("a red circle", candidates=1, keep=1)
     assert drawn.images[0].size == (4 * grid[1], 4 * grid[0])
     train(out, {}, recipe="tiny")  # gone on with: nothing is left to do
+    assert inspect(str(out)).facts["image"] == f"given: {given}"
+
+
+def test_the_shipped_tokenizer_may_be_given(shapes: Path, tmp_path: Path) -> None:
+    settings = {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT, "image": {"pretrained": "emoji"}}
+    config = train(tmp_path / "run", settings, recipe="tiny")
+    assert config.transformer.model.image_vocab_size == 512
+    assert DALLE.from_pretrained(tmp_path / "run" / "model").image_tokenizer.grid_size == (8, 8)
 
 
 def test_the_time_of_a_given_tokenizer_goes_to_the_others(given: Path, shapes: Path, tmp_path: Path) -> None:
@@ -198,6 +207,7 @@ def test_settings_that_do_not_go_together(given: Path, shapes: Path, tmp_path: P
         ({"pretrained": str(tmp_path / "nowhere")}, ModelError, "no model"),
         ({"model": {"pixels": "signed"}}, ConfigError, "likelihood"),
         ({"losses": {"likelihood": 0.0}}, ConfigError, "no pixel"),
+        ({"losses": {"adversarial": 1.0, "discriminator_layers": 3}}, ConfigError, "24 pixels or more"),
         ({"losses": {"entropy": -1.0}}, ConfigError, r"image\.losses\.entropy"),
         ({"revive_below": 2.0}, ConfigError, "revive_below"),
     ]

@@ -33,7 +33,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     )
     add("--seed", type=seed(), help="of everything random (default: 0)")
     add("--device", choices=["cpu", "cuda"], help="(default: cuda where there is one)")
-    add("--image-tokenizer", type=str, help="directory or hub id of an image tokenizer to use; none is trained")
+    add(
+        "--image-tokenizer",
+        type=str,
+        help="directory, hub id or shipped model whose image tokenizer is used; none is trained",
+    )
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
     for name, kind in setting_names(RunConfig):
         if name not in _OWN:

@@ -20,6 +20,7 @@ from trencadis.config import RunConfig, StageConfig
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.image import Categorical, DiscreteVAE, Quantized, load_image_tokenizer
+from trencadis.model_directory import find_model
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.storage import write_whole
@@ -118,7 +119,7 @@ def _tokenizer_given(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunC
     if others:
         remedy = f"drop image.model.{others[0]}, or train a tokenizer"
         raise ConfigError(f"image.model.{others[0]}", expected="the tokenizer's own", remedy=remedy)
-    model = load_image_tokenizer(name).config
+    model = load_image_tokenizer(find_model(name)).config
     rows, columns = model.grid_size
     plan.say(
         "image tokenizer", name, f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"

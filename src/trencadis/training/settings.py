@@ -101,12 +101,17 @@ def check_ranges(config: RunConfig) -> None:
         if value is not None and not low <= value <= high:
             expected = f"{low:g} or more" if high == math.inf else f"a number in [{low:g}, {high:g}]"
             raise ConfigError(f"{name} {value}", expected=expected, remedy=f"change {name}")
-    _check_pixels(config.image)
+    _check_losses(config.image)
 
 
-def _check_pixels(config: ImageStage) -> None:
-    """Refuse a loss that does not see the pixels, or that asks for a likelihood that the decoder does not give."""
+def _check_losses(config: ImageStage) -> None:
+    """Refuse a loss that does not see the pixels, or that asks for what these pictures and this decoder do not give."""
     losses = config.losses
+    side, needed = min(config.model.image_size), 3 * 2**losses.discriminator_layers
+    if losses.adversarial and side < needed:
+        given = f"image.losses.discriminator_layers {losses.discriminator_layers} for pictures of {side} pixels"
+        expected = f"{needed} pixels or more along each side"
+        raise ConfigError(given, expected=expected, remedy="lower image.losses.discriminator_layers")
     if config.model.pixels == "signed" and losses.likelihood and config.pretrained is None:
         remedy = "set image.losses.likelihood to 0 and image.losses.l1 or l2 above it"
         given = f"image.losses.likelihood {losses.likelihood} for image.model.pixels signed"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trencadis.config import RunConfig
 from trencadis.image import DiscreteVAE, load_image_tokenizer
+from trencadis.model_directory import find_model
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.text import CaptionTokenizer
@@ -48,7 +49,7 @@ class Stages:
         """
         image = self.config.image
         assert image.pretrained is not None, "a run that trains none"
-        name = image.pretrained if kept is None or not kept.exists() else kept
+        name = find_model(image.pretrained) if kept is None or not kept.exists() else kept
         return load_image_tokenizer(name, image_size=image.model.image_size).to(self.device)
 
     def transformer(
