@@ -102,7 +102,7 @@ def vqgan(config: RunConfig) -> RunConfig:
         codebook_dim=8, pixels="signed",
     )  # fmt: skip
     losses = ImageLossConfig(
-        likelihood=0.0, l2=1.0, commitment=0.25, perceptual=1.0, adversarial=0.5, lecam=0.05, discriminator_layers=2
+        likelihood=0.0, l1=2.0, commitment=0.25, perceptual=0.5, adversarial=0.5, lecam=0.05, discriminator_layers=2
     )
     image = replace(config.image, model=model, losses=losses, pixel_noise=0.0, revive_below=0.1)
     return replace(config, image=image)

@@ -128,7 +128,7 @@ def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) ->
     image_lines = [line for line in log if line["stage"] == "image"]
     expected = {"tiny-strided": {"likelihood", "kl"}, "tiny-vqvae": {"l2", "commitment"}}
     expected["tiny-ibq"] = {"l2", "entropy"}
-    expected["tiny-vqgan"] = {"l2", "commitment"}
+    expected["tiny-vqgan"] = {"l1", "commitment"}
     assert expected[recipe] <= set().union(*image_lines)
     plan = json.loads((out / "plan.json").read_text())["choices"]
     said = {choice["what"]: choice["value"] for choice in plan}

@@ -32,7 +32,7 @@ def perceptual_loss(
     drawn: Float[Tensor, "batch 3 height width"],
     images: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, ""]:
-    """Return the mean squared distance of normalised features, summed over depths.
+    """Return the squared distance of normalised features, 0..4: the mean over places, pictures and depths.
 
     A feature's channels are brought to length 1 at every place, so that directions are compared. All channels count
     alike; LPIPS has learnt weights for them from people's judgements.
@@ -45,7 +45,7 @@ def perceptual_loss(
         (F.normalize(seen, dim=1) - F.normalize(real, dim=1)).square().sum(dim=1).mean()
         for seen, real in zip(network.features(drawn), wanted, strict=True)
     ]
-    return torch.stack(distances).sum()
+    return torch.stack(distances).mean()
 
 
 class VGG16(nn.Module):
