@@ -4,8 +4,8 @@ On a CPU a ReLU or a sum of its own costs as much memory traffic as a narrow con
 megabytes besides. oneDNN's convolution, which PyTorch holds, does both to its output before it writes it; PyTorch has
 no public name for that, and its compiler calls it as is done here.
 
-Large weights are kept a second time in the order in which the convolution reads them: to lay nine million out takes a
-third of the time in which a grid of 32 × 32 is convolved by them.
+Large weights are kept a second time as the convolution reads them: to lay nine million out takes a third of the time in
+which a grid of 32 × 32 is convolved by them.
 """
 
 import functools
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 LARGE = 2**18
-"""Weights from which on a layer's are kept in order."""
+"""Weights from which on a layer's are kept laid out."""
 
-_ordered: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensorKeyDictionary()
-"""By the weights that a layer has: what told them from others when they were read, and they in order."""
+_laid_out: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensorKeyDictionary()
+"""By the weights that a layer has: what told them from others when they were read, and they laid out."""
 
 
 @functools.cache
@@ -56,8 +56,9 @@ def convolve(
     if not _fuses(x, layer):
         output: Tensor = layer(x)
         return F.relu(output, inplace=True) if relu else output
-    ops, activation = torch.ops.mkldnn, "relu" if relu else "none"
-    return ops._convolution_pointwise(x, _in_order(layer.weight), layer.bias, *_geometry(layer), activation, [], "")  # type: ignore[no-any-return]
+    weight, activation = _weight(layer, x), "relu" if relu else "none"
+    ops = torch.ops.mkldnn
+    return ops._convolution_pointwise(x, weight, layer.bias, *_geometry(layer), activation, [], "")  # type: ignore[no-any-return]
 
 
 def add_convolved(
@@ -80,8 +81,8 @@ def add_convolved(
     if not _fuses(x, layer):
         return torch.add(total, layer(x), alpha=gain)
     assert layer.bias is not None
-    ops, weight, bias = torch.ops.mkldnn, _in_order(layer.weight), layer.bias * gain
-    x = x * gain  # oneDNN's sum knows no factor; a convolution is linear
+    # oneDNN's sum knows no factor; a convolution is linear.
+    ops, weight, bias = torch.ops.mkldnn, _weight(layer, x, gain), layer.bias * gain
     if inplace:
         summed = ops._convolution_pointwise_.binary(total, x, weight, bias, *_geometry(layer), *_SUM)
     else:
@@ -96,14 +97,19 @@ def _geometry(layer: nn.Conv2d) -> tuple[Any, ...]:
     return layer.padding, layer.stride, layer.dilation, layer.groups
 
 
-def _in_order(weight: Float[Tensor, "out in height width"]) -> Float[Tensor, "out in height width"]:
-    """Return weights with the channels of a pixel side by side, made anew only where they have changed since."""
+def _weight(layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], gain: float = 1.0) -> Tensor:
+    """Return the layer's weights times `gain`, as a convolution of `x` reads them fastest.
+
+    They are made anew only where they have changed since.
+    """
+    weight = layer.weight
     if weight.numel() < LARGE or weight.is_inference():  # those of inference mode do not tell whether they change
-        return weight
+        return weight if gain == 1 else weight * gain
     # The version counts changes but for those of PyTorch's fused optimizers, which the sum shows; it is quickly taken.
-    state = weight.data_ptr(), weight._version, float(weight.sum())
-    known = _ordered.get(weight)
+    state = weight.data_ptr(), weight._version, float(weight.sum()), gain
+    known = _laid_out.get(weight)
     if known is None or known[0] != state:
-        known = state, weight.detach().contiguous(memory_format=torch.channels_last)
-        _ordered[weight] = known
+        scaled = weight.detach() * gain
+        known = state, torch.ops.mkldnn._reorder_convolution_weight(scaled, *_geometry(layer), list(x.shape))
+        _laid_out[weight] = known
     return known[1]

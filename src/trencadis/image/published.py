@@ -134,7 +134,8 @@ def _groups(
     gain = 1 / (len(config.width_multipliers) * config.blocks_per_group) ** 2
     groups = nn.ModuleList()
     for before, after in pairwise(widths):
-        first = Block(before, after, kernel_sizes, gain, doubled=doubling and len(groups) > 0)
+        # The first block of a decoder has what the decoder was given, which is not to be written over.
+        first = Block(before, after, kernel_sizes, gain, doubled=doubling and len(groups) > 0, consumes=not doubling)
         others = (Block(after, after, kernel_sizes, gain, consumes=True) for _ in range(config.blocks_per_group - 1))
         groups.append(nn.Sequential(first, *others))
     return groups

@@ -1,6 +1,7 @@
 """Fused convolutions beside PyTorch's own operators; and what they must leave alone."""
 
 import gc
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from trencadis.image.published import Block
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 SHAPES = [(1, 3, 8, 12), (3, 16, 1, 1), (2, 16, 5, 7), (1, 64, 4, 2)]
 GAIN = 0.3  # no power of two, so that it is not exact
+assert_close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 
 def drawn(*shape: int) -> Tensor:
@@ -36,13 +38,13 @@ def test_fused_is_plain(shape: tuple[int, ...], kernel_size: int, layout: torch.
     plain = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=kernel_size // 2)
     expected = total + GAIN * plain
     with torch.no_grad():
-        torch.testing.assert_close(convolve(layer, x).double(), plain, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(convolve(layer, x, relu=True).double(), plain.relu(), atol=1e-5, rtol=1e-5)
+        assert_close(convolve(layer, x).double(), plain)
+        assert_close(convolve(layer, x, relu=True).double(), plain.relu())
         summed = add_convolved(total, layer, x, gain=GAIN)
-        torch.testing.assert_close(summed.double(), expected, atol=1e-5, rtol=1e-5)
+        assert_close(summed.double(), expected)
         assert torch.equal(total, kept_total)
         summed = add_convolved(total, layer, x, gain=GAIN, inplace=True)
-        torch.testing.assert_close(summed.double(), expected, atol=1e-5, rtol=1e-5)
+        assert_close(summed.double(), expected)
     assert torch.equal(x, kept_x)
 
 
@@ -61,7 +63,7 @@ def test_a_block_is_the_same_with_and_without_a_gradient(
     assert torch.equal(x, kept)
     with torch.no_grad():
         fused = block(x)
-    torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-5)
+    assert_close(fused, plain)
     assert torch.equal(x, kept) or consumes
 
 
@@ -93,12 +95,15 @@ def test_what_records_a_gradient_or_is_no_float32_is_left_to_torch(monkeypatch: 
 
 def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolving, "LARGE", 1)
-    layer, x = layer_of(16, 24, 3), drawn(1, 16, 4, 4)
+    layer, x, total = layer_of(16, 24, 3), drawn(1, 16, 4, 4), drawn(1, 24, 4, 4)
 
     def agree() -> None:
-        torch.testing.assert_close(convolve(layer, x), F.conv2d(x, layer.weight, layer.bias, padding=1))
+        plain = F.conv2d(x, layer.weight, layer.bias, padding=1)
+        for gain in (GAIN, 2.0):
+            assert_close(convolve(layer, x), plain)
+            assert_close(add_convolved(total, layer, x, gain=gain), total + gain * plain)
 
-    before = len(convolving._ordered)
+    before = len(convolving._laid_out)
     with torch.no_grad():
         agree()
         layer.weight.mul_(2)
@@ -122,4 +127,4 @@ def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> 
         agree()
     del optimizer
     gc.collect()
-    assert len(convolving._ordered) <= before  # nothing outlives its weights
+    assert len(convolving._laid_out) <= before  # nothing outlives its weights
