@@ -25,14 +25,16 @@ _laid_out: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensor
 """By the weights that a layer has: what told them from others when they were read, and they laid out."""
 
 
+_OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+
+
 @functools.cache
 def _has_fused() -> bool:
     """Return whether this build has oneDNN's fused convolutions, and the CPU the instructions that make them fast."""
     return (
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+        and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS)
     )
 
 
