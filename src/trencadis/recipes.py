@@ -76,7 +76,7 @@ def ibq(config: RunConfig) -> RunConfig:
     Source: Shi et al. 2024.
     """
     model = replace(config.image.model, pixels="signed")
-    losses = ImageLossConfig(likelihood=0.0, l2=1.0, kl=0.0, entropy=0.005, entropy_temperature=1.0)
+    losses = ImageLossConfig(likelihood=0.0, l2=1.0, kl=0.0, entropy=0.002, entropy_temperature=1.0)
     image = replace(config.image, model=model, losses=losses, relaxation="ibq", pixel_noise=0.0, revive_below=0.1)
     return replace(config, image=image)
 
