@@ -70,8 +70,8 @@ def strided(config: RunConfig) -> RunConfig:
 def ibq(config: RunConfig) -> RunConfig:
     """Return a run whose discrete VAE decodes its likeliest codes from the first update on, without noise.
 
-    Squared error, and an entropy term that keeps the codes in use. It is more faithful after a short training than the
-    published relaxation, which needs long to cool: see docs/results.md.
+    Squared error, and an entropy term that keeps the codes in use. It was more faithful than the published relaxation
+    after two minutes of a processor, and less so after more: see docs/results.md and docs/log.md.
 
     Source: Shi et al. 2024.
     """
