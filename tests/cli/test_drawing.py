@@ -99,7 +99,7 @@ def test_inspect_tells_models_parts_checkpoints_and_runs_apart(
     parameters = {part["name"]: part["parameters"] for part in kinds[tiny_run / "model"]["parts"]}
     assert parameters["image"] == 21422
     assert main(["inspect", str(tiny_run / "model")]) == 0
-    assert "21,438 parameters" in capsys.readouterr().out
+    assert "21,422 parameters" in capsys.readouterr().out
 
 
 def test_each_fault_is_one_line_and_exit_2_and_leaves_nothing(

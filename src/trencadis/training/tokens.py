@@ -1,5 +1,6 @@
 """Pictures as tokens, computed once: what the transformer is trained on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
@@ -18,7 +19,7 @@ from trencadis.storage import write_whole
 from trencadis.training.pairs import RunPairs
 
 SHARD = 2048  # pictures of a file; a kill loses at most this much work
-BATCH = 64
+PIXELS_AT_ONCE = 64 * 64 * 64  # of a batch: 64 pictures of 64×64 pixels, 4 of 256×256
 
 
 def cache_tokens(
@@ -44,10 +45,11 @@ def cache_tokens(
     with progress("encoding pictures", len(pairs.train) * variants) as advance:
         for variant, start in shards:
             path, count = _path(directory, variant, start), min(SHARD, len(pairs.train) - start)
-            if not path.exists():
-                tokens = _encode(tokenizer, pictures, range(start, start + count), data, variant, seed, device)
-                write_whole(path, safetensors.torch.save({"image_tokens": tokens.to(torch.int32)}))
-            advance(count)
+            if path.exists():
+                advance(count)
+                continue
+            tokens = _encode(tokenizer, pictures, range(start, start + count), data, variant, seed, device, advance)
+            write_whole(path, safetensors.torch.save({"image_tokens": tokens.to(torch.int32)}))
     loaded = [_load(_path(directory, variant, start)) for variant, start in shards]
     return rearrange(torch.cat(loaded), "(variants pairs) r c -> variants pairs r c", variants=variants)
 
@@ -68,16 +70,23 @@ def _encode(
     variant: int,
     seed: int,
     device: torch.device,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Int[Tensor, "pairs rows columns"]:
+    height, width = tokenizer.image_size
+    batch_size = max(1, PIXELS_AT_ONCE // (height * width))
+
     def crops(start: int) -> Tensor:
         batch = []
-        for position in range(start, min(start + BATCH, positions.stop)):
+        for position in range(start, min(start + batch_size, positions.stop)):
             key = (seed, variant, pictures.pairs[position].sample_id) if variant else None
             batch.append(pictures.crop(position, min_crop=data.min_crop, key=key))
         return torch.stack(batch)
 
-    starts = range(positions.start, positions.stop, BATCH)
-    return torch.cat([tokenizer.encode(images.to(device)).cpu() for images in prefetch(crops, starts, workers=1)])
+    encoded = []
+    for images in prefetch(crops, range(positions.start, positions.stop, batch_size), workers=1):
+        encoded.append(tokenizer.encode(images.to(device)).cpu())
+        advance(len(images))
+    return torch.cat(encoded)
 
 
 def _path(directory: Path, variant: int, start: int) -> Path:
