@@ -20,10 +20,13 @@ class DiscreteVAEConfig:
             vector is nearest (VQ-VAE; van den Oord et al. 2017), `cosine` the one at the least angle (Yu et al. 2022).
         architecture: `published` has bottleneck blocks, max-pooling and nearest up-sampling. `strided` has blocks of
             norm, activation and convolution, with 4×4 strided and transposed convolutions between groups. `attentive`
-            has such blocks and attention where the grid is small (VQ-GAN; Esser et al. 2021).
+            has such blocks and attention where the grid is small (VQ-GAN; Esser et al. 2021). `lean` has blocks on the
+            grid of tokens only, and the least between it and the pixels.
         hidden_dim: Width of the first group, in channels.
-        width_multipliers: Width of each group in units of `hidden_dim`; pictures are halved between groups.
-        blocks_per_group: Residual blocks in each group.
+        width_multipliers: Width of each group in units of `hidden_dim`; pictures are halved between groups. `lean` has
+            none at full size, and no use for the first.
+        blocks_per_group: Residual blocks in each group; `lean` has only one, and `attentive` and `lean` one block more
+            in the decoder.
         attention: Of `attentive`: `none`, in the `middle` only, or after each block of the `last` group too.
         latent_dim: Channels of the grid that the decoder takes. Categorical codes have vectors of this size.
         codebook_dim: Size of the vectors of euclidean and cosine codes; a small one keeps more codes in use.
@@ -34,7 +37,7 @@ class DiscreteVAEConfig:
     image_size: tuple[int, int] = (256, 256)
     image_vocab_size: int = 8192
     codes: Literal["categorical", "euclidean", "cosine"] = "categorical"
-    architecture: Literal["published", "strided", "attentive"] = "published"
+    architecture: Literal["published", "strided", "attentive", "lean"] = "published"
     hidden_dim: int = 256
     width_multipliers: tuple[int, ...] = (1, 2, 4, 8)
     blocks_per_group: int = 2
@@ -280,13 +283,14 @@ class ImageLossConfig:
         likelihood: Of −ln of the logit-Laplace density, in nats a sub-pixel; for `pixels: logit_laplace` only.
         l1: Of the mean absolute error of pixels in [0, 1].
         l2: Of their mean squared error.
-        kl: β, of the codes' divergence from the uniform prior, in the paper's unit; categorical codes only. It rises
-            from 0 by a cosine.
+        kl: β, of the codes' divergence from the uniform prior, in the paper's unit. It rises from 0 by a cosine.
         kl_steps: Share of the steps that the rise of β takes.
-        entropy: Of how undecided each token is, less how varied they are together; categorical codes only.
+        entropy: Of how undecided each token is, less how varied they are together; of codes learnt by a relaxation of
+            probabilities, as is `kl`.
         entropy_temperature: Of the probabilities in it; low ones look at the largest logits only.
-        commitment: Of the distance between the encoder's vectors and the codes that they are given; euclidean and
-            cosine codes only.
+        commitment: Of the distance from the encoder's vectors to the codes that they are given, which moves the
+            vectors; euclidean and cosine codes only.
+        codebook: Of the same distance, which moves the codes; euclidean ones only, unless they are moving averages.
         perceptual: Of the distance between features of the pictures.
         perceptual_network: What gives the features: a model directory with a ranker, a CLIP directory, or a file with
             VGG-16's weights. Without it there is no such term, and the plan says so.
@@ -306,6 +310,7 @@ class ImageLossConfig:
     entropy: float = 0.0
     entropy_temperature: float = 0.01
     commitment: float = 0.25
+    codebook: float = 1.0
     perceptual: float = 0.0
     perceptual_network: str | None = None
     adversarial: float = 0.0
@@ -323,27 +328,31 @@ class ImageStage(StageConfig):
         model: Kind and sizes.
         pretrained: A directory, hub id or shipped model whose image tokenizer is used as it is; none is trained.
         losses: What is minimised.
-        relaxation: What the decoder is given in place of hard categorical codes: `gumbel` is the paper's softmax with
-            noise; `straight_through` is its arg max, and the gradient passes as if it were that softmax; `ibq` is the
-            arg max without noise (Shi et al. 2024).
+        relaxation: How the gradient passes the choice of codes. `gumbel` gives the decoder the paper's softmax with
+            noise; `straight_through` its arg max, and the gradient passes as if it were that softmax; `ibq` the arg max
+            without noise (Shi et al. 2024). `rotation` gives it the code, turns the gradient (Fifty et al. 2024), and
+            has the codes follow by moving averages. Categorical codes cannot have the last; cosine ones nothing else.
         final_relaxation_temperature: τ falls from 1 to this by a cosine; `ibq` has it at 1.
         relaxation_steps: Share of the steps that the fall of τ takes.
-        codebook_decay: Of the moving averages that euclidean and cosine codes are.
+        codebook_decay: Of the moving averages of `rotation`.
         revive_below: A code used less than this share of an even use is given up, and begins anew where many tokens
             are; 0 never.
         pixel_noise: Uniform noise of ±this is added to pixels in training, below 0.125; the paper adds none. On
             drawings with flat grounds the likelihood has no upper bound without it, and such grounds take over.
+        precision: Type that convolutions are computed in; codes, weights and losses are float32. `bfloat16` is faster
+            on CUDA devices and on processors with AVX-512 BF16.
     """
 
     model: DiscreteVAEConfig = field(default_factory=DiscreteVAEConfig)
     pretrained: str | None = None
     losses: ImageLossConfig = field(default_factory=ImageLossConfig)
-    relaxation: Literal["gumbel", "straight_through", "ibq"] = "gumbel"
+    relaxation: Literal["gumbel", "straight_through", "ibq", "rotation"] = "gumbel"
     final_relaxation_temperature: float = 1 / 16
     relaxation_steps: float = 0.5
     codebook_decay: float = 0.99
     revive_below: float = 0.0
     pixel_noise: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             learning_rate=1e-4, final_learning_rate=1 / 80, beta2=0.999, weight_decay=1e-4, max_grad_norm=None

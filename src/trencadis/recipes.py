@@ -7,6 +7,7 @@ chosen one can be overridden field by field.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from trencadis.config import (
     CLIPConfig,
@@ -27,6 +28,7 @@ from trencadis.config import (
 _SHORT_VAE = OptimizerConfig(
     learning_rate=4e-3, final_learning_rate=0.02, beta2=0.95, weight_decay=1e-4, max_grad_norm=1.0
 )
+_LEAN = replace(_SHORT_VAE, learning_rate=3e-3, final_learning_rate=0.03, beta2=0.99, max_grad_norm=0.5)
 _SHORT_TRANSFORMER = OptimizerConfig(learning_rate=1.5e-3, final_learning_rate=0.05, beta2=0.96, max_grad_norm=1.0)
 _SHORT_CLIP = OptimizerConfig(learning_rate=1e-3, final_learning_rate=0.02, beta2=0.98, weight_decay=0.1)
 
@@ -70,15 +72,15 @@ def strided(config: RunConfig) -> RunConfig:
 def ibq(config: RunConfig) -> RunConfig:
     """Return a run whose discrete VAE decodes its likeliest codes from the first update on, without noise.
 
-    Squared error, and an entropy term that keeps the codes in use. It was more faithful than the published relaxation
-    after two minutes of a processor, and less so after more: see docs/results.md and docs/log.md.
+    A code's logit is how near it is, so that what makes it likelier makes it fit better. Squared error, which PSNR
+    measures; the most faithful of the recipes in the same time: see docs/results.md.
 
     Source: Shi et al. 2024.
     """
-    model = replace(config.image.model, pixels="signed")
-    losses = ImageLossConfig(likelihood=0.0, l2=1.0, kl=0.0, entropy=0.002, entropy_temperature=1.0)
-    image = replace(config.image, model=model, losses=losses, relaxation="ibq", pixel_noise=0.0, revive_below=0.1)
-    return replace(config, image=image)
+    losses = ImageLossConfig(
+        likelihood=0.0, l2=10.0, kl=0.0, entropy=5e-4, entropy_temperature=1.0, commitment=0.003, codebook=0.012
+    )
+    return _nearest_codes(config, losses, "ibq")
 
 
 def vqvae(config: RunConfig) -> RunConfig:
@@ -86,9 +88,21 @@ def vqvae(config: RunConfig) -> RunConfig:
 
     Source: van den Oord et al. 2017.
     """
-    model = replace(config.image.model, codes="euclidean", codebook_dim=32, pixels="signed")
-    losses = ImageLossConfig(likelihood=0.0, l2=1.0, commitment=0.25)
-    image = replace(config.image, model=model, losses=losses, pixel_noise=0.0, revive_below=0.1)
+    return _nearest_codes(config, ImageLossConfig(likelihood=0.0, l2=10.0, commitment=0.25), "rotation")
+
+
+def _nearest_codes(config: RunConfig, losses: ImageLossConfig, relaxation: Literal["ibq", "rotation"]) -> RunConfig:
+    """Return a run with euclidean codes and the lean convolutions, by a relaxation of which nothing is random."""
+    published = config.image.model
+    model = replace(
+        published, codes="euclidean", architecture="lean", hidden_dim=published.hidden_dim * 3 // 2,
+        width_multipliers=(1, *(2**halving for halving in range(len(published.width_multipliers) - 1))),
+        blocks_per_group=1, codebook_dim=32, latent_dim=32, pixels="signed",
+    )  # fmt: skip
+    image = replace(
+        config.image, model=model, losses=losses, relaxation=relaxation, pixel_noise=0.0, revive_below=0.1,
+        batch_size=max(16, config.image.batch_size), optimizer=_LEAN,
+    )  # fmt: skip
     return replace(config, image=image)
 
 
@@ -104,7 +118,7 @@ def vqgan(config: RunConfig) -> RunConfig:
     losses = ImageLossConfig(
         likelihood=0.0, l1=2.0, commitment=0.25, perceptual=0.5, adversarial=0.5, lecam=0.05, discriminator_layers=2
     )
-    image = replace(config.image, model=model, losses=losses, pixel_noise=0.0, revive_below=0.1)
+    image = replace(config.image, model=model, losses=losses, relaxation="rotation", pixel_noise=0.0, revive_below=0.1)
     return replace(config, image=image)
 
 

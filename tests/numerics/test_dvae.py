@@ -74,7 +74,7 @@ def _loss(
     """The negated evidence lower bound, put together of its parts."""
     generator = torch.Generator().manual_seed(seed)
     latents = dvae.latents(images)
-    quantized = Relaxation(dvae.bottleneck, generator, relaxation, relaxation_temperature)(latents)  # type: ignore[arg-type]
+    quantized = Relaxation(dvae.bottleneck, generator, relaxation, relaxation_temperature)(latents)
     reconstruction = likelihood_loss(dvae.draw(quantized.embedded), images)
     kl = divergence_from_uniform(latents)
     return Loss(reconstruction + divergence_weight(kl_weight, down_factor=2) * kl, reconstruction, kl)

@@ -55,8 +55,8 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
 
 RESUMED: dict[str, dict[str, object]] = {
     "tiny": {"relaxation": "gumbel"},
-    "tiny-strided": {"relaxation": "straight_through"},
     # Codes are judged after 1,600 tokens, which is in the thirteenth update.
+    "tiny-strided": {"relaxation": "straight_through", "revive_below": 0.5},
     "tiny-ibq": {"revive_below": 0.5},
     "tiny-vqvae": {"microbatches": 2, "revive_below": 0.5},
     "tiny-vqgan": {"microbatches": 2, "losses": {"adversarial_start": 0.2, "lecam": 0.1}},
@@ -127,13 +127,29 @@ def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) ->
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     image_lines = [line for line in log if line["stage"] == "image"]
     expected = {"tiny-strided": {"likelihood", "kl"}, "tiny-vqvae": {"l2", "commitment"}}
-    expected["tiny-ibq"] = {"l2", "entropy"}
+    expected["tiny-ibq"] = {"l2", "entropy", "commitment", "codebook"}
     expected["tiny-vqgan"] = {"l1", "commitment"}
     assert expected[recipe] <= set().union(*image_lines)
     plan = json.loads((out / "plan.json").read_text())["choices"]
     said = {choice["what"]: choice["value"] for choice in plan}
     assert said.get("perceptual term") == ("none" if recipe == "tiny-vqgan" else None)
     assert (out / "samples" / "codes.png").is_file()
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-ibq"])
+def test_bfloat16_is_close_to_float32(recipe: str, pairs: RunPairs, data: DataConfig) -> None:
+    def first_loss(precision: str) -> float:
+        training = ImageTraining(stage_of(recipe, precision=precision), pairs, data, seed=0, device=torch.device("cpu"))
+        trainer = Trainer(training, 10)
+        batches = training.batches(0, 1)
+        measured = trainer.update(next(batches))
+        batches.close()
+        assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
+        return measured["loss"]
+
+    wide, narrow = first_loss("float32"), first_loss("bfloat16")
+    assert narrow != wide
+    assert narrow == pytest.approx(wide, rel=0.02)
 
 
 def test_the_averages_make_a_vqvae_reconstruct(pairs: RunPairs, data: DataConfig) -> None:

@@ -35,6 +35,10 @@ class Categorical(nn.Module):
         logits: Tensor = self.to_logits(features)
         return rearrange(logits, "batch vocab rows columns -> batch rows columns vocab")
 
+    def logits(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:
+        """Return the latents, which are logits."""
+        return latents
+
     def tokens(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Int[Tensor, "batch rows columns"]:
         """Return the likeliest codes."""
         return latents.argmax(dim=-1)
@@ -52,7 +56,8 @@ class Categorical(nn.Module):
 class Nearest(nn.Module):
     """A vector at every place, and the code whose vector is nearest to it.
 
-    The codebook follows the vectors by moving averages while the model is trained, so it takes no gradient.
+    The codebook takes a gradient where it is learnt by a relaxation. Otherwise it follows the vectors by moving
+    averages.
 
     Args:
         feature_dim: Channels of the encoder's features.
@@ -63,8 +68,12 @@ class Nearest(nn.Module):
         super().__init__()
         self.is_cosine = config.codes == "cosine"
         self.to_codes = Float32Convolution(feature_dim, config.codebook_dim)
+        nn.init.normal_(self.to_codes.weight, std=feature_dim**-0.5)
+        nn.init.zeros_(self.to_codes.bias)  # type: ignore[arg-type]
         self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, config.codebook_dim), requires_grad=False)
         self.from_codes = Float32Convolution(config.codebook_dim, config.latent_dim)
+        nn.init.orthogonal_(self.from_codes.weight)
+        nn.init.zeros_(self.from_codes.bias)  # type: ignore[arg-type]
 
     def latents(self, features: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch rows columns code"]:
         """Return the vectors, in float32."""
@@ -74,12 +83,22 @@ class Nearest(nn.Module):
 
     def tokens(self, latents: Float[Tensor, "batch rows columns code"]) -> Int[Tensor, "batch rows columns"]:
         """Return the nearest codes."""
-        codebook = self._vectors()
-        half_squares = codebook.square().sum(-1) / 2
-        # |z − e|² = |z|² − 2 (z·e − |e|²/2), and |z|² is the same for every code.
         parts = torch.split(latents.flatten(0, 2), VECTORS_AT_ONCE)
-        nearest = [torch.addmm(-half_squares, vectors, codebook.T).argmax(dim=-1) for vectors in parts]
-        return torch.cat(nearest).view(latents.shape[:-1])
+        return torch.cat([self._nearness(vectors).argmax(dim=-1) for vectors in parts]).view(latents.shape[:-1])
+
+    def logits(self, latents: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns vocab"]:
+        """Return −|z − e|²/2 for each code, less what is the same for all: how near it is.
+
+        It is the unnormalised log-probability that a code, with Gaussian noise of unit variance, became the vector.
+        Source: Takida et al. 2022, whose variance is learnt.
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._nearness(latents.flatten(0, 2)).view(*latents.shape[:-1], -1)
+
+    def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
+        """Return what the decoder takes for codes that are points of the simplex; a corner is a hard code."""
+        with torch.autocast(codes.device.type, enabled=False):
+            return self.widen(codes.float() @ self._vectors())
 
     def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
         """Return the codes' vectors, as the decoder takes them."""
@@ -89,6 +108,11 @@ class Nearest(nn.Module):
         """Return vectors as the decoder takes them."""
         widened: Tensor = self.from_codes(rearrange(vectors, "batch rows columns code -> batch code rows columns"))
         return rearrange(widened, "batch latent rows columns -> batch rows columns latent")
+
+    def _nearness(self, vectors: Float[Tensor, "vectors code"]) -> Float[Tensor, "vectors vocab"]:
+        codebook = self._vectors()
+        # |z − e|² = |z|² − 2 (z·e − |e|²/2), and |z|² is the same for every code.
+        return torch.addmm(-codebook.square().sum(-1) / 2, vectors, codebook.T)
 
     def _vectors(self) -> Float[Tensor, "vocab code"]:
         codebook = self.codebook.float()

@@ -14,23 +14,26 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError, PictureError
 from trencadis.image.attentive import AttentiveDecoder, AttentiveEncoder
 from trencadis.image.bottleneck import Categorical, Nearest
+from trencadis.image.lean import LeanDecoder, LeanEncoder
 from trencadis.image.likelihood import map_pixels, unmap_pixels
 from trencadis.image.published import PublishedDecoder, PublishedEncoder
 from trencadis.image.strided import StridedDecoder, StridedEncoder
 from trencadis.pretrained import Pretrained
 
-Encoder = PublishedEncoder | StridedEncoder | AttentiveEncoder
-Decoder = PublishedDecoder | StridedDecoder | AttentiveDecoder
+Encoder = PublishedEncoder | StridedEncoder | AttentiveEncoder | LeanEncoder
+Decoder = PublishedDecoder | StridedDecoder | AttentiveDecoder | LeanDecoder
 
 _ENCODERS: dict[str, type[Encoder]] = {
     "published": PublishedEncoder,
     "strided": StridedEncoder,
     "attentive": AttentiveEncoder,
+    "lean": LeanEncoder,
 }
 _DECODERS: dict[str, type[Decoder]] = {
     "published": PublishedDecoder,
     "strided": StridedDecoder,
     "attentive": AttentiveDecoder,
+    "lean": LeanDecoder,
 }
 _MAPS = {"logit_laplace": 6, "signed": 3}
 
@@ -42,11 +45,13 @@ class Quantized(NamedTuple):
         embedded: What the decoder takes.
         tokens: The codes that they stand for.
         terms: What the choice adds to the loss, by the names of `ImageLossConfig`, unweighted.
+        logits: What the codes were chosen by, where it was a choice of probabilities.
     """
 
     embedded: Float[Tensor, "batch rows columns latent"]
     tokens: Int[Tensor, "batch rows columns"]
     terms: dict[str, Float[Tensor, ""]]
+    logits: Float[Tensor, "batch rows columns vocab"] | None = None
 
 
 @runtime_checkable
@@ -129,7 +134,8 @@ class DiscreteVAE(Pretrained, nn.Module):
             )
         pixels = map_pixels(images) if self.config.pixels == "logit_laplace" else 2 * images - 1
         # The layout that keeps a pixel's channels together is faster, but PyTorch's group norm loses digits in it.
-        layout = torch.channels_last if self.config.architecture == "published" else torch.contiguous_format
+        has_groups = self.config.architecture in ("strided", "attentive")
+        layout = torch.contiguous_format if has_groups else torch.channels_last
         pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=layout)
         features: Tensor = self.encoder(pixels)
         return features
@@ -192,6 +198,10 @@ def check_sizes(config: DiscreteVAEConfig) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ConfigError(f"{name} {size}", expected="1 or more", remedy=f"raise {name}")
+    if config.architecture == "lean" and len(config.width_multipliers) < 2:
+        expected = "2 or more for lean, which begins by halving pictures"
+        remedy = "add one, or choose another architecture"
+        raise ConfigError(f"{len(config.width_multipliers)} width_multipliers", expected=expected, remedy=remedy)
     height, width = config.image_size
     if height < 1 or width < 1 or height % config.down_factor or width % config.down_factor:
         expected = f"height and width in multiples of {config.down_factor}, the down-sampling factor"

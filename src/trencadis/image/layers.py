@@ -1,6 +1,7 @@
 """What the convolutional architectures are built of."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 NORM_GROUPS = 32
+CHANNEL_NORM_EPS = 1e-3
+"""Added to mean squares. Flat grounds have features near zero, whose gradients a small one magnifies a thousand times."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -29,19 +32,41 @@ class Float32Convolution(nn.Conv2d):
         return output
 
 
+class ChannelNorm(nn.Module):
+    """A place's channels divided by their root mean square, times gains, plus biases. Exact in any layout.
+
+    Args:
+        channels: How many.
+
+    Source: Zhang and Sennrich 2019.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
+        """Return the channels, normed in float32."""
+        scale = torch.rsqrt(x.float().square().mean(dim=1, keepdim=True) + CHANNEL_NORM_EPS).to(x.dtype)
+        weight, bias = (parameter.to(x.dtype).view(-1, 1, 1) for parameter in (self.weight, self.bias))
+        return x * scale * weight + bias
+
+
 class ResidualBlock(nn.Module):
     """Twice norm, activation and a 3×3 convolution, beside the identity.
 
     Args:
         in_channels: Channels of the input; where they change, the identity is a 1×1 convolution.
         out_channels: Channels of the output.
+        norm: Returns the norm of so many channels.
 
     Source: He et al. 2016; Esser et al. 2021 for the norm, over groups, and the activation, x·sigmoid(x).
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
         super().__init__()
-        self.norm_1, self.norm_2 = group_norm(in_channels), group_norm(out_channels)
+        self.norm_1, self.norm_2 = norm(in_channels), norm(out_channels)
         self.convolution_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.convolution_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.identity = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from trencadis.config import DataConfig, ImageLossConfig, ImageStage
 from trencadis.data.pixels import to_pillow
 from trencadis.data.sheet import contact_sheet
-from trencadis.image import Categorical, DiscreteVAE, Quantizer, psnr, ssim
+from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
 from trencadis.image.losses import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss
 from trencadis.image.perceptual import VGG16, FeatureNetwork, perceptual_loss
@@ -23,6 +23,7 @@ from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.training.adversary import Adversary
 from trencadis.training.pairs import RunPairs
+from trencadis.training.precision import autocast
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, Relaxation, codebook_of, revive
 from trencadis.training.schedules import cosine_schedule
 
@@ -101,12 +102,11 @@ class ImageTraining:
             noise = self.config.pixel_noise
             images = images + torch.empty_like(images).uniform_(-noise, noise, generator=generator)
         quantizer, scheduled = self._quantizer(batch.noise_seed, generator, step, steps)
-        latents = self.model.latents(images)
-        quantized = quantizer(latents)
-        maps = self.model.draw(quantized.embedded)
+        with autocast(self.device, self.config.precision):
+            quantized, maps = self.model(images, quantizer)
         drawn = self.model.picture(maps)
         self._counts.add(quantized.tokens)
-        terms = quantized.terms | self._terms(latents, maps, drawn, images)
+        terms = quantized.terms | self._terms(quantized.logits, maps, drawn, images)
         kl = cosine_schedule(step, start=0.0, end=config.kl, steps=round(config.kl_steps * steps))
         total = _weighted(terms, config, divergence_weight(kl, down_factor=self.model.down_factor))
         logged: dict[str, Tensor | float] = {name: term.detach() for name, term in terms.items()}
@@ -126,23 +126,21 @@ class ImageTraining:
             self._codebook.seed = noise_seed
             return self._codebook, {}
         config, bottleneck = self.config, self.model.bottleneck
-        assert isinstance(bottleneck, Categorical)
         end, until = config.final_relaxation_temperature, round(config.relaxation_steps * steps)
         temperature = cosine_schedule(step, start=1.0, end=end, steps=until)
         scheduled = {} if config.relaxation == "ibq" else {"relaxation_temperature": temperature}
         return Relaxation(bottleneck, generator, config.relaxation, temperature), scheduled
 
-    def _terms(self, latents: Tensor, maps: Tensor, drawn: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def _terms(self, logits: Tensor | None, maps: Tensor, drawn: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Return the terms that have a weight, unweighted, by the names of `ImageLossConfig`."""
         config, network = self.config.losses, self._network
         temperature = config.entropy_temperature
-        is_categorical = self._codebook is None
         terms: dict[str, Callable[[], Tensor | None]] = {
             "likelihood": lambda: likelihood_loss(maps, images),
             "l1": lambda: l1_loss(drawn, images),
             "l2": lambda: l2_loss(drawn, images),
-            "kl": lambda: divergence_from_uniform(latents) if is_categorical else None,
-            "entropy": lambda: entropy_loss(latents, entropy_temperature=temperature) if is_categorical else None,
+            "kl": lambda: None if logits is None else divergence_from_uniform(logits),
+            "entropy": lambda: None if logits is None else entropy_loss(logits, entropy_temperature=temperature),
             "perceptual": lambda: None if network is None else perceptual_loss(network, drawn, images),
         }
         computed = {name: term() for name, term in terms.items() if getattr(config, name)}
@@ -167,7 +165,6 @@ class ImageTraining:
         elif self.config.revive_below and step < REVIVED_UNTIL * steps:
             counts = self._counts.window()
             if counts is not None:
-                assert isinstance(self.model.bottleneck, Categorical)
                 seed = derive_seed(self._seed, self.name, step)
                 revive(self.model.bottleneck, counts, below=self.config.revive_below, seed=seed)
 

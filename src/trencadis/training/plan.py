@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trencadis.config import RunConfig, StageConfig
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
-from trencadis.image import Categorical, DiscreteVAE, Quantized, load_image_tokenizer
+from trencadis.image import DiscreteVAE, Quantized, load_image_tokenizer
 from trencadis.model_directory import find_model
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
@@ -246,7 +246,7 @@ def training_flops(config: RunConfig) -> dict[str, float]:
 def _quantized(vae: DiscreteVAE, latents: Tensor) -> Quantized:
     """Return codes of the right shape, by about as many operations as training takes."""
     bottleneck = vae.bottleneck
-    embedded = bottleneck.mix(latents) if isinstance(bottleneck, Categorical) else bottleneck.widen(latents)
+    embedded = bottleneck.mix(bottleneck.logits(latents))
     return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), {})
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.config import ImageStage
+from trencadis.errors import ConfigError
 from trencadis.image import (
     Categorical,
     Nearest,
@@ -25,12 +27,21 @@ COUNTED_EACH = 50
 REVIVED_UNTIL = 0.8
 """Share of the steps after which no code is given up any more: a new one needs time to be of use."""
 
+LEARNT_BY = {
+    "categorical": ("gumbel", "straight_through", "ibq"),
+    "euclidean": ("gumbel", "straight_through", "ibq", "rotation"),
+    "cosine": ("rotation",),
+}
+"""The relaxations that learn each kind of codes. The cosines of 512 codes are too alike for logits."""
+
 SPLIT_NOISE = 0.05
-"""Deviation of what tells a split code from its other half, as a share of the weights' own."""
+"""Deviation of what tells the parts of a split code from each other, as a share of the weights' own."""
 
 
 class Relaxation:
-    """Makes logits codes by a relaxation. A `Quantizer` of one microbatch.
+    """Makes latents codes by a relaxation of the choice that their logits are. A `Quantizer` of one microbatch.
+
+    Euclidean codes have the two terms of VQ-VAE besides, which draw the vectors and their codes to each other.
 
     Args:
         bottleneck: Whose vectors the codes have.
@@ -40,19 +51,32 @@ class Relaxation:
     """
 
     def __init__(
-        self, bottleneck: Categorical, generator: torch.Generator, relaxation: str, relaxation_temperature: float
+        self,
+        bottleneck: Categorical | Nearest,
+        generator: torch.Generator,
+        relaxation: str,
+        relaxation_temperature: float,
     ) -> None:
         self._bottleneck, self._generator = bottleneck, generator
         self._relaxation, self._temperature = relaxation, relaxation_temperature
 
-    def __call__(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Quantized:
+    def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized:
         """Return the mixtures of codes that the relaxed choice gives."""
+        bottleneck = self._bottleneck
+        logits = bottleneck.logits(latents)
         if self._relaxation == "ibq":
-            codes = relax(latents, torch.zeros_like(latents), 1.0, straight_through=True)
+            codes = relax(logits, torch.zeros_like(logits), 1.0, straight_through=True)
         else:
-            noise = gumbel_noise(latents.shape, generator=self._generator)
-            codes = relax(latents, noise, self._temperature, self._relaxation == "straight_through")
-        return Quantized(self._bottleneck.mix(codes), latents.detach().argmax(dim=-1), {})
+            noise = gumbel_noise(logits.shape, generator=self._generator)
+            codes = relax(logits, noise, self._temperature, self._relaxation == "straight_through")
+        tokens, terms = logits.detach().argmax(dim=-1), {}
+        if isinstance(bottleneck, Nearest):
+            vectors = F.embedding(tokens, bottleneck.codebook)
+            terms = {
+                "commitment": F.mse_loss(latents, vectors.detach()),
+                "codebook": F.mse_loss(vectors, latents.detach()),
+            }
+        return Quantized(bottleneck.mix(codes), tokens, terms, logits)
 
 
 class MovingCodebook:
@@ -152,35 +176,50 @@ class CodeCounts:
 
 
 @torch.no_grad()
-def revive(bottleneck: Categorical, counts: Int[Tensor, " vocab"], *, below: float, seed: int) -> int:
-    """Give up categorical codes that are hardly used, each for half of a much used one, and return how many.
+def revive(bottleneck: Categorical | Nearest, counts: Int[Tensor, " vocab"], *, below: float, seed: int) -> int:
+    """Give up codes that are hardly used, each for a part of a much used one, and return how many.
 
-    A split code's two halves have its logit and its vector, a little apart; each is likeliest for half of its places.
+    A split code's parts have its logit and its vector, a little apart, and share its places among them. The more a code
+    was used, the likelier it is split.
 
     Args:
         bottleneck: Whose codes they are; changed in place.
         counts: How often each was used.
         below: A code is given up where it has less than this share of an even use.
-        seed: Of what tells the halves apart.
+        seed: Of which codes are split, and of what tells the parts apart.
     """
-    dead = (counts < below * counts.sum() / len(counts)).nonzero().flatten()
-    donors = counts.argsort(descending=True)[: len(dead)]
-    donors = donors[counts[donors] > 2 * counts.float().mean()]
-    dead = dead[: len(donors)]
+    is_dead = counts < below * counts.sum() / len(counts)
+    dead = is_dead.nonzero().flatten()
+    if not len(dead):
+        return 0
     generator = torch.Generator().manual_seed(derive_seed(seed, "revival"))
-    for parameter in (bottleneck.to_logits.weight, bottleneck.codebook):
-        halves = parameter[donors.to(parameter.device)]
-        noise = torch.randn(halves.shape, generator=generator).to(halves)
-        parameter[dead.to(parameter.device)] = halves + SPLIT_NOISE * halves.std() * noise
-    assert bottleneck.to_logits.bias is not None
-    bottleneck.to_logits.bias[dead] = bottleneck.to_logits.bias[donors]
+    donors = torch.where(is_dead, 0, counts).float().multinomial(len(dead), replacement=True, generator=generator)
+    parameters: list[Tensor] = [bottleneck.codebook]
+    if isinstance(bottleneck, Categorical):
+        parameters = [bottleneck.to_logits.weight, bottleneck.codebook]
+        assert bottleneck.to_logits.bias is not None
+        bottleneck.to_logits.bias[dead] = bottleneck.to_logits.bias[donors]
+    for parameter in parameters:
+        parts = parameter[donors.to(parameter.device)]
+        noise = torch.randn(parts.shape, generator=generator).to(parts)
+        parameter[dead.to(parameter.device)] = parts + SPLIT_NOISE * parameter.std() * noise
     return len(dead)
 
 
 def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> MovingCodebook | None:
-    """Return what moves the codebook of euclidean and cosine codes; categorical ones are moved by the gradient."""
-    if not isinstance(bottleneck, Nearest):
+    """Return what moves the codebook by averages, or have a relaxation's gradient move it and return None.
+
+    Raises:
+        ConfigError: The codes cannot be learnt by that relaxation.
+    """
+    codes, relaxation = config.model.codes, config.relaxation
+    if relaxation not in LEARNT_BY[codes]:
+        expected = f"{' or '.join(LEARNT_BY[codes])} for {codes} codes"
+        raise ConfigError(f"relaxation {relaxation}", expected=expected, remedy="change image.relaxation")
+    if relaxation != "rotation":
+        bottleneck.codebook.requires_grad_(True)
         return None
+    assert isinstance(bottleneck, Nearest)
     rows, columns = config.model.grid_size
     even_use = config.batch_size * rows * columns / (config.microbatches * config.model.image_vocab_size)
     return MovingCodebook(bottleneck, config, even_use=even_use)

@@ -1,5 +1,6 @@
 """The architectures and bottlenecks beside the published ones: shapes, sizes of pictures, and the nearest code."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -12,9 +13,11 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE, Nearest
 from trencadis.image.attentive import AttentiveEncoder
+from trencadis.image.layers import ChannelNorm
+from trencadis.image.lean import LeanDecoder, LeanEncoder
 from trencadis.image.strided import StridedDecoder, StridedEncoder
 
-ARCHITECTURES = ("published", "strided", "attentive")
+ARCHITECTURES = ("published", "strided", "attentive", "lean")
 CODES = ("categorical", "euclidean", "cosine")
 
 
@@ -77,6 +80,45 @@ def test_the_nearest_code_is_the_nearest(codes: str) -> None:
     assert torch.equal(tokens.flatten(), distances.argmin(1))
     expected = F.conv2d(codebook[tokens].permute(0, 3, 1, 2), bottleneck.from_codes.weight, bottleneck.from_codes.bias)
     torch.testing.assert_close(bottleneck.look_up(tokens), expected.permute(0, 2, 3, 1))
+
+
+def test_logits_of_nearness_are_squared_distances() -> None:
+    torch.manual_seed(0)
+    bottleneck = Nearest(7, config("lean", "euclidean"))
+    vectors = bottleneck.latents(torch.randn(3, 7, 4, 5))
+    distances = torch.cdist(vectors.flatten(0, 2).double(), bottleneck.codebook.detach().double())
+    logits = bottleneck.logits(vectors)
+    expected = (-distances.square() / 2).softmax(dim=-1).view(3, 4, 5, -1)
+    torch.testing.assert_close(logits.softmax(dim=-1).double(), expected)
+    assert torch.equal(logits.argmax(dim=-1), bottleneck.tokens(vectors))
+
+
+def test_the_lean_architecture_has_its_blocks_on_the_grid() -> None:
+    sizes = DiscreteVAEConfig(
+        image_size=(64, 64), architecture="lean", hidden_dim=48, width_multipliers=(1, 1, 2, 4), blocks_per_group=1
+    )
+    tokenizer = DiscreteVAE(sizes)
+    assert isinstance(tokenizer.encoder, LeanEncoder)
+    assert isinstance(tokenizer.decoder, LeanDecoder)
+    sides = []
+    for block in (*tokenizer.encoder.blocks, *tokenizer.decoder.blocks):
+        # Its paths begin as the identity.
+        block.register_forward_hook(lambda _, inputs, output: sides.append((output.shape, inputs[0].equal(output))))
+    tokenizer.reconstruct(torch.rand(1, 3, 64, 64))
+    assert sides == [((1, 192, 8, 8), True)] * 3
+    with pytest.raises(ConfigError, match="1 width_multipliers; expected 2 or more for lean"):
+        DiscreteVAE(dataclasses.replace(sizes, width_multipliers=(1,)))
+
+
+def test_the_norm_over_channels_is_rms_norm() -> None:
+    torch.manual_seed(0)
+    norm = ChannelNorm(6)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 6, 3, 4)
+    expected = F.rms_norm(x.permute(0, 2, 3, 1), (6,), norm.weight, eps=1e-6) + norm.bias
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.testing.assert_close(norm(x.to(memory_format=layout)), expected.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(("attention", "blocks"), [("none", 0), ("middle", 1), ("last", 3)])

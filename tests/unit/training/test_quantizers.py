@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trencadis.config import DiscreteVAEConfig, ImageStage
+from trencadis.errors import ConfigError
 from trencadis.image import Categorical, Nearest
-from trencadis.training.quantizers import CodeCounts, MovingCodebook, Relaxation, revive
+from trencadis.training.quantizers import CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 
 CONFIG = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=6, latent_dim=5, codebook_dim=3, codes="euclidean")
 
@@ -122,3 +123,46 @@ def test_what_the_decoder_is_given(relaxation: str, is_hard: bool) -> None:
     torch.autograd.backward(quantized.embedded.square().sum())
     assert logits.grad is not None
     assert logits.grad.any()
+
+
+@pytest.mark.parametrize("relaxation", ["gumbel", "straight_through", "ibq"])
+def test_codes_by_nearness_are_learnt_by_gradients(relaxation: str) -> None:
+    bottleneck = nearest()
+    assert codebook_of(bottleneck, ImageStage(model=CONFIG, relaxation=relaxation)) is None  # type: ignore[arg-type]
+    vectors = torch.randn(2, 3, 4, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    quantized = Relaxation(bottleneck, torch.Generator().manual_seed(0), relaxation, 0.5)(vectors)
+    assert torch.equal(quantized.tokens, bottleneck.tokens(vectors))
+    if relaxation == "ibq":
+        torch.testing.assert_close(quantized.embedded, bottleneck.look_up(quantized.tokens))
+    squares = (vectors - bottleneck.codebook[quantized.tokens]).square().mean().detach()
+    for name, moved, still in (
+        ("commitment", vectors, bottleneck.codebook),
+        ("codebook", bottleneck.codebook, vectors),
+    ):
+        torch.testing.assert_close(quantized.terms[name].detach(), squares)
+        grads = torch.autograd.grad(quantized.terms[name], [moved, still], allow_unused=True, retain_graph=True)
+        assert grads[0] is not None
+        assert grads[0].any()
+        assert grads[1] is None
+    torch.autograd.backward(quantized.embedded.square().sum())
+    for tensor in (vectors, bottleneck.codebook):
+        assert tensor.grad is not None
+        assert tensor.grad.any()
+
+
+def test_dead_codes_by_nearness_take_half_of_much_used_ones() -> None:
+    bottleneck = nearest()
+    before = bottleneck.codebook.detach().clone()
+    assert revive(bottleneck, torch.tensor([400, 0, 100, 2, 600, 100]), below=0.1, seed=1) == 1
+    assert torch.equal(bottleneck.codebook[[0, 2, 3, 4, 5]], before[[0, 2, 3, 4, 5]])
+    assert 0.005 < float((bottleneck.codebook[1] - before[4]).norm() / before[4].norm()) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("codes", "relaxation"), [("categorical", "rotation"), ("cosine", "ibq"), ("cosine", "gumbel")]
+)
+def test_codes_and_relaxations_that_do_not_go_together_are_refused(codes: str, relaxation: str) -> None:
+    model = dataclasses.replace(CONFIG, codes=codes)  # type: ignore[arg-type]
+    bottleneck = Categorical(4, model) if codes == "categorical" else nearest(codes)
+    with pytest.raises(ConfigError, match=f"relaxation {relaxation}; expected .* for {codes} codes"):
+        codebook_of(bottleneck, ImageStage(model=model, relaxation=relaxation))  # type: ignore[arg-type]
