@@ -225,9 +225,18 @@ def test_settings_that_do_not_go_together(given: Path, shapes: Path, tmp_path: P
         ({"losses": {"likelihood": 0.0}}, ConfigError, "no pixel"),
         ({"losses": {"adversarial": 1.0, "discriminator_layers": 3}}, ConfigError, "24 pixels or more"),
         ({"losses": {"entropy": -1.0}}, ConfigError, r"image\.losses\.entropy"),
+        ({"losses": {"codebook": -1.0}}, ConfigError, r"image\.losses\.codebook"),
         ({"revive_below": 2.0}, ConfigError, "revive_below"),
+        ({"relaxation": "rotation"}, ConfigError, "gumbel or straight_through or ibq"),
+        ({"relaxation": "ibq", "model": {"codes": "cosine"}}, ConfigError, "expected rotation"),
+        ({"model": {"hidden_dim": 18}}, ConfigError, "multiples of 4"),
+        ({"model": {"architecture": "lean", "width_multipliers": [1]}}, ConfigError, "2 or more for lean"),
+        ({"optimizer": {"muon": True}}, ConfigError, "no hidden matrices"),
     ]
+    # Nothing has to be timed where all steps are given, and so no stage is tried out.
+    steps = {name: {"steps": 2} for name in ("transformer", "ranker")}
     for image, error, match in cases:
+        settings = {"data": {"path": str(shapes)}, **steps, "image": {"steps": 2, **image}}
         with pytest.raises(error, match=match):
-            train(tmp_path / "run", {"data": {"path": str(shapes)}, "image": image}, recipe="tiny")
+            train(tmp_path / "run", settings, recipe="tiny")
         assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig
+from trencadis.image.convolving import convolve
 from trencadis.image.layers import Float32Convolution
 
 VECTORS_AT_ONCE = 4096  # compared with every code, so that the table of nearness stays small
@@ -32,7 +33,7 @@ class Categorical(nn.Module):
 
     def latents(self, features: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch rows columns vocab"]:
         """Return the logits, in float32."""
-        logits: Tensor = self.to_logits(features)
+        logits = convolve(self.to_logits, features)
         return rearrange(logits, "batch vocab rows columns -> batch rows columns vocab")
 
     def logits(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 NORM_GROUPS = 32
 CHANNEL_NORM_EPS = 1e-3
-"""Added to mean squares. Flat grounds have features near zero, whose gradients a small one magnifies a thousand times."""
+"""Added to mean squares: flat grounds have features near zero, whose gradients a small one magnifies a thousandfold."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -64,4 +64,5 @@ def _blocks(width: int, count: int) -> nn.Sequential:
     blocks = [ResidualBlock(width, width, norm=ChannelNorm) for _ in range(count)]
     for block in blocks:
         nn.init.zeros_(block.convolution_2.weight)
+        nn.init.zeros_(block.convolution_2.bias)  # type: ignore[arg-type]
     return nn.Sequential(*blocks)

@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.config import ImageStage
-from trencadis.errors import ConfigError
 from trencadis.image import (
     Categorical,
     Nearest,
@@ -26,13 +25,6 @@ COUNTED_EACH = 50
 
 REVIVED_UNTIL = 0.8
 """Share of the steps after which no code is given up any more: a new one needs time to be of use."""
-
-LEARNT_BY = {
-    "categorical": ("gumbel", "straight_through", "ibq"),
-    "euclidean": ("gumbel", "straight_through", "ibq", "rotation"),
-    "cosine": ("rotation",),
-}
-"""The relaxations that learn each kind of codes. The cosines of 512 codes are too alike for logits."""
 
 SPLIT_NOISE = 0.05
 """Deviation of what tells the parts of a split code from each other, as a share of the weights' own."""
@@ -207,16 +199,8 @@ def revive(bottleneck: Categorical | Nearest, counts: Int[Tensor, " vocab"], *, 
 
 
 def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> MovingCodebook | None:
-    """Return what moves the codebook by averages, or have a relaxation's gradient move it and return None.
-
-    Raises:
-        ConfigError: The codes cannot be learnt by that relaxation.
-    """
-    codes, relaxation = config.model.codes, config.relaxation
-    if relaxation not in LEARNT_BY[codes]:
-        expected = f"{' or '.join(LEARNT_BY[codes])} for {codes} codes"
-        raise ConfigError(f"relaxation {relaxation}", expected=expected, remedy="change image.relaxation")
-    if relaxation != "rotation":
+    """Return what moves the codebook by averages, or have a relaxation's gradient move it and return None."""
+    if config.relaxation != "rotation":
         bottleneck.codebook.requires_grad_(True)
         return None
     assert isinstance(bottleneck, Nearest)

@@ -36,7 +36,7 @@ from trencadis.training.settings import (
     to_settings,
     write_settings,
 )
-from trencadis.training.stages import Stages
+from trencadis.training.stages import Stages, check_models
 from trencadis.training.state import RunLock
 from trencadis.training.timing import time_stages
 from trencadis.training.tokens import cache_tokens, encode_middle
@@ -124,8 +124,9 @@ def _begin(
     write_whole(run_directory / "data.json", json.dumps(_data_summary(pairs), indent=2) + "\n")
     plan = Plan()
     hours = 1.0 if hours is None else hours
-    settings = choose_sizes(overrides, recipe, hours, pairs, plan)
-    config = _fit_steps(from_settings(settings), pairs, began_s, plan)
+    config = from_settings(choose_sizes(overrides, recipe, hours, pairs, plan))
+    check_models(config)
+    config = _fit_steps(config, pairs, began_s, plan)
     plan.save(run_directory)
     write_settings(config_path, to_settings(config))
     if say is not None:

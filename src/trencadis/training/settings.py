@@ -14,7 +14,7 @@ from trencadis.pretrained import config_from_dict
 from trencadis.storage import write_whole
 
 Settings = dict[str, Any]
-WEIGHTS = ("likelihood", "l1", "l2", "kl", "entropy", "commitment", "perceptual", "adversarial", "lecam")
+WEIGHTS = ("likelihood", "l1", "l2", "kl", "entropy", "commitment", "codebook", "perceptual", "adversarial", "lecam")
 """Of the image tokenizer's terms."""
 
 
@@ -101,7 +101,25 @@ def check_ranges(config: RunConfig) -> None:
         if value is not None and not low <= value <= high:
             expected = f"{low:g} or more" if high == math.inf else f"a number in [{low:g}, {high:g}]"
             raise ConfigError(f"{name} {value}", expected=expected, remedy=f"change {name}")
+    if config.image.pretrained is None:
+        _check_relaxation(config.image)
     _check_losses(config.image)
+
+
+_RELAXATIONS = {
+    "categorical": ("gumbel", "straight_through", "ibq"),
+    "euclidean": ("gumbel", "straight_through", "ibq", "rotation"),
+    "cosine": ("rotation",),
+}
+"""What each kind of codes can be learnt by. Logits have no vectors to average, and cosines are too alike for logits."""
+
+
+def _check_relaxation(config: ImageStage) -> None:
+    """Refuse a relaxation that the codes cannot be learnt by."""
+    codes, known = config.model.codes, _RELAXATIONS[config.model.codes]
+    if config.relaxation not in known:
+        given = f"image.relaxation {config.relaxation} for {codes} codes"
+        raise ConfigError(given, expected=" or ".join(known), remedy="change it or image.model.codes")
 
 
 def _check_losses(config: ImageStage) -> None:

@@ -6,18 +6,36 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trencadis.config import RunConfig
 from trencadis.image import DiscreteVAE, load_image_tokenizer
 from trencadis.model_directory import find_model
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
+from trencadis.ranking import CLIP
 from trencadis.text import CaptionTokenizer
 from trencadis.training.captions import CaptionDraws
 from trencadis.training.image import ImageTraining
+from trencadis.training.optimizers import optimizers
 from trencadis.training.pairs import RunPairs
 from trencadis.training.ranker import RankerTraining
 from trencadis.training.transformer import TransformerTraining
+from trencadis.transformer import Transformer
+
+
+def check_models(config: RunConfig) -> None:
+    """Refuse sizes that no model can have, and optimizers that a model has no use for. Nothing is allocated.
+
+    Raises:
+        ConfigError: A model cannot be built, or not be trained so.
+    """
+    with FakeTensorMode():  # tensors without numbers
+        image_tokenizer = DiscreteVAE(config.image.model)
+        if config.image.pretrained is None:
+            optimizers(image_tokenizer, config.image.optimizer)
+        optimizers(Transformer(config.transformer.model), config.transformer.optimizer)
+        optimizers(CLIP(config.ranker.model), config.ranker.optimizer)
 
 
 @dataclasses.dataclass(frozen=True)
