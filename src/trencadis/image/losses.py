@@ -30,13 +30,19 @@ def likelihood_loss(
 
 
 def l1_loss(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Return the mean absolute error."""
-    return F.l1_loss(drawn.float(), images.float())
+    """Return the mean absolute error of pixels, as they are shown."""
+    return _difference(drawn, images).abs().mean()
 
 
 def l2_loss(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Return the mean squared error; of pixels in [0, 1] it is 10^(−PSNR/10)."""
-    return F.mse_loss(drawn.float(), images.float())
+    """Return the mean squared error of pixels, as they are shown; of those in [0, 1] it is 10^(−PSNR/10)."""
+    return _difference(drawn, images).square().mean()
+
+
+def _difference(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return by how much pixels differ. To draw white as brighter than white is no error: it is shown as white."""
+    is_beyond = ((images >= 1) & (drawn > 1)) | ((images <= 0) & (drawn < 0))
+    return (drawn.float() - images.float()).masked_fill(is_beyond, 0.0)
 
 
 def entropy_loss(logits: Float[Tensor, "batch rows columns vocab"], *, entropy_temperature: float) -> Float[Tensor, ""]:
