@@ -38,6 +38,17 @@ def test_pixel_terms() -> None:
     assert -10 * math.log10(float(l2_loss(drawn[:1], real[:1]))) == pytest.approx(float(psnr(drawn[:1], real[:1])))
 
 
+def test_what_is_brighter_than_white_or_darker_than_black_is_no_error_there() -> None:
+    images = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.5, 0.5]).view(1, 1, 1, 6)
+    drawn = torch.tensor([1.5, 0.5, -0.5, 0.5, 1.5, -0.5]).view(1, 1, 1, 6).requires_grad_()
+    shown = drawn.detach().clamp(0, 1)
+    assert float(l2_loss(drawn, images).detach()) >= float((shown - images).square().mean())
+    (gradient,) = torch.autograd.grad(l2_loss(drawn, images), drawn)
+    # What is shown could be better wherever there is a gradient, and is right where there is none.
+    torch.testing.assert_close(6 * gradient.flatten(), 2 * torch.tensor([0, -0.5, 0, 0.5, 1, -1]))
+    assert float(l1_loss(drawn, images).detach()) == pytest.approx((0.5 + 0.5 + 1 + 1) / 6)
+
+
 def test_the_likelihood_is_a_density_of_pixels() -> None:
     """The chance of all values of a sub-pixel together is 1, worked out by a sum over a fine grid of them."""
     pixels = torch.linspace(0, 1, 20_001)[1:-1]
