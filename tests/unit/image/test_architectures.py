@@ -13,7 +13,7 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE, Nearest
 from trencadis.image.attentive import AttentiveEncoder
-from trencadis.image.layers import ChannelNorm
+from trencadis.image.layers import CHANNEL_NORM_EPS, ChannelNorm
 from trencadis.image.lean import LeanDecoder, LeanEncoder
 from trencadis.image.strided import StridedDecoder, StridedEncoder
 
@@ -116,7 +116,7 @@ def test_the_norm_over_channels_is_rms_norm() -> None:
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     x = torch.randn(2, 6, 3, 4)
-    expected = F.rms_norm(x.permute(0, 2, 3, 1), (6,), norm.weight, eps=1e-6) + norm.bias
+    expected = F.rms_norm(x.permute(0, 2, 3, 1), (6,), norm.weight, eps=CHANNEL_NORM_EPS) + norm.bias
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.testing.assert_close(norm(x.to(memory_format=layout)), expected.permute(0, 3, 1, 2))
 
