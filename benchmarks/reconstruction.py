@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import re
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -40,7 +39,8 @@ from trencadis.training.pairs import RunPairs, read_pairs
 from trencadis.training.settings import from_settings, lay_over, to_settings
 
 PEER = "DALLE-pytorch"
-TIMED_STEPS = 5
+MOST_STEPS = 10**9  # that is, until the budget is spent
+EMA_SHARE = 0.03  # of all updates, over which weights are averaged
 AT_ONCE = 64  # pictures
 SEED = 0
 
@@ -70,21 +70,17 @@ def stage_of(contender: str) -> ImageStage:
 
 
 def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float) -> Outcome:
-    """Train the image stage of a recipe, its schedules ending where the budget does."""
-    early_s, late_s = (_step_s(stage, pairs, data, at) for at in (0, 1000 - TIMED_STEPS))
-    start = stage.losses.adversarial_start if stage.losses.adversarial else 1.0
-    steps = int(seconds / (start * early_s + (1 - start) * late_s))
-    stage = dataclasses.replace(stage, ema_decay=1 - 1 / max(2.0, 0.03 * steps))
+    """Train the image stage of a recipe, its schedules going by how much of the budget is spent."""
     training = ImageTraining(stage, pairs, data, seed=SEED, device=torch.device("cpu"))
-    trainer, began_s = Trainer(training, steps), time.process_time()
+    trainer = Trainer(training, steps=1)
     training.model.train()
-    batches = training.batches(0, steps)
-    for microbatches in batches:
-        trainer.update(microbatches)
-        if time.process_time() - began_s > seconds:
-            break
+    batches, began_s, spent_s = training.batches(0, MOST_STEPS), time.process_time(), 0.0
+    while spent_s < seconds:
+        trainer.update(next(batches))
+        spent_s = time.process_time() - began_s
+        trainer.steps = max(trainer.step + 1, round(trainer.step * seconds / spent_s))
+        trainer.ema.decay = 1 - 1 / max(2.0, EMA_SHARE * trainer.steps)
     batches.close()
-    spent_s = time.process_time() - began_s
     with trainer.ema.apply_to(training.model):
         training.model.eval()
         tokens = torch.cat([training.model.encode(images) for images in torch.split(held_out, AT_ONCE)])
@@ -93,35 +89,18 @@ def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: T
     return Outcome(drawn, tokens, trainer.step, spent_s, parameters)
 
 
-def _step_s(stage: ImageStage, pairs: RunPairs, data: DataConfig, at: int) -> float:
-    """Return the processor time of an update, its batch included, at a step of a thousand; of a throw-away model."""
-    training = ImageTraining(stage, pairs, data, seed=SEED, device=torch.device("cpu"))
-    trainer = Trainer(training, 1000)
-    trainer.step = at
-    training.model.train()
-    batches, spent_s = training.batches(at, at + TIMED_STEPS), []
-    for _ in range(TIMED_STEPS):
-        began_s = time.process_time()
-        trainer.update(next(batches))
-        spent_s.append(time.process_time() - began_s)
-    batches.close()
-    return statistics.median(spent_s[1:])
-
-
 def train_peer(
     peer: Any, contender: str, like: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float
 ) -> Outcome:
     """Train DALLE-pytorch's for the budget."""
     settings = PeerSettings(**nested_settings(contender.partition(":")[2]))
     training = PeerTraining(peer, like.model, settings, seed=SEED)
-    size = like.model.image_size
-    batches = pairs.batches(size, data, batch_size=settings.batch_size, seed=SEED, flip=data.flip).iterate(0, 10**9)
-    began_s = time.process_time()
-    for batch in batches:
+    size, batch_size = like.model.image_size, settings.batch_size
+    pictures = pairs.batches(size, data, batch_size=batch_size, seed=SEED, flip=data.flip)
+    batches, began_s, spent_s = pictures.iterate(0, MOST_STEPS), time.process_time(), 0.0
+    while spent_s < seconds:
+        training.update(next(batches).images, spent_s / seconds)
         spent_s = time.process_time() - began_s
-        if spent_s >= seconds:
-            break
-        training.update(batch.images, spent_s / seconds)
     batches.close()
     parts = [training.reconstruct(images) for images in torch.split(held_out, AT_ONCE)]
     drawn, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
