@@ -23,7 +23,7 @@ def gumbel_noise(shape: Sequence[int], *, generator: torch.Generator) -> Float[T
 
 def relax(
     logits: Float[Tensor, "*batch image_vocab_size"],
-    noise: Float[Tensor, "*batch image_vocab_size"],
+    noise: Float[Tensor, "*batch image_vocab_size"] | None,
     relaxation_temperature: float,
     straight_through: bool = False,
 ) -> Float[Tensor, "*batch image_vocab_size"]:
@@ -33,10 +33,10 @@ def relax(
 
     Args:
         logits: Unnormalised log-probabilities of the codes.
-        noise: Standard Gumbel noise; zeros give the plain softmax.
+        noise: Standard Gumbel noise; None gives the plain softmax.
         relaxation_temperature: τ, above 0.
-        straight_through: Return the corner itself, and let the gradient pass as if it were the relaxation. With zeros
-            for noise and a τ of 1 it is the arg max of index backpropagation quantization (Shi et al. 2024).
+        straight_through: Return the corner itself, and let the gradient pass as if it were the relaxation. Without
+            noise and with a τ of 1 it is the arg max of index backpropagation quantization (Shi et al. 2024).
 
     Raises:
         ConfigError: τ is not above 0.
@@ -46,11 +46,19 @@ def relax(
         given = f"relaxation_temperature {relaxation_temperature}"
         raise ConfigError(given, expected=expected, remedy="use `draw` for hard codes")
     with torch.autocast(logits.device.type, enabled=False):
-        relaxed = ((logits.float() + noise.float()) / relaxation_temperature).softmax(dim=-1)
+        noisy = logits.float() if noise is None else logits.float() + noise.float()
+        relaxed = divided(noisy, relaxation_temperature).softmax(dim=-1)
         if not straight_through:
             return relaxed
         corner = torch.zeros_like(relaxed).scatter_(-1, relaxed.argmax(dim=-1, keepdim=True), 1.0)
         return corner + (relaxed - relaxed.detach())
+
+
+def divided(
+    logits: Float[Tensor, "*batch image_vocab_size"], temperature: float
+) -> Float[Tensor, "*batch image_vocab_size"]:
+    """Return logits divided by a temperature, as they are where it is 1."""
+    return logits if temperature == 1 else logits / temperature
 
 
 def draw(

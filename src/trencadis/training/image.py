@@ -105,17 +105,18 @@ class ImageTraining:
         with autocast(self.device, self.config.precision):
             quantized, maps = self.model(images, quantizer)
         drawn = self.model.picture(maps)
+        shown = drawn.clamp(0, 1)  # what looks at pictures is to see no whites that real ones cannot have
         self._counts.add(quantized.tokens)
-        terms = quantized.terms | self._terms(quantized.logits, maps, drawn, images)
+        terms = quantized.terms | self._terms(quantized.logits, maps, drawn, shown, images)
         kl = cosine_schedule(step, start=0.0, end=config.kl, steps=round(config.kl_steps * steps))
         total = _weighted(terms, config, divergence_weight(kl, down_factor=self.model.down_factor))
         logged: dict[str, Tensor | float] = {name: term.detach() for name, term in terms.items()}
         if "kl" in terms:
             scheduled["kl_weight"] = kl
         if self._adversary is not None and step >= config.adversarial_start * steps:
-            total, said = self._oppose(self._adversary, total, drawn, images)
+            total, said = self._oppose(self._adversary, total, shown, images)
             logged |= said
-        mse = l2_loss(drawn.detach().clamp(0, 1), images)
+        mse = l2_loss(shown.detach(), images)
         return total, {**logged, "psnr": -10 * mse.log10(), **scheduled}
 
     def _quantizer(
@@ -131,7 +132,9 @@ class ImageTraining:
         scheduled = {} if config.relaxation == "ibq" else {"relaxation_temperature": temperature}
         return Relaxation(bottleneck, generator, config.relaxation, temperature), scheduled
 
-    def _terms(self, logits: Tensor | None, maps: Tensor, drawn: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def _terms(
+        self, logits: Tensor | None, maps: Tensor, drawn: Tensor, shown: Tensor, images: Tensor
+    ) -> dict[str, Tensor]:
         """Return the terms that have a weight, unweighted, by the names of `ImageLossConfig`."""
         config, network = self.config.losses, self._network
         temperature = config.entropy_temperature
@@ -141,18 +144,18 @@ class ImageTraining:
             "l2": lambda: l2_loss(drawn, images),
             "kl": lambda: None if logits is None else divergence_from_uniform(logits),
             "entropy": lambda: None if logits is None else entropy_loss(logits, entropy_temperature=temperature),
-            "perceptual": lambda: None if network is None else perceptual_loss(network, drawn, images),
+            "perceptual": lambda: None if network is None else perceptual_loss(network, shown, images),
         }
         computed = {name: term() for name, term in terms.items() if getattr(config, name)}
         return {name: term for name, term in computed.items() if term is not None}
 
     def _oppose(
-        self, adversary: Adversary, total: Tensor, drawn: Tensor, images: Tensor
+        self, adversary: Adversary, total: Tensor, shown: Tensor, images: Tensor
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss with the discriminator's term in it, and what is logged of the two."""
-        opinion = adversary.opinion(drawn)
+        opinion = adversary.opinion(shown)
         weight = adaptive_weight(total, opinion, self.model.decoder.output.weight)
-        said = adversary.learn(images, drawn, microbatches=self.config.microbatches)
+        said = adversary.learn(images, shown, microbatches=self.config.microbatches)
         total = total + self.config.losses.adversarial * weight * opinion
         return total, {"adversarial": opinion.detach(), "adaptive_weight": weight, **said}
 

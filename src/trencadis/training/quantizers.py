@@ -57,7 +57,7 @@ class Relaxation:
         bottleneck = self._bottleneck
         logits = bottleneck.logits(latents)
         if self._relaxation == "ibq":
-            codes = relax(logits, torch.zeros_like(logits), 1.0, straight_through=True)
+            codes = relax(logits, None, 1.0, straight_through=True)
         else:
             noise = gumbel_noise(logits.shape, generator=self._generator)
             codes = relax(logits, noise, self._temperature, self._relaxation == "straight_through")
