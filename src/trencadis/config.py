@@ -27,7 +27,8 @@ class DiscreteVAEConfig:
             none at full size, and no use for the first.
         blocks_per_group: Residual blocks in each group; `lean` has only one, and `attentive` and `lean` one block more
             in the decoder.
-        attention: Of `attentive`: `none`, in the `middle` only, or after each block of the `last` group too.
+        attention: Of `attentive`: `none`, in the `middle` only, or after each block of the `last` group too. Of `lean`:
+            `none`, after the first block (`middle`), or after each (`last`).
         latent_dim: Channels of the grid that the decoder takes. Categorical codes have vectors of this size.
         codebook_dim: Size of the vectors of euclidean and cosine codes; a small one keeps more codes in use.
         pixels: `logit_laplace` has the paper's likelihood: pixels enter as φ(x), and the decoder gives a median and a

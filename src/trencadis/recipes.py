@@ -97,7 +97,7 @@ def _nearest_codes(config: RunConfig, losses: ImageLossConfig, relaxation: Liter
     model = replace(
         published, codes="euclidean", architecture="lean", hidden_dim=published.hidden_dim * 3 // 2,
         width_multipliers=(1, *(2**halving for halving in range(len(published.width_multipliers) - 1))),
-        blocks_per_group=1, codebook_dim=32, latent_dim=32, pixels="signed",
+        blocks_per_group=1, attention="none", codebook_dim=32, latent_dim=32, pixels="signed",
     )  # fmt: skip
     image = replace(
         config.image, model=model, losses=losses, relaxation=relaxation, pixel_noise=0.0, revive_below=0.1,

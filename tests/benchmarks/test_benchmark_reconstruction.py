@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 
 from benchmarks import reconstruction
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining
-from benchmarks.reconstruction import main, stage_of
+from benchmarks.reconstruction import main, stage_of, train_ours
 from tests.shapes import write_shapes
+from trencadis.config import DataConfig
 from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
+from trencadis.training.loop import Trainer
+from trencadis.training.pairs import read_pairs
 
 MODEL = RECIPES["tiny"]().image.model
 
@@ -72,6 +76,26 @@ def test_all_are_measured_on_the_same_pictures(shapes: Path, tmp_path: Path, mon
     row = read_picture(out / "tiny.png")
     assert sheet.width > row.width
     assert sheet.height > 4 * row.height
+
+
+def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares, clock = list[float](), [0.0]
+
+    class Watched(Trainer):
+        def update(self, microbatches: list[Any]) -> dict[str, float]:
+            shares.append(self.step / self.steps)
+            clock[0] += 1.0 if clock[0] < 20 else 4.0
+            return super().update(microbatches)
+
+    monkeypatch.setattr(reconstruction, "Trainer", Watched)
+    monkeypatch.setattr(reconstruction.time, "process_time", lambda: clock[0])
+    data = DataConfig(path=str(shapes))
+    pairs = read_pairs(data, 0, tmp_path, resumed=False)
+    outcome = train_ours(stage_of("tiny-ibq"), pairs, data, torch.rand(4, 3, 16, 16), 40.0)
+    assert (outcome.steps, outcome.processor_s) == (25, 40.0)
+    assert shares == pytest.approx([spent / 40 for spent in (*range(21), 24, 28, 32, 36)], abs=0.02)
 
 
 def test_the_peer_is_trained_by_its_own_rule_or_by_cosines() -> None:

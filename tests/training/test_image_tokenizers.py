@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor
 from trencadis.config import DataConfig, ImageStage
 from trencadis.errors import ConfigError, ModelError
 from trencadis.image import DiscreteVAE
+from trencadis.image.perceptual import VGG16
 from trencadis.inspection import inspect
 from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
@@ -115,6 +118,32 @@ def test_the_discriminator_waits_for_its_turn(pairs: RunPairs, data: DataConfig)
     names = [name for name in before if "adversary.model/" in name]
     assert all(torch.equal(before[name], between[name]) for name in names)
     assert not any(torch.equal(between[name], after[name]) for name in names)
+
+
+def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
+    pairs: RunPairs, data: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[Tensor]()
+
+    def watched(opinion: Callable[[Tensor], Tensor], drawn: Tensor) -> Tensor:
+        seen.append(drawn.detach())
+        return opinion(drawn)
+
+    stage = stage_of("tiny-vqgan", losses={"adversarial_start": 0.0, "perceptual": 1.0})
+    training = ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu"))
+    adversary, network = training._adversary, VGG16()
+    assert adversary is not None
+    training._network = network
+    monkeypatch.setattr(adversary, "opinion", partial(watched, adversary.opinion))
+    monkeypatch.setattr(network, "features", partial(watched, network.features))
+    with torch.no_grad():
+        training.model.decoder.output.bias[0] = 3.0  # type: ignore[index]
+    updates(Trainer(training, 4), 1)
+    _of_real, *looked_at = seen
+    assert len(looked_at) == 2
+    for pictures in looked_at:
+        assert pictures[:, 0].eq(1).all()
+        assert not pictures[:, 1].eq(1).all()
 
 
 @pytest.mark.parametrize("recipe", KINDS[1:])

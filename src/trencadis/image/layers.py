@@ -80,11 +80,18 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """One head of attention among all places of the grid, beside the identity. Source: Esser et al. 2021."""
+    """One head of attention among all places of the grid, beside the identity.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        channels: How many.
+        norm: Returns the norm of so many channels.
+
+    Source: Esser et al. 2021.
+    """
+
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = norm(channels)
         self.query, self.key, self.value, self.output = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:

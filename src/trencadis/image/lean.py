@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig
-from trencadis.image.layers import ChannelNorm, ResidualBlock
+from trencadis.image.layers import ChannelNorm, ResidualBlock, SpatialAttention
 
 
 class LeanEncoder(nn.Module):
@@ -26,7 +26,7 @@ class LeanEncoder(nn.Module):
         self.resizes = nn.ModuleList(
             nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
-        self.blocks = _blocks(self.out_channels, config.blocks_per_group)
+        self.blocks = _blocks(self.out_channels, config.blocks_per_group, config.attention)
         self.norm = ChannelNorm(self.out_channels)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
@@ -44,7 +44,7 @@ class LeanDecoder(nn.Module):
         super().__init__()
         widths = config.widths[:0:-1]
         self.input = nn.Conv2d(config.latent_dim, widths[0], 3, padding=1)
-        self.blocks = _blocks(widths[0], config.blocks_per_group + 1)
+        self.blocks = _blocks(widths[0], config.blocks_per_group + 1, config.attention)
         self.resizes = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
@@ -59,10 +59,21 @@ class LeanDecoder(nn.Module):
         return maps
 
 
-def _blocks(width: int, count: int) -> nn.Sequential:
-    """Return residual blocks that begin as the identity."""
-    blocks = [ResidualBlock(width, width, norm=ChannelNorm) for _ in range(count)]
-    for block in blocks:
-        nn.init.zeros_(block.convolution_2.weight)
-        nn.init.zeros_(block.convolution_2.bias)  # type: ignore[arg-type]
-    return nn.Sequential(*blocks)
+def _blocks(width: int, count: int, attention: str) -> nn.Sequential:
+    """Return residual blocks, with attention after the first or after each of them; all begin as the identity."""
+    attentions = {"none": 0, "middle": 1, "last": count}[attention]
+    layers: list[nn.Module] = []
+    for index in range(count):
+        block = ResidualBlock(width, width, norm=ChannelNorm)
+        layers.append(_silent(block, block.convolution_2))
+        if index < attentions:
+            attention_layer = SpatialAttention(width, norm=ChannelNorm)
+            layers.append(_silent(attention_layer, attention_layer.output))
+    return nn.Sequential(*layers)
+
+
+def _silent(layer: nn.Module, last: nn.Conv2d) -> nn.Module:
+    """Return a layer that adds nothing to the identity yet, given the last of its convolutions."""
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    return layer

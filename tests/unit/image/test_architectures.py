@@ -13,7 +13,7 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE, Nearest
 from trencadis.image.attentive import AttentiveEncoder
-from trencadis.image.layers import CHANNEL_NORM_EPS, ChannelNorm
+from trencadis.image.layers import CHANNEL_NORM_EPS, ChannelNorm, ResidualBlock, SpatialAttention
 from trencadis.image.lean import LeanDecoder, LeanEncoder
 from trencadis.image.strided import StridedDecoder, StridedEncoder
 
@@ -95,17 +95,21 @@ def test_logits_of_nearness_are_squared_distances() -> None:
 
 def test_the_lean_architecture_has_its_blocks_on_the_grid() -> None:
     sizes = DiscreteVAEConfig(
-        image_size=(64, 64), architecture="lean", hidden_dim=48, width_multipliers=(1, 1, 2, 4), blocks_per_group=1
-    )
+        image_size=(64, 64), architecture="lean", hidden_dim=48, width_multipliers=(1, 1, 2, 4), blocks_per_group=1,
+        attention="middle",
+    )  # fmt: skip
     tokenizer = DiscreteVAE(sizes)
     assert isinstance(tokenizer.encoder, LeanEncoder)
     assert isinstance(tokenizer.decoder, LeanDecoder)
     sides = []
-    for block in (*tokenizer.encoder.blocks, *tokenizer.decoder.blocks):
+    layers = (*tokenizer.encoder.blocks, *tokenizer.decoder.blocks)
+    kinds = [type(layer) for layer in layers]
+    assert kinds == [ResidualBlock, SpatialAttention, ResidualBlock, SpatialAttention, ResidualBlock]
+    for block in layers:
         # Its paths begin as the identity.
         block.register_forward_hook(lambda _, inputs, output: sides.append((output.shape, inputs[0].equal(output))))
     tokenizer.reconstruct(torch.rand(1, 3, 64, 64))
-    assert sides == [((1, 192, 8, 8), True)] * 3
+    assert sides == [((1, 192, 8, 8), True)] * 5
     with pytest.raises(ConfigError, match="1 width_multipliers; expected 2 or more for lean"):
         DiscreteVAE(dataclasses.replace(sizes, width_multipliers=(1,)))
 
