@@ -212,7 +212,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW, or Muon and AdamW, with a warm-up and a cosine to the final learning rate.
+    """AdamW, or Muon and AdamW, with a warm-up and a fall to the final learning rate.
 
     Args:
         learning_rate: Peak.
@@ -220,6 +220,7 @@ class OptimizerConfig:
         beta2: Decay of the second moment; beta1 is 0.9.
         weight_decay: For matrices and kernels only, never for gains, biases and embeddings.
         warmup_steps: Linear, from zero; None takes 2 % of the steps.
+        decay: How it falls from the peak: by half a `cosine`, or `linear`.
         decay_end: Share of the steps after which the final learning rate is reached, in (0, 1].
         max_grad_norm: The gradient is scaled down to it; None never.
         muon: Train the hidden matrices by Muon and only the rest by AdamW; for models that say which those are.
@@ -234,6 +235,7 @@ class OptimizerConfig:
     beta2: float = 0.96
     weight_decay: float = 0.045
     warmup_steps: int | None = None
+    decay: Literal["cosine", "linear"] = "cosine"
     decay_end: float = 1.0
     max_grad_norm: float | None = 4.0
     muon: bool = False

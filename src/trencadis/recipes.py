@@ -28,7 +28,7 @@ from trencadis.config import (
 _SHORT_VAE = OptimizerConfig(
     learning_rate=4e-3, final_learning_rate=0.02, beta2=0.95, weight_decay=1e-4, max_grad_norm=1.0
 )
-_LEAN = replace(_SHORT_VAE, learning_rate=3e-3, final_learning_rate=0.03, beta2=0.99, max_grad_norm=0.5)
+_LEAN = replace(_SHORT_VAE, learning_rate=3e-3, final_learning_rate=0.01, decay="linear", beta2=0.99, max_grad_norm=0.5)
 _SHORT_TRANSFORMER = OptimizerConfig(learning_rate=1.5e-3, final_learning_rate=0.05, beta2=0.96, max_grad_norm=1.0)
 _SHORT_CLIP = OptimizerConfig(learning_rate=1e-3, final_learning_rate=0.02, beta2=0.98, weight_decay=0.1)
 

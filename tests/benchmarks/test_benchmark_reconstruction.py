@@ -90,7 +90,7 @@ def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
             return super().update(microbatches)
 
     monkeypatch.setattr(reconstruction, "Trainer", Watched)
-    monkeypatch.setattr(reconstruction.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr("benchmarks.reconstruction.time.process_time", lambda: clock[0])
     data = DataConfig(path=str(shapes))
     pairs = read_pairs(data, 0, tmp_path, resumed=False)
     outcome = train_ours(stage_of("tiny-ibq"), pairs, data, torch.rand(4, 3, 16, 16), 40.0)

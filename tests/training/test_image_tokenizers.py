@@ -125,7 +125,7 @@ def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
 ) -> None:
     seen = list[Tensor]()
 
-    def watched(opinion: Callable[[Tensor], Tensor], drawn: Tensor) -> Tensor:
+    def watched(opinion: Callable[[Tensor], object], drawn: Tensor) -> object:
         seen.append(drawn.detach())
         return opinion(drawn)
 

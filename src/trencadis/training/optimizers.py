@@ -10,8 +10,9 @@ from torch.nn.modules.conv import _ConvNd
 from trencadis.config import OptimizerConfig
 from trencadis.errors import ConfigError
 from trencadis.training.muon import HasHiddenMatrices, Muon
-from trencadis.training.schedules import cosine_schedule
+from trencadis.training.schedules import cosine_schedule, linear_schedule
 
+_WAYS = {"cosine": cosine_schedule, "linear": linear_schedule}
 _DECAYED = (nn.Linear, _ConvNd, nn.Bilinear, nn.MultiheadAttention)
 
 
@@ -89,13 +90,14 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig, *, peak: float
     """Return the learning rate of update number `step` of 0..steps-1; of AdamW where no other peak is given.
 
     It rises by equal amounts from zero, which no update is given, to the peak at update `warmup_steps`; from there it
-    falls by half a cosine to its final value at the last update, or earlier (`decay_end`), and stays there.
+    falls by half a cosine, or straight (`decay`), to its final value at the last update, or earlier (`decay_end`), and
+    stays there.
     """
     peak = config.learning_rate if peak is None else peak
     warmup_steps = max(1, round(0.02 * steps)) if config.warmup_steps is None else config.warmup_steps
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
-    return cosine_schedule(
+    return _WAYS[config.decay](
         step - warmup_steps,
         start=peak,
         end=peak * config.final_learning_rate,

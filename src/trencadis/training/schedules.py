@@ -17,3 +17,11 @@ def cosine_schedule(step: int, *, start: float, end: float, steps: int) -> float
     if step >= steps:
         return end
     return end + (start - end) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def linear_schedule(step: int, *, start: float, end: float, steps: int) -> float:
+    """Return the straight way from `start` to `end`; the arguments are those of `cosine_schedule`.
+
+    Source: Bergsma et al. 2025, for learning rates that fall to nearly nothing.
+    """
+    return end if step >= steps else end + (start - end) * (1 - step / steps)

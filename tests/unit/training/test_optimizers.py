@@ -88,6 +88,14 @@ def test_learning_rate_rises_in_equal_parts_then_falls_by_a_cosine() -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
+def test_learning_rate_falls_straight_where_it_is_linear() -> None:
+    config = OptimizerConfig(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=4, decay="linear", decay_end=0.5)
+    rates = [learning_rate(step, 209, config) for step in range(209)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert [rates[29], rates[54], rates[79]] == pytest.approx([0.775, 0.55, 0.325])
+    assert rates[104:] == pytest.approx([0.1] * 105)
+
+
 @pytest.mark.parametrize(("steps", "warmup_steps"), [(1000, 20), (10, 1), (1, 1)])
 def test_warm_up_takes_a_fiftieth_unless_told(steps: int, warmup_steps: int) -> None:
     given = OptimizerConfig(warmup_steps=warmup_steps)
