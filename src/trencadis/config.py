@@ -286,6 +286,7 @@ class ImageLossConfig:
         likelihood: Of −ln of the logit-Laplace density, in nats a sub-pixel; for `pixels: logit_laplace` only.
         l1: Of the mean absolute error of pixels in [0, 1].
         l2: Of their mean squared error.
+        rmse: Of its root, picture by picture.
         kl: β, of the codes' divergence from the uniform prior, in the paper's unit. It rises from 0 by a cosine.
         kl_steps: Share of the steps that the rise of β takes.
         entropy: Of how undecided each token is, less how varied they are together; of codes learnt by a relaxation of
@@ -308,6 +309,7 @@ class ImageLossConfig:
     likelihood: float = 1.0
     l1: float = 0.0
     l2: float = 0.0
+    rmse: float = 0.0
     kl: float = 6.6
     kl_steps: float = 0.1
     entropy: float = 0.0

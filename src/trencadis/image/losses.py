@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
+from trencadis.image.relaxation import divided
 
 ADAPTIVE_WEIGHT_MOST = 1e4
+ROOT_EPS = 1e-5  # of squared errors, 50 dB: a picture that is drawn exactly has no infinite gradient
 
 
 def likelihood_loss(
@@ -39,6 +41,17 @@ def l2_loss(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> 
     return _difference(drawn, images).square().mean()
 
 
+def rmse_loss(
+    drawn: Float[Tensor, "batch 3 height width"], images: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, ""]:
+    """Return the mean over pictures of the root of their mean squared error, of pixels as they are shown.
+
+    Each picture counts by how far off it is. In the plain squared error those that are far off take over, and the PSNR
+    of the others suffers.
+    """
+    return (_difference(drawn, images).square().mean(dim=(1, 2, 3)) + ROOT_EPS).sqrt().mean()
+
+
 def _difference(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return by how much pixels differ. To draw white as brighter than white is no error: it is shown as white."""
     is_beyond = ((images >= 1) & (drawn > 1)) | ((images <= 0) & (drawn < 0))
@@ -57,7 +70,8 @@ def entropy_loss(logits: Float[Tensor, "batch rows columns vocab"], *, entropy_t
     Source: Yu et al. 2024, for MAGVIT-2; Shi et al. 2024, for IBQ.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        log_q = rearrange(logits.float() / entropy_temperature, "b r c vocab -> (b r c) vocab").log_softmax(dim=-1)
+        scaled = divided(logits.float(), entropy_temperature)
+        log_q = rearrange(scaled, "b r c vocab -> (b r c) vocab").log_softmax(dim=-1)
         q = log_q.exp()
         of_tokens = -(q * log_q).sum(dim=-1).mean()
         mean = q.mean(dim=0)

@@ -15,7 +15,7 @@ from trencadis.data.pixels import to_pillow
 from trencadis.data.sheet import contact_sheet
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
-from trencadis.image.losses import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss
+from trencadis.image.losses import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss, rmse_loss
 from trencadis.image.perceptual import VGG16, FeatureNetwork, perceptual_loss
 from trencadis.image.quality import WINDOW_SIZE
 from trencadis.model_directory import find_model
@@ -142,6 +142,7 @@ class ImageTraining:
             "likelihood": lambda: likelihood_loss(maps, images),
             "l1": lambda: l1_loss(drawn, images),
             "l2": lambda: l2_loss(drawn, images),
+            "rmse": lambda: rmse_loss(drawn, images),
             "kl": lambda: None if logits is None else divergence_from_uniform(logits),
             "entropy": lambda: None if logits is None else entropy_loss(logits, entropy_temperature=temperature),
             "perceptual": lambda: None if network is None else perceptual_loss(network, shown, images),

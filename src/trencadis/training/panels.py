@@ -57,6 +57,7 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
         Panel("Likelihood term", "nats a sub-pixel", (Trace("likelihood", "training", "noisy"),)),
         Panel("L1 term", "mean absolute error", (Trace("l1", "training", "noisy"),)),
         Panel("L2 term", "mean squared error", (Trace("l2", "training", "noisy"),)),
+        Panel("RMSE term", "root of the mean squared error", (Trace("rmse", "training", "noisy"),)),
         Panel("KL from uniform codes", "nats a token", (Trace("kl", "training", "noisy"),)),
         Panel("Entropy term", "nats a token", (Trace("entropy", "training", "noisy"),)),
         Panel("Commitment term", "squared distance to the codes", (Trace("commitment", "training", "noisy"),)),

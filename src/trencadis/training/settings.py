@@ -14,7 +14,10 @@ from trencadis.pretrained import config_from_dict
 from trencadis.storage import write_whole
 
 Settings = dict[str, Any]
-WEIGHTS = ("likelihood", "l1", "l2", "kl", "entropy", "commitment", "codebook", "perceptual", "adversarial", "lecam")
+WEIGHTS = (
+    "likelihood", "l1", "l2", "rmse", "kl", "entropy", "commitment", "codebook", "perceptual", "adversarial", "lecam",
+)  # fmt: skip
+PIXELS = ("likelihood", "l1", "l2", "rmse", "perceptual")  # terms that say what a picture is to look like
 """Of the image tokenizer's terms."""
 
 
@@ -131,11 +134,11 @@ def _check_losses(config: ImageStage) -> None:
         expected = f"{needed} pixels or more along each side"
         raise ConfigError(given, expected=expected, remedy="lower image.losses.discriminator_layers")
     if config.model.pixels == "signed" and losses.likelihood and config.pretrained is None:
-        remedy = "set image.losses.likelihood to 0 and image.losses.l1 or l2 above it"
+        remedy = "set image.losses.likelihood to 0 and image.losses.l1, l2 or rmse above it"
         given = f"image.losses.likelihood {losses.likelihood} for image.model.pixels signed"
         raise ConfigError(given, expected="0: signed pixels have no likelihood", remedy=remedy)
-    if not (losses.likelihood or losses.l1 or losses.l2 or losses.perceptual):
-        expected = "one of image.losses.likelihood, l1, l2 and perceptual above 0"
+    if not any(getattr(losses, name) for name in PIXELS):
+        expected = f"one of image.losses.{', '.join(PIXELS[:-1])} and {PIXELS[-1]} above 0"
         raise ConfigError("a loss that no pixel is in", expected=expected, remedy="raise one of them")
 
 

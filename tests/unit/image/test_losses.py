@@ -21,6 +21,7 @@ from trencadis.image.losses import (
     l2_loss,
     lecam_loss,
     likelihood_loss,
+    rmse_loss,
 )
 from trencadis.image.perceptual import VGG16, VGG_WIDTHS, FeatureNetwork, perceptual_loss
 from trencadis.image.quality import psnr
@@ -36,6 +37,18 @@ def test_pixel_terms() -> None:
     drawn, real = images(2, 3, 8, 8), images(2, 3, 8, 8, seed=1)
     assert float(l1_loss(drawn, real)) == pytest.approx(float((drawn - real).abs().mean()))
     assert -10 * math.log10(float(l2_loss(drawn[:1], real[:1]))) == pytest.approx(float(psnr(drawn[:1], real[:1])))
+
+
+def test_every_picture_has_its_own_root() -> None:
+    real = 0.8 * images(3, 3, 8, 8)
+    drawn = (real + torch.tensor([0.0, 0.01, 0.1]).view(3, 1, 1, 1)).requires_grad_()
+    roots = [math.sqrt(error**2 + 1e-5) for error in (0.0, 0.01, 0.1)]
+    loss = rmse_loss(drawn, real)
+    assert float(loss.detach()) == pytest.approx(sum(roots) / 3, rel=1e-4)
+    (gradient,) = torch.autograd.grad(loss, drawn)
+    assert gradient.isfinite().all()
+    # The second is ten times nearer than the third, and pulls nearly as much.
+    assert float(gradient[1].sum() / gradient[2].sum()) == pytest.approx(0.954, rel=2e-2)
 
 
 def test_what_is_brighter_than_white_or_darker_than_black_is_no_error_there() -> None:
