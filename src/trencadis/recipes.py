@@ -72,13 +72,13 @@ def strided(config: RunConfig) -> RunConfig:
 def ibq(config: RunConfig) -> RunConfig:
     """Return a run whose discrete VAE decodes its likeliest codes from the first update on, without noise.
 
-    A code's logit is how near it is, so that what makes it likelier makes it fit better. Squared error, which PSNR
-    measures; the most faithful of the recipes in the same time: see docs/results.md.
+    A code's logit is how near it is, so that what makes it likelier makes it fit better. Of the recipes the most
+    faithful in the same time: see docs/results.md.
 
     Source: Shi et al. 2024.
     """
     losses = ImageLossConfig(
-        likelihood=0.0, l2=10.0, kl=0.0, entropy=5e-4, entropy_temperature=1.0, commitment=0.003, codebook=0.012
+        likelihood=0.0, rmse=1.5, kl=0.0, entropy=5e-4, entropy_temperature=1.0, commitment=0.003, codebook=0.012
     )
     return _nearest_codes(config, losses, "ibq")
 

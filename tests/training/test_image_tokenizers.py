@@ -156,7 +156,7 @@ def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) ->
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     image_lines = [line for line in log if line["stage"] == "image"]
     expected = {"tiny-strided": {"likelihood", "kl"}, "tiny-vqvae": {"l2", "commitment"}}
-    expected["tiny-ibq"] = {"l2", "entropy", "commitment", "codebook"}
+    expected["tiny-ibq"] = {"rmse", "entropy", "commitment", "codebook"}
     expected["tiny-vqgan"] = {"l1", "commitment"}
     assert expected[recipe] <= set().union(*image_lines)
     plan = json.loads((out / "plan.json").read_text())["choices"]
