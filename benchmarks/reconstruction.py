@@ -72,7 +72,7 @@ def stage_of(contender: str) -> ImageStage:
 def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float) -> Outcome:
     """Train the image stage of a recipe, its schedules going by how much of the budget is spent."""
     training = ImageTraining(stage, pairs, data, seed=SEED, device=torch.device("cpu"))
-    trainer = Trainer(training, steps=1)
+    trainer = Trainer(training, MOST_STEPS)
     training.model.train()
     batches, began_s, spent_s = training.batches(0, MOST_STEPS), time.process_time(), 0.0
     while spent_s < seconds:
