@@ -253,6 +253,7 @@ def test_settings_that_do_not_go_together(given: Path, shapes: Path, tmp_path: P
         ({"model": {"pixels": "signed"}}, ConfigError, "likelihood"),
         ({"losses": {"likelihood": 0.0}}, ConfigError, "no pixel"),
         ({"losses": {"adversarial": 1.0, "discriminator_layers": 3}}, ConfigError, "24 pixels or more"),
+        ({"losses": {"perceptual_network": "emoji"}}, ConfigError, "perceptual 0; expected a weight above 0"),
         ({"losses": {"entropy": -1.0}}, ConfigError, r"image\.losses\.entropy"),
         ({"losses": {"codebook": -1.0}}, ConfigError, r"image\.losses\.codebook"),
         ({"revive_below": 2.0}, ConfigError, "revive_below"),

@@ -137,6 +137,10 @@ def _check_losses(config: ImageStage) -> None:
         remedy = "set image.losses.likelihood to 0 and image.losses.l1, l2 or rmse above it"
         given = f"image.losses.likelihood {losses.likelihood} for image.model.pixels signed"
         raise ConfigError(given, expected="0: signed pixels have no likelihood", remedy=remedy)
+    if losses.perceptual_network is not None and not losses.perceptual:
+        given = f"image.losses.perceptual_network {losses.perceptual_network} with image.losses.perceptual 0"
+        remedy = "raise image.losses.perceptual, or drop the network"
+        raise ConfigError(given, expected="a weight above 0", remedy=remedy)
     if not any(getattr(losses, name) for name in PIXELS):
         expected = f"one of image.losses.{', '.join(PIXELS[:-1])} and {PIXELS[-1]} above 0"
         raise ConfigError("a loss that no pixel is in", expected=expected, remedy="raise one of them")
