@@ -17,7 +17,7 @@ from trencadis.cli.parser import CommandParser
 from trencadis.config import DesignConfig, TransformerConfig
 from trencadis.errors import ConfigError
 from trencadis.recipes import MODERN_DESIGN
-from trencadis.training.settings import lay_over
+from trencadis.training.config_files import lay_over
 
 DESIGNS = {"paper": DesignConfig(), "modern": MODERN_DESIGN}
 PEERS = ("minDALL-E", "DALLE-pytorch")

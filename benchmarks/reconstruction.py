@@ -27,16 +27,16 @@ from benchmarks.machine import setting
 from benchmarks.options import nested_settings
 from trencadis.config import DataConfig, ImageStage
 from trencadis.data import read_picture
+from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
-from trencadis.data.sheet import contact_sheet
 from trencadis.errors import ConfigError
 from trencadis.image import code_perplexity, code_use, count_codes, psnr, ssim
 from trencadis.recipes import RECIPES
 from trencadis.storage import write_picture
+from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
 from trencadis.training.loop import Trainer
-from trencadis.training.pairs import RunPairs, read_pairs
-from trencadis.training.settings import from_settings, lay_over, to_settings
+from trencadis.training.run_pairs import RunPairs, read_pairs
 
 PEER = "DALLE-pytorch"
 MOST_STEPS = 10**9  # that is, until the budget is spent

@@ -112,7 +112,7 @@ def run(arguments: jsonargparse.Namespace) -> None:
     from benchmarks.child import TOKENIZER, Child
     from benchmarks.machine import setting
     from benchmarks.report import publish, table
-    from trencadis.image.dvae import check_sizes
+    from trencadis.image.discrete_vae import check_sizes
 
     config, peer = config_of(arguments), peer_of(arguments, TOKENIZER_PEERS)
     check_sizes(config)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 
 from benchmarks.machine import setting
 from trencadis.pipeline import DALLE
-from trencadis.training.pairs import read_pairs
-from trencadis.training.settings import from_settings, read_settings
-from trencadis.training.tokens import encode_middle
+from trencadis.training.config_files import from_settings, read_settings
+from trencadis.training.run_pairs import read_pairs
+from trencadis.training.token_cache import encode_middle
 from trencadis.transformer import Decoder
 
 BATCH = 32

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from trencadis import DALLE
-from trencadis.data.sheet import contact_sheet
+from trencadis.data.contact_sheet import contact_sheet
 from trencadis.storage import write_picture
 from trencadis.stream import Stream
 from trencadis.transformer.masks import Pattern, image_to_image

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from trencadis import DALLE
+from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow, to_tensor
-from trencadis.data.sheet import contact_sheet
 from trencadis.image import Categorical, DiscreteVAE, gumbel_noise, psnr, relax
 from trencadis.image.relaxation import draw
+from trencadis.report.charts import Point, curve
 from trencadis.storage import write_picture, write_whole
-from trencadis.training.curves import Point, curve
 
 IMAGES = Path(__file__).parent / "images"
 LOGITS = torch.tensor([1.2, 0.4, 2.0, -0.5, 0.9, -1.5, 1.5, 0.0])

@@ -18,7 +18,7 @@ from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
 from trencadis.training.loop import Trainer
-from trencadis.training.pairs import read_pairs
+from trencadis.training.run_pairs import read_pairs
 
 MODEL = RECIPES["tiny"]().image.model
 

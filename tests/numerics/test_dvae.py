@@ -11,8 +11,8 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.image import DiscreteVAE
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
-from trencadis.image.losses import likelihood_loss
-from trencadis.image.quality import psnr
+from trencadis.image.loss_terms import likelihood_loss
+from trencadis.image.metrics import psnr
 from trencadis.image.relaxation import gumbel_noise, relax
 from trencadis.training.quantizers import Relaxation
 from trencadis.training.schedules import cosine_schedule

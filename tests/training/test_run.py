@@ -19,8 +19,8 @@ from tests.conftest import TINY_STEPS
 from tests.shapes import draw_shape
 from trencadis.config import DataConfig
 from trencadis.errors import ConfigError, DataError, StorageError, UserError
-from trencadis.training.pairs import read_pairs
 from trencadis.training.run import train
+from trencadis.training.run_pairs import read_pairs
 
 TRAIN = "import sys; from trencadis.cli import main; sys.exit(main(sys.argv[1:]))"
 

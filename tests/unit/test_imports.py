@@ -30,12 +30,12 @@ ORDER = (
     "ranking",
     "drawn",
     "model_directory",
+    "run_log",
     "inspection",
     "pipeline",
+    "report",
     "training",
-    "evaluation",
     "importers",
-    "serving",
     "cli",
 )
 FREE = ("__init__", "__main__")

@@ -43,7 +43,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 def run(arguments: jsonargparse.Namespace) -> int:
     """Write the sheet and print each picture's PSNR and SSIM, and their means."""
-    from trencadis.data.sheet import banded_sheet
+    from trencadis.data.contact_sheet import banded_sheet
     from trencadis.image.loading import load_image_tokenizer
     from trencadis.model_directory import find_model
     from trencadis.progress import track
@@ -132,7 +132,7 @@ def _reconstructed(
     from trencadis.data import read_picture
     from trencadis.data.pixels import to_pillow, to_tensor
     from trencadis.image import psnr, ssim
-    from trencadis.image.quality import WINDOW_SIZE
+    from trencadis.image.metrics import WINDOW_SIZE
 
     for path in paths:
         fitted = ImageOps.fit(read_picture(path), (size[1], size[0]), Image.Resampling.LANCZOS)

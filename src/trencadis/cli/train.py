@@ -63,8 +63,8 @@ def setting_names(config_type: type[Any], prefix: str = "") -> Iterator[tuple[st
 def run(arguments: jsonargparse.Namespace) -> int:
     """Train, say what was chosen, and where the model is."""
     from trencadis.errors import ConfigError
+    from trencadis.training.config_files import parse_settings
     from trencadis.training.run import train
-    from trencadis.training.settings import parse_settings
 
     out: Path = arguments.out
     overrides = _overrides(arguments)
@@ -88,7 +88,7 @@ def _say(plan: "Plan") -> None:
 
 def _overrides(arguments: jsonargparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given, nested: those of the file, then those of the command line over them."""
-    from trencadis.training.settings import lay_over, read_settings
+    from trencadis.training.config_files import lay_over, read_settings
 
     given: dict[str, Any] = {}
     path = (

@@ -1,11 +1,11 @@
 """Captioned pictures: where they come from, which are kept, in which order they are seen, and as what crops."""
 
 from trencadis.data.batches import PairBatch, PairBatches
-from trencadis.data.curated import Curated, Dropped, KeptPair
+from trencadis.data.crops import Pictures
 from trencadis.data.curation import curate, fingerprint, is_current
-from trencadis.data.decoding import decode_picture, picture_size, read_picture
+from trencadis.data.image_files import decode_picture, picture_size, read_picture
 from trencadis.data.order import SampleOrder
-from trencadis.data.pictures import Pictures
+from trencadis.data.pairs import Curated, Dropped, KeptPair
 from trencadis.data.sources import open_source
 
 __all__ = [

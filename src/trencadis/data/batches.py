@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trencadis.data.crops import Pictures
 from trencadis.data.order import SampleOrder
-from trencadis.data.pictures import Pictures
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import ConfigError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from trencadis.config import FilterConfig
-from trencadis.data.curated import Curated, Dropped, KeptPair
-from trencadis.data.decoding import decode_picture
-from trencadis.data.sheet import contact_sheet, titled
+from trencadis.data.contact_sheet import contact_sheet, titled
+from trencadis.data.image_files import decode_picture
+from trencadis.data.pairs import Curated, Dropped, KeptPair
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
 

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterator
 
 from trencadis.config import FilterConfig
-from trencadis.data.captions import CaptionFilter
-from trencadis.data.curated import Curated, Dropped, KeptPair
-from trencadis.data.decoding import decode_picture, picture_size
+from trencadis.data.caption_filters import CaptionFilter
 from trencadis.data.files import SizedSource
+from trencadis.data.image_files import decode_picture, picture_size
+from trencadis.data.pairs import Curated, Dropped, KeptPair
 from trencadis.data.prefetch import available_cores, prefetch
 from trencadis.errors import DataError, PictureError, UserError
 from trencadis.progress import track

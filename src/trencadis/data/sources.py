@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from trencadis.data.coco import is_coco, is_cub, open_coco, open_cub
 from trencadis.data.files import SizedSource, open_folder
-from trencadis.data.published import is_coco, is_cub, open_coco, open_cub
 from trencadis.data.shards import ShardsSource, shortest_distinct_names
 from trencadis.data.table import TABLE_NAMES, open_table
 from trencadis.errors import DataError

@@ -1,9 +1,9 @@
 """Pictures to image tokens and back."""
 
 from trencadis.image.bottleneck import Categorical, Nearest
-from trencadis.image.dvae import DiscreteVAE, Quantized, Quantizer
+from trencadis.image.discrete_vae import DiscreteVAE, Quantized, Quantizer
 from trencadis.image.loading import load_image_tokenizer
-from trencadis.image.quality import code_perplexity, code_use, count_codes, psnr, ssim
+from trencadis.image.metrics import code_perplexity, code_use, count_codes, psnr, ssim
 from trencadis.image.relaxation import gumbel_noise, relax
 
 __all__ = [

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig
-from trencadis.image.convolving import convolve
+from trencadis.image.fused_convolution import convolve
 from trencadis.image.layers import Float32Convolution
 
 VECTORS_AT_ONCE = 4096  # compared with every code, so that the table of nearness stays small

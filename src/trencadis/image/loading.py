@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from trencadis.errors import ModelError
-from trencadis.image.dvae import DiscreteVAE, check_sizes
+from trencadis.image.discrete_vae import DiscreteVAE, check_sizes
 from trencadis.pretrained import model_directory, read_json
 
 KINDS = {kind.__name__: kind for kind in (DiscreteVAE,)}

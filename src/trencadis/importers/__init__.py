@@ -1,8 +1,8 @@
 """Published checkpoints, read without running anything that they hold, as parts of a model of ours."""
 
-from trencadis.importers.importing import KINDS, Imported, import_image_tokenizer
+from trencadis.importers.checkpoint_files import read_checkpoint
+from trencadis.importers.import_checkpoint import KINDS, Imported, import_image_tokenizer
 from trencadis.importers.openai_dvae import read_openai_dvae
-from trencadis.importers.reading import read_checkpoint
 from trencadis.importers.taming_vqgan import read_taming_vqgan
 
 __all__ = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from trencadis.config import DiscreteVAEConfig
 from trencadis.image import DiscreteVAE
-from trencadis.importers.assembling import Tensors, assemble, check_names, counted, shape_of, shapes_of
-from trencadis.importers.reading import named_tensors, read_checkpoint
+from trencadis.importers.assembly import Tensors, assemble, check_names, counted, shape_of, shapes_of
+from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
 from trencadis.importers.refusal import refusal
 from trencadis.importers.tensors import read_tensors
 

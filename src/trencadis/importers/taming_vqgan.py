@@ -12,8 +12,8 @@ from torch import Tensor
 
 from trencadis.config import DiscreteVAEConfig
 from trencadis.image import DiscreteVAE
-from trencadis.importers.assembling import Tensors, assemble, check_names, counted, shape_of, shapes_of
-from trencadis.importers.reading import named_tensors, read_checkpoint
+from trencadis.importers.assembly import Tensors, assemble, check_names, counted, shape_of, shapes_of
+from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
 from trencadis.importers.refusal import refusal, shown
 from trencadis.importers.tensors import read_tensors
 

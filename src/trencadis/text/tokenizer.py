@@ -15,7 +15,7 @@ from trencadis.errors import ConfigError, ModelError, PromptError
 from trencadis.pretrained import model_directory
 from trencadis.randomness import derive_seed
 from trencadis.storage import write_whole
-from trencadis.text.merging import Merges, merge
+from trencadis.text.bpe_dropout import Merges, merge
 
 FILE_NAME = "tokenizer.json"
 NUM_BYTES = 256

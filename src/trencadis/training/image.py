@@ -11,20 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from trencadis.config import DataConfig, ImageLossConfig, ImageStage
+from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
-from trencadis.data.sheet import contact_sheet
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
-from trencadis.image.losses import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss, rmse_loss
+from trencadis.image.loss_terms import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss, rmse_loss
+from trencadis.image.metrics import WINDOW_SIZE
 from trencadis.image.perceptual import VGG16, FeatureNetwork, perceptual_loss
-from trencadis.image.quality import WINDOW_SIZE
 from trencadis.model_directory import find_model
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
-from trencadis.training.adversary import Adversary
-from trencadis.training.pairs import RunPairs
-from trencadis.training.precision import autocast
+from trencadis.training.adversarial import Adversary
+from trencadis.training.mixed_precision import autocast
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, Relaxation, codebook_of, revive
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
 
 SHOWN = 8

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from trencadis.errors import DivergenceError
 from trencadis.progress import progress
+from trencadis.run_log import RunLog
 from trencadis.storage import write_picture
 from trencadis.training.checkpoints import load_latest, save_checkpoint
-from trencadis.training.log import RunLog
+from trencadis.training.optimizer_state import EMA, optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers
 from trencadis.training.stage import Stage
-from trencadis.training.state import EMA, optimizer_tensors, restore_optimizers
 
 LOG_LINES = 400  # of a whole stage, about
 VALIDATIONS = 12  # likewise

@@ -24,9 +24,9 @@ from trencadis.model_directory import find_model
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.storage import write_whole
-from trencadis.training.captions import train_tokenizer
-from trencadis.training.pairs import RunPairs
-from trencadis.training.settings import Settings, from_settings, lay_over, to_settings
+from trencadis.training.config_files import Settings, from_settings, lay_over, to_settings
+from trencadis.training.run_pairs import RunPairs
+from trencadis.training.text import train_tokenizer
 from trencadis.training.timing import Timing
 from trencadis.transformer import Transformer
 from trencadis.transformer.products import counted_products

@@ -15,19 +15,16 @@ from trencadis.config import RunConfig
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes
-from trencadis.image.portraits import code_portraits
+from trencadis.image.code_portraits import code_portraits
 from trencadis.pipeline import DALLE
 from trencadis.pretrained import Pretrained
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIPRanker
+from trencadis.report.page import write_report
+from trencadis.run_log import RunLog
 from trencadis.storage import sweep, write_picture, write_whole
-from trencadis.training.captions import fit_text
-from trencadis.training.log import RunLog
-from trencadis.training.loop import fit
-from trencadis.training.pairs import RunPairs, read_pairs
-from trencadis.training.plan import Plan, choose_sizes, fit_steps
-from trencadis.training.report import write_report
-from trencadis.training.settings import (
+from trencadis.training.build_stages import Stages, check_models
+from trencadis.training.config_files import (
     Settings,
     contradictions,
     from_settings,
@@ -36,10 +33,13 @@ from trencadis.training.settings import (
     to_settings,
     write_settings,
 )
-from trencadis.training.stages import Stages, check_models
-from trencadis.training.state import RunLock
+from trencadis.training.loop import fit
+from trencadis.training.optimizer_state import RunLock
+from trencadis.training.plan import Plan, choose_sizes, fit_steps
+from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
-from trencadis.training.tokens import cache_tokens, encode_middle
+from trencadis.training.token_cache import cache_tokens, encode_middle
 
 TrainedStage = TypeVar("TrainedStage", bound=Any)  # a Stage; its model's type goes through
 REPORT_S = 5.0

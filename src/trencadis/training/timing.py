@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from trencadis.config import RunConfig
-from trencadis.training.captions import train_tokenizer
+from trencadis.training.build_stages import Stages
 from trencadis.training.loop import VALIDATIONS, Trainer
-from trencadis.training.pairs import RunPairs
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
-from trencadis.training.stages import Stages
-from trencadis.training.tokens import encode_middle
+from trencadis.training.text import train_tokenizer
+from trencadis.training.token_cache import encode_middle
 
 TIMED_STEPS = 4
 ENCODED = 64  # pictures

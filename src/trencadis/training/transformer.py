@@ -11,15 +11,15 @@ from torch import Tensor
 
 from trencadis.config import TransformerStage
 from trencadis.data import SampleOrder
+from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.data.prefetch import prefetch
-from trencadis.data.sheet import contact_sheet
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
-from trencadis.training.captions import CaptionDraws
-from trencadis.training.pairs import RunPairs
-from trencadis.training.precision import GradientScales, autocast, default_precision
+from trencadis.training.mixed_precision import GradientScales, autocast, default_precision
+from trencadis.training.run_pairs import RunPairs
+from trencadis.training.text import CaptionDraws
 from trencadis.transformer import Transformer
 from trencadis.transformer.decoding import Decoder
 

@@ -12,10 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trencadis.config import DiscreteVAEConfig
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE, Nearest
-from trencadis.image.attentive import AttentiveEncoder
+from trencadis.image.architectures.attentive import AttentiveEncoder
+from trencadis.image.architectures.lean import LeanDecoder, LeanEncoder
+from trencadis.image.architectures.strided import StridedDecoder, StridedEncoder
 from trencadis.image.layers import CHANNEL_NORM_EPS, ChannelNorm, ResidualBlock, SpatialAttention
-from trencadis.image.lean import LeanDecoder, LeanEncoder
-from trencadis.image.strided import StridedDecoder, StridedEncoder
 
 ARCHITECTURES = ("published", "strided", "attentive", "lean")
 CODES = ("categorical", "euclidean", "cosine")

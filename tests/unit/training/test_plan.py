@@ -9,9 +9,9 @@ from trencadis.data import KeptPair
 from trencadis.errors import ConfigError
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.training import plan as planning
-from trencadis.training.pairs import RunPairs
+from trencadis.training.config_files import from_settings
 from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flops
-from trencadis.training.settings import from_settings
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.timing import Timing
 
 

@@ -1,0 +1,50 @@
+"""The terms of the image tokenizer's loss."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLossConfig:
+    """What the image tokenizer's loss is made of: each term's weight, 0 for a term that is not there.
+
+    Args:
+        likelihood: Of −ln of the logit-Laplace density, in nats a sub-pixel; for `pixels: logit_laplace` only.
+        l1: Of the mean absolute error of pixels in [0, 1].
+        l2: Of their mean squared error.
+        rmse: Of its root, picture by picture.
+        kl: β, of the codes' divergence from the uniform prior, in the paper's unit. It rises from 0 by a cosine.
+        kl_steps: Share of the steps that the rise of β takes.
+        entropy: Of how undecided each token is, less how varied they are together; of codes learnt by a relaxation of
+            probabilities, as is `kl`.
+        entropy_temperature: Of the probabilities in it; low ones look at the largest logits only.
+        commitment: Of the distance from the encoder's vectors to the codes that they are given, which moves the
+            vectors; euclidean and cosine codes only.
+        codebook: Of the same distance, which moves the codes; euclidean ones only, unless they are moving averages.
+        perceptual: Of the distance between features of the pictures.
+        perceptual_network: What gives the features: a model directory with a ranker, a CLIP directory, or a file with
+            VGG-16's weights. Without it there is no such term, and the plan says so.
+        adversarial: Of a discriminator's opinion of the patches, times an adaptive factor that puts its gradient on
+            the scale of the other terms'.
+        adversarial_start: Share of the steps before it begins.
+        lecam: Of the discriminator's regularization, which matters where there are few pictures.
+        discriminator_dim: Width of the discriminator's first layer, in channels.
+        discriminator_layers: Strided layers of the discriminator.
+    """
+
+    likelihood: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+    rmse: float = 0.0
+    kl: float = 6.6
+    kl_steps: float = 0.1
+    entropy: float = 0.0
+    entropy_temperature: float = 0.01
+    commitment: float = 0.25
+    codebook: float = 1.0
+    perceptual: float = 0.0
+    perceptual_network: str | None = None
+    adversarial: float = 0.0
+    adversarial_start: float = 0.3
+    lecam: float = 0.0
+    discriminator_dim: int = 64
+    discriminator_layers: int = 3

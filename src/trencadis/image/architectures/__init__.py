@@ -1,0 +1,1 @@
+"""Encoders and decoders of image tokenizers, one file an architecture."""

@@ -1,0 +1,147 @@
+"""The convolutions of the discrete VAE as published. Source: Ramesh et al. 2021, appendix A.1."""
+
+from itertools import pairwise
+from typing import cast
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trencadis.config import DiscreteVAEConfig
+from trencadis.errors import ConfigError
+from trencadis.image.fused_convolution import add_convolved, convolve
+
+BOTTLENECK = 4
+"""A residual path is this many times narrower than its block's output."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that keeps height and width, with weights from N(0, 1/√(in·kernel²)) and biases at zero."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        nn.init.normal_(self.weight, std=(self.in_channels * self.kernel_size[0] ** 2) ** -0.5)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+
+class Block(nn.Module):
+    """A bottleneck of four convolutions, each preceded by ReLU, beside the identity.
+
+    Args:
+        in_channels: Channels of the input; where they change, the identity is a 1×1 convolution.
+        out_channels: Channels of the output.
+        kernel_sizes: Of the four convolutions.
+        gain: What the residual path is multiplied by, so that a deep stack starts as nearly the identity.
+        doubled: The input stands for one of twice its height and width, with every pixel made four. The first
+            convolution and the identity are 1×1 then: they give four equal pixels, and are computed once for all four.
+        consumes: The input is needed by nothing else, and is written over where no gradient is recorded.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_sizes: tuple[int, int, int, int],
+        gain: float,
+        *,
+        doubled: bool = False,
+        consumes: bool = False,
+    ) -> None:
+        super().__init__()
+        assert kernel_sizes[0] == 1 or not doubled
+        hidden = out_channels // BOTTLENECK
+        widths = (in_channels, hidden, hidden, hidden, out_channels)
+        self.gain, self.doubled, self.consumes = gain, doubled, consumes
+        self.convolutions = nn.ModuleList(
+            Convolution(before, after, kernel_size)
+            for (before, after), kernel_size in zip(pairwise(widths), kernel_sizes, strict=True)
+        )
+        self.identity: nn.Identity | Convolution
+        self.identity = nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
+        """Return the identity plus the scaled residual."""
+        first, second, third, last = cast("list[Convolution]", list(self.convolutions))
+        residual = convolve(first, F.relu(x), relu=True)
+        total = x if isinstance(self.identity, nn.Identity) else convolve(self.identity, x)
+        if self.doubled:
+            residual, total = (F.interpolate(part, scale_factor=2.0, mode="nearest") for part in (residual, total))
+        residual = convolve(third, convolve(second, residual, relu=True), relu=True)
+        return add_convolved(total, last, residual, gain=self.gain, inplace=self.consumes or total is not x)
+
+
+class PublishedEncoder(nn.Module):
+    """Pictures to features: a 7×7 convolution, and groups halved in size between them by max-pooling.
+
+    Raises:
+        ConfigError: A width has no quarter.
+    """
+
+    def __init__(self, config: DiscreteVAEConfig) -> None:
+        super().__init__()
+        _check_widths(config)
+        self.out_channels = config.widths[-1]
+        self.input = Convolution(3, config.widths[0], 7)
+        self.groups = _groups((config.widths[0], *config.widths), (3, 3, 3, 1), config)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
+        """Return the features of every token."""
+        x = self.input(pixels)
+        for index, group in enumerate(self.groups):
+            x = group(F.max_pool2d(x, 2) if index else x)
+        return F.relu(x)
+
+
+class PublishedDecoder(nn.Module):
+    """A grid of vectors to maps: groups doubled in size between them, and a 1×1 convolution.
+
+    Raises:
+        ConfigError: A width has no quarter.
+    """
+
+    def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
+        super().__init__()
+        _check_widths(config)
+        self.groups = _groups((config.latent_dim, *reversed(config.widths)), (1, 3, 3, 3), config, doubling=True)
+        self.output = Convolution(config.widths[0], out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
+        """Return the maps."""
+        for group in self.groups:
+            x = group(x)
+        return convolve(self.output, F.relu(x, inplace=True))
+
+
+def _groups(
+    widths: tuple[int, ...],
+    kernel_sizes: tuple[int, int, int, int],
+    config: DiscreteVAEConfig,
+    *,
+    doubling: bool = False,
+) -> nn.ModuleList:
+    """Return the groups of blocks.
+
+    Args:
+        widths: Channels of the input, and of each group.
+        kernel_sizes: Of the convolutions of a block.
+        config: Says how many blocks a group has.
+        doubling: Every group but the first begins by doubling the grid.
+    """
+    gain = 1 / (len(config.width_multipliers) * config.blocks_per_group) ** 2
+    groups = nn.ModuleList()
+    for before, after in pairwise(widths):
+        # The first block of a decoder has what the decoder was given, which is not to be written over.
+        first = Block(before, after, kernel_sizes, gain, doubled=doubling and len(groups) > 0, consumes=not doubling)
+        others = (Block(after, after, kernel_sizes, gain, consumes=True) for _ in range(config.blocks_per_group - 1))
+        groups.append(nn.Sequential(first, *others))
+    return groups
+
+
+def _check_widths(config: DiscreteVAEConfig) -> None:
+    if any(width % BOTTLENECK for width in config.widths):
+        expected = f"widths in multiples of {BOTTLENECK}"
+        raise ConfigError(f"groups of widths {list(config.widths)}", expected=expected, remedy="change hidden_dim")

@@ -1,0 +1,277 @@
+"""The report of a run: one HTML page that holds all it shows, written again and again as the run goes on."""
+
+import html
+import math
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trencadis.report.axis import number_text
+from trencadis.report.charts import curve
+from trencadis.report.panels import chart, panels_of
+from trencadis.report.pictures import Picture
+from trencadis.report.run_records import Records, StageRecord, read_records
+from trencadis.storage import write_whole
+
+_STAGES = {
+    "text": ("Text tokenizer", "Byte-pair encoding turns a caption into text tokens."),
+    "image": (
+        "Image tokenizer",
+        "It turns a picture into a grid of tokens, and the tokens into a picture.",
+    ),
+    "transformer": ("Transformer", "One decoder models text tokens and image tokens as a single stream."),
+    "ranker": ("Ranker", "CLIP tells how well a picture fits a caption, and puts candidates in order."),
+}
+# What stands above a stage's charts: metric, what it is called, unit, scale.
+_FIGURES = {
+    "image": (
+        ("validation_psnr", "PSNR, held out", "dB", 1.0),
+        ("validation_ssim", "SSIM, held out", "", 1.0),
+        ("code_use", "codes in use, last epoch", "%", 100.0),
+        ("code_perplexity", "code perplexity, last epoch", "codes", 1.0),
+    ),
+    "transformer": (
+        ("validation_bits_per_image_token", "image token, held out", "bits", 1.0),
+        ("validation_text_loss", "text token, held out", "nats", 1.0),
+    ),
+    "ranker": (
+        ("validation_accuracy", "own caption first", "%", 100.0),
+        ("validation_accuracy_at_10", "among the first ten", "%", 100.0),
+    ),
+}
+# Broken tiles put together: the page's mark.
+_MARK = (
+    '<svg viewBox="0 0 24 24" aria-hidden="true"><path fill="#0b6a8f" d="M1 1h9l3 7-7 4-5-2z"/>'
+    '<path fill="#e0a03a" d="M12 1h11v6l-8 1z"/><path fill="#c9502e" d="M1 12l5 2 2 9H1z"/>'
+    '<path fill="#3d8f6b" d="M8 13l6-4 9 0v5l-7 4z"/><path fill="#7a4a86" d="M8.500 15l6 4 1 4h-5z"/>'
+    '<path fill="#4c9fc4" d="M17.500 19l5.500-3v7h-4.500z"/></svg>'
+)
+
+
+def write_report(run_directory: Path) -> Path:
+    """Write `report.html` from what the run's directory holds so far; what is missing or damaged is left out.
+
+    Returns:
+        The page. It is self-contained: style, charts and pictures are in it, and it asks nothing of any network.
+
+    Raises:
+        StorageError: The directory cannot be written.
+    """
+    path = run_directory / "report.html"
+    write_whole(path, _page(read_records(run_directory)))
+    return path
+
+
+def _page(run: Records) -> str:
+    style = Path(__file__).with_name("report.css").read_text("utf-8")
+    parts = [_header(run), _plan(run), _data(run), *(_stage(stage, run) for stage in run.stages)]
+    name = html.escape(run.name)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{name} · Trencadís training report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"{''.join(parts)}{_footer()}</body>\n</html>\n"
+    )
+
+
+def _header(run: Records) -> str:
+    facts = [f"Recipe {run.config['recipe']}"] if "recipe" in run.config else []
+    facts += [f"{run.data['kept']:,} captioned pictures"] if isinstance(run.data.get("kept"), int) else []
+    facts += [f"planned for {duration(run.config['hours'] * 3600)}"] if _is_number(run.config.get("hours")) else []
+    lead = f"<p class=lead>{html.escape(', '.join(facts))}.</p>" if facts else ""
+    rows = [
+        (_STAGES.get(stage.name, (stage.name, ""))[0], stage.state, _steps(stage), duration(stage.elapsed_s))
+        for stage in run.stages
+    ]
+    total = ("All stages", "", "", duration(sum(stage.elapsed_s for stage in run.stages)))
+    table = _table(("Stage", "State", "Steps", "Time"), [*rows, total], numbers=(2, 3)) if rows else ""
+    return (
+        f"<header><p class=eyebrow>{_MARK} Trencadís training report</p><h1>{html.escape(run.name)}</h1>{lead}"
+        f"{table or '<p class=note>Nothing has been trained yet.</p>'}</header>\n"
+    )
+
+
+def _steps(stage: StageRecord) -> str:
+    if not stage.lines or stage.last_step == 0:
+        return f"{stage.steps:,}" if stage.steps else ""
+    return f"{stage.last_step:,} of {stage.steps:,}" if stage.steps else f"{stage.last_step:,}"
+
+
+def _plan(run: Records) -> str:
+    if not run.config and not run.choices:
+        return ""
+    rows = [(choice["what"], choice["value"], choice["why"]) for choice in run.choices]
+    table = _table(("What", "Value", "Why"), rows, classes=("what", "", "why")) if rows else ""
+    source = html.escape(run.config_text)
+    details = f"<details><summary>The whole config</summary><pre>{source}</pre></details>" if source else ""
+    return (
+        f"<section><h2>Plan</h2><p>What the run follows from its beginning to its end.</p>{table}{details}</section>\n"
+    )
+
+
+def _data(run: Records) -> str:
+    counts = {name: value for name, value in run.data.items() if isinstance(value, int)}
+    dropped = run.data.get("dropped")
+    reasons = dropped if isinstance(dropped, dict) and all(map(_is_number, dropped.values())) else {}
+    if not counts and not reasons:
+        return ""
+    names = {"kept": "kept", "train": "for training", "validation": "held out"}
+    figures = [(names.get(name, name.replace("_", " ")), f"{value:,}", "") for name, value in counts.items()]
+    if reasons:
+        figures.append(("left out", f"{sum(reasons.values()):,}", ""))
+    most = max(reasons.values(), default=0)
+    rows = [
+        (reason, f"{count:,}", f'<span class=bar style="width:{100 * count / max(most, 1):.1f}%"></span>')
+        for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+    ]
+    table = _table(("Left out because", "Pairs", ""), rows, numbers=(1,), classes=("", "", "share")) if rows else ""
+    return f"<section><h2>Data</h2>{_figures(figures)}{table}</section>\n"
+
+
+def _stage(stage: StageRecord, run: Records) -> str:
+    codes = _codes(run) if stage.name == "image" else ""
+    # An image tokenizer that a run was given has codes and no steps.
+    if not stage.lines and not codes:
+        return ""
+    title, purpose = _STAGES.get(stage.name, (stage.name.capitalize(), ""))
+    figures = [
+        (label, number_text(scale * value), unit)
+        for metric, label, unit, scale in _FIGURES.get(stage.name, ())
+        if (value := stage.last(metric)) is not None
+    ]
+    panels = panels_of(stage.name, stage.lines)
+    if stage.last_step == 0:
+        # A stage without steps, such as byte-pair encoding, has numbers and no curves.
+        unforeseen = [(panel.title.lower(), stage.last(panel.traces[0].metric)) for panel in panels]
+        figures += [(title, f"{value:,}", "") for title, value in unforeseen if value is not None]
+        panels = []
+    charts = "".join(f"<div>{chart(panel, stage.lines)}</div>" for panel in panels)
+    return (
+        f'<section id="{html.escape(stage.name)}"><h2>{html.escape(title)}</h2><p>{purpose}</p>{_figures(figures)}'
+        f"{_pictures(stage, run)}{f'<h3>Curves</h3><div class=charts>{charts}</div>' if charts else ''}"
+        f"{codes}</section>\n"
+    )
+
+
+def _pictures(stage: StageRecord, run: Records) -> str:
+    if not stage.pictures:
+        return ""
+    captions = "".join(f"<li>{html.escape(caption)}</li>" for caption in run.captions)
+    if stage.name == "transformer":
+        note = "<p class=note>Drawn from held-out captions, with the same seeds each time.</p>"
+        heading, shown = "Drawings", note + (f"<ol class=captions>{captions}</ol>" if captions else "")
+    else:
+        heading, shown = "Reconstructions", "<p class=note>Held-out pictures, and below them what the tokens keep.</p>"
+    figures = "".join(_figure(picture, heading) for picture in stage.pictures)
+    strip = " strip" if stage.pictures[-1].is_wide else ""
+    return f'<h3>{heading}</h3>{shown}<div class="pictures{strip}">{figures}</div>'
+
+
+def _figure(picture: Picture, heading: str) -> str:
+    return (
+        f'<figure><img src="{picture.data_uri}" width="{picture.width}" height="{picture.height}" '
+        f'alt="{heading} after step {picture.step:,}"><figcaption>step {picture.step:,}</figcaption></figure>'
+    )
+
+
+def _codes(run: Records) -> str:
+    """Return how much of the codes the training set uses, and what the most used ones draw, where that is known."""
+    parts = [_code_histogram(run.code_counts), _code_portraits(run.code_portraits)]
+    return f"<h3>Codes</h3>{''.join(parts)}" if any(parts) else ""
+
+
+def _code_histogram(code_counts: Sequence[int]) -> str:
+    if not sum(code_counts):
+        return ""
+    import torch
+
+    from trencadis.image.metrics import code_perplexity, code_use
+
+    whole, counts = torch.tensor(code_counts), sorted(code_counts, reverse=True)
+    figures = (
+        ("codes in use, all training pictures", number_text(100 * code_use(whole)), "%"),
+        ("code perplexity, all training pictures", number_text(code_perplexity(whole)), "codes"),
+    )
+    used = sum(count > 0 for count in counts)
+    drawn = curve(
+        {"uses": list(enumerate(counts, 1))},
+        title="How often each code is used",
+        x_label="codes, the most used first",
+        y_label="uses",
+        width=960,
+        height=260,
+        log_y=True,
+        x_range=(0, len(counts)),
+        last_values=False,
+    )
+    most = 100 * counts[0] / sum(counts)
+    said = f"{used:,} of {len(counts):,} codes are in use; the most used one stands for {most:.2g} % of the tokens."
+    return f"<p class=note>{said}</p>{_figures(figures)}<div class=wide>{drawn}</div>"
+
+
+def _code_portraits(sheet: Picture | None) -> str:
+    if sheet is None:
+        return ""
+    said = (
+        "What the most used codes draw, with their share of the tokens: on a grid that holds nothing else, and in "
+        "training pictures as they are reconstructed, where the outlined square is the code's own token."
+    )
+    image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="What the codes draw">'
+    return f"<p class=note>{said}</p><figure class=portraits>{image}</figure>"
+
+
+def _footer() -> str:
+    import torch
+
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    versions = f"Trencadís {version('trencadis')}, PyTorch {torch.__version__}, Python {platform.python_version()}"
+    return f"<footer>Written {written} by {versions}.</footer>\n"
+
+
+def _figures(figures: Sequence[tuple[str, str, str]]) -> str:
+    """Return numbers in a row, each with its name and its unit."""
+    cells = [
+        f"<div><dd>{html.escape(value)}{f' <small>{html.escape(unit)}</small>' if unit else ''}</dd>"
+        f"<dt>{html.escape(name)}</dt></div>"
+        for name, value, unit in figures
+    ]
+    return f"<dl class=figures>{''.join(cells)}</dl>" if cells else ""
+
+
+def _table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[int] = (),
+    classes: Sequence[str] = (),
+) -> str:
+    """Return a table; columns in `numbers` are aligned to the right, those of class `share` hold markup."""
+    styles = [
+        "number" if column in numbers else dict(enumerate(classes)).get(column, "") for column in range(len(headings))
+    ]
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        texts = (text if style == "share" else html.escape(text) for style, text in zip(styles, row, strict=True))
+        return "".join(f'<{tag} class="{style}">{text}</{tag}>' for style, text in zip(styles, texts, strict=True))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    kind = "" if numbers and not classes else "stack"
+    head = f"<thead><tr>{cells('th', headings)}</tr></thead>"
+    return f'<div class=scroll><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def duration(seconds: float | int) -> str:
+    """Return a length of time as people say it, such as `3 h 05 min`; nothing for none."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds else ""
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes % 60 else f"{minutes // 60} h"

@@ -1,0 +1,106 @@
+"""The three models of a run as stages, built from its plan."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from trencadis.config import RunConfig
+from trencadis.image import DiscreteVAE, load_image_tokenizer
+from trencadis.model_directory import find_model
+from trencadis.protocols import ImageTokenizer
+from trencadis.randomness import derive_seed
+from trencadis.ranking import CLIP
+from trencadis.text import CaptionTokenizer
+from trencadis.training.clip import RankerTraining
+from trencadis.training.image import ImageTraining
+from trencadis.training.optimizers import optimizers
+from trencadis.training.run_pairs import RunPairs
+from trencadis.training.text import CaptionDraws
+from trencadis.training.transformer import TransformerTraining
+from trencadis.transformer import Transformer
+
+
+def check_models(config: RunConfig) -> None:
+    """Refuse sizes that no model can have, and optimizers that a model has no use for. Nothing is allocated.
+
+    Raises:
+        ConfigError: A model cannot be built, or not be trained so.
+    """
+    with FakeTensorMode():  # tensors without numbers
+        image_tokenizer = DiscreteVAE(config.image.model)
+        if config.image.pretrained is None:
+            optimizers(image_tokenizer, config.image.optimizer)
+        optimizers(Transformer(config.transformer.model), config.transformer.optimizer)
+        optimizers(CLIP(config.ranker.model), config.ranker.optimizer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """Builds each stage when its turn comes.
+
+    Args:
+        config: The plan.
+        pairs: The data.
+        tokenizer: The trained byte-pair encoding.
+        device: Where the models are trained.
+    """
+
+    config: RunConfig
+    pairs: RunPairs
+    tokenizer: CaptionTokenizer
+    device: torch.device
+
+    def image(self) -> ImageTraining:
+        """Return the stage of the image tokenizer."""
+        config = self.config
+        return ImageTraining(config.image, self.pairs, config.data, seed=config.seed, device=self.device)
+
+    def given_tokenizer(self, kept: Path | None = None) -> DiscreteVAE:
+        """Return the image tokenizer that the run uses as it is.
+
+        Args:
+            kept: The run's own copy of it, taken where it is there.
+        """
+        image = self.config.image
+        assert image.pretrained is not None, "a run that trains none"
+        name = find_model(image.pretrained) if kept is None or not kept.exists() else kept
+        return load_image_tokenizer(name, image_size=image.model.image_size).to(self.device)
+
+    def transformer(
+        self,
+        image_tokenizer: ImageTokenizer,
+        train_tokens: Int[Tensor, "variants pairs rows columns"],
+        validation_tokens: Int[Tensor, "validation rows columns"],
+    ) -> TransformerTraining:
+        """Return the stage of the transformer."""
+        config = self.config
+        return TransformerTraining(
+            config.transformer,
+            self.pairs,
+            self._captions(config.text.text_len, config.transformer.caption_dropout, "transformer"),
+            train_tokens,
+            validation_tokens,
+            image_tokenizer,
+            seed=config.seed,
+            device=self.device,
+        )
+
+    def ranker(self) -> RankerTraining:
+        """Return the stage of CLIP."""
+        config = self.config
+        # The last of CLIP's positions is for the end of the caption.
+        captions = self._captions(config.ranker.model.text_len - 1, 0.0, "ranker")
+        return RankerTraining(config.ranker, self.pairs, config.data, captions, seed=config.seed, device=self.device)
+
+    def _captions(self, text_len: int, caption_dropout: float, stage: str) -> CaptionDraws:
+        return CaptionDraws(
+            self.tokenizer,
+            text_len=text_len,
+            dropout=self.config.text.dropout,
+            caption_dropout=caption_dropout,
+            seed=derive_seed(self.config.seed, stage, "captions"),
+        )

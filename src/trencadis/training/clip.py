@@ -1,0 +1,95 @@
+"""The last stage: CLIP on the same pairs."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trencadis.config import DataConfig, RankerStage
+from trencadis.errors import ConfigError
+from trencadis.randomness import derive_seed
+from trencadis.ranking import CLIP
+from trencadis.training.mixed_precision import autocast, default_precision
+from trencadis.training.run_pairs import RunPairs
+from trencadis.training.stage import PlainStage
+from trencadis.training.text import CaptionDraws
+
+
+@dataclass(frozen=True)
+class RankerBatch:
+    """Pictures and their captions' tokens."""
+
+    images: Float[Tensor, "batch 3 height width"]
+    text_tokens: Int[Tensor, "batch text_len"]
+
+
+class RankerTraining(PlainStage):
+    """Trains CLIP to tell which caption belongs to which picture. A `Stage`.
+
+    Args:
+        config: Sizes and schedules, the text tokenizer's size filled in.
+        pairs: The run's pairs.
+        data: How pictures are cut.
+        captions: Captions as tokens; none is dropped.
+        seed: Of weights, order and crops.
+        device: Where the model is trained.
+
+    Raises:
+        ConfigError: Microbatches were asked for: the loss compares all pairs of a batch with each other.
+    """
+
+    name = "ranker"
+
+    def __init__(
+        self,
+        config: RankerStage,
+        pairs: RunPairs,
+        data: DataConfig,
+        captions: CaptionDraws,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if config.microbatches != 1:
+            given = f"ranker.microbatches {config.microbatches}"
+            raise ConfigError(given, expected="1", remedy="lower ranker.batch_size instead")
+        torch.manual_seed(derive_seed(seed, self.name, "weights"))
+        self.config, self.device, self._captions = config, device, captions
+        self.model = CLIP(config.model).to(device)
+        size = config.model.image_size
+        order = derive_seed(seed, self.name)
+        # Nothing is mirrored: captions speak of sides.
+        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=False)
+        texts = [captions.plain_tokens(pair.captions[0]) for pair in pairs.validation]
+        self._validation = RankerBatch(pairs.middle_crops(pairs.validation, size, data), self.model.pad(texts).cpu())
+
+    def batches(self, from_step: int, to_step: int) -> Generator[list[RankerBatch], None, None]:
+        """Yield the one microbatch of each step."""
+        for batch in self._batches.iterate(from_step, to_step):
+            drawn = zip(batch.captions, batch.sample_ids, batch.epochs, strict=True)
+            tokens = [self._captions.tokens(caption, sample_id, epoch) for caption, sample_id, epoch in drawn]
+            yield [RankerBatch(batch.images, self.model.pad(tokens))]
+
+    def loss(self, batch: RankerBatch, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Return the symmetric cross-entropy."""
+        with autocast(self.device, default_precision(self.device)):
+            images, text_tokens = batch.images.to(self.device), batch.text_tokens.to(self.device)
+            loss = self.model(images, text_tokens, return_loss=True)
+        return loss, {"logit_scale": self.model.logit_scale.detach()}
+
+    def validate(self) -> dict[str, float]:
+        """Measure how often a held-out picture is nearest to its own caption among all of them, and in the best ten."""
+        images, text_tokens = self._validation.images.to(self.device), self._validation.text_tokens.to(self.device)
+        logits = self.model(images, text_tokens)
+        own = logits.diagonal()[:, None]
+        better = (logits > own).sum(1)
+        return {
+            "validation_loss": float(self.model(images, text_tokens, return_loss=True)),
+            "validation_accuracy": float((better < 1).float().mean()),
+            "validation_accuracy_at_10": float((better < 10).float().mean()),
+        }
+
+    def sample(self) -> None:
+        """Return nothing: CLIP draws no pictures."""

@@ -1,0 +1,60 @@
+"""The first stage: byte-pair encoding trained on the captions; and captions as tokens for the stages after it."""
+
+from pathlib import Path
+
+from trencadis.config import TextStage
+from trencadis.data import KeptPair
+from trencadis.randomness import derive_seed, derive_uniform
+from trencadis.text import CaptionTokenizer
+from trencadis.training.run_pairs import RunPairs
+
+
+def fit_text(pairs: RunPairs, config: TextStage, model_directory: Path) -> CaptionTokenizer:
+    """Train the byte-pair encoding on the captions and save it, or load it where that has been done.
+
+    Raises:
+        StorageError: The directory cannot be written.
+    """
+    directory = model_directory / "text"
+    if directory.exists():
+        return CaptionTokenizer.from_pretrained(directory)
+    tokenizer = train_tokenizer(pairs.train, config.vocab_size)
+    tokenizer.save_pretrained(directory)
+    return tokenizer
+
+
+def train_tokenizer(pairs: tuple[KeptPair, ...], vocab_size: int) -> CaptionTokenizer:
+    """Return the byte-pair encoding of the pairs' captions."""
+    captions = (caption for pair in pairs for caption in pair.captions)
+    return CaptionTokenizer.train(captions, vocab_size=vocab_size)
+
+
+class CaptionDraws:
+    """As which tokens a caption is seen in an epoch: a pure function of the seed.
+
+    Captions that are too long are cut in silence: the plan says how many there are.
+
+    Args:
+        tokenizer: The trained byte-pair encoding.
+        text_len: Most tokens; longer captions are cut.
+        dropout: Share of merges skipped.
+        caption_dropout: Share of captions left empty.
+        seed: Of both choices.
+    """
+
+    def __init__(
+        self, tokenizer: CaptionTokenizer, *, text_len: int, dropout: float, caption_dropout: float, seed: int
+    ) -> None:
+        self.tokenizer, self.text_len, self.dropout = tokenizer, text_len, dropout
+        self.caption_dropout, self.seed = caption_dropout, seed
+
+    def tokens(self, caption: str, sample_id: str, epoch: int) -> list[int]:
+        """Return a caption's tokens, or none where it is dropped for guidance."""
+        key = (self.seed, epoch, sample_id)
+        if derive_uniform(*key, "caption dropout") < self.caption_dropout:
+            return []
+        return self.tokenizer.encode(caption, dropout=self.dropout, seed=derive_seed(*key, "merges"))[: self.text_len]
+
+    def plain_tokens(self, caption: str) -> list[int]:
+        """Return a caption's tokens without any dropout, for validation."""
+        return self.tokenizer.encode(caption)[: self.text_len]

@@ -1,0 +1,100 @@
+"""Pictures as tokens, computed once: what the transformer is trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from trencadis.config import DataConfig
+from trencadis.data import KeptPair, Pictures
+from trencadis.data.prefetch import prefetch
+from trencadis.errors import CheckpointError
+from trencadis.progress import progress
+from trencadis.protocols import ImageTokenizer
+from trencadis.storage import write_whole
+from trencadis.training.run_pairs import RunPairs
+
+SHARD = 2048  # pictures of a file; a kill loses at most this much work
+PIXELS_AT_ONCE = 64 * 64 * 64  # of a batch: 64 pictures of 64×64 pixels, 4 of 256×256
+
+
+def cache_tokens(
+    tokenizer: ImageTokenizer,
+    pairs: RunPairs,
+    data: DataConfig,
+    directory: Path,
+    *,
+    variants: int,
+    seed: int,
+    device: torch.device,
+) -> Int[Tensor, "variants pairs rows columns"]:
+    """Return the tokens of every training picture, from the cache where they are there.
+
+    Variant 0 is the middle crop, the others are random ones. Pictures are never mirrored: captions speak of sides.
+
+    Raises:
+        CheckpointError: A file of the cache is damaged.
+        StorageError: The cache cannot be written.
+    """
+    pictures = pairs.pictures(pairs.train, tokenizer.image_size, data)
+    shards = [(variant, start) for variant in range(variants) for start in range(0, len(pairs.train), SHARD)]
+    with progress("encoding pictures", len(pairs.train) * variants) as advance:
+        for variant, start in shards:
+            path, count = _path(directory, variant, start), min(SHARD, len(pairs.train) - start)
+            if path.exists():
+                advance(count)
+                continue
+            tokens = _encode(tokenizer, pictures, range(start, start + count), data, variant, seed, device, advance)
+            write_whole(path, safetensors.torch.save({"image_tokens": tokens.to(torch.int32)}))
+    loaded = [_load(_path(directory, variant, start)) for variant, start in shards]
+    return rearrange(torch.cat(loaded), "(variants pairs) r c -> variants pairs r c", variants=variants)
+
+
+def encode_middle(
+    tokenizer: ImageTokenizer, pairs: RunPairs, kept: tuple[KeptPair, ...], data: DataConfig, device: torch.device
+) -> Int[Tensor, "pairs rows columns"]:
+    """Return the tokens of some pairs' middle crops."""
+    pictures = pairs.pictures(kept, tokenizer.image_size, data)
+    return _encode(tokenizer, pictures, range(len(kept)), data, 0, 0, device)
+
+
+def _encode(
+    tokenizer: ImageTokenizer,
+    pictures: Pictures,
+    positions: range,
+    data: DataConfig,
+    variant: int,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Int[Tensor, "pairs rows columns"]:
+    height, width = tokenizer.image_size
+    batch_size = max(1, PIXELS_AT_ONCE // (height * width))
+
+    def crops(start: int) -> Tensor:
+        batch = []
+        for position in range(start, min(start + batch_size, positions.stop)):
+            key = (seed, variant, pictures.pairs[position].sample_id) if variant else None
+            batch.append(pictures.crop(position, min_crop=data.min_crop, key=key))
+        return torch.stack(batch)
+
+    encoded = []
+    for images in prefetch(crops, range(positions.start, positions.stop, batch_size), workers=1):
+        encoded.append(tokenizer.encode(images.to(device)).cpu())
+        advance(len(images))
+    return torch.cat(encoded)
+
+
+def _path(directory: Path, variant: int, start: int) -> Path:
+    return directory / f"variant-{variant}" / f"{start:09d}.safetensors"
+
+
+def _load(path: Path) -> Int[Tensor, "pairs rows columns"]:
+    try:
+        return safetensors.torch.load_file(path)["image_tokens"]
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; remove it and it is made anew") from error
