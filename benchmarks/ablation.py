@@ -28,9 +28,9 @@ from trencadis.recipes import modern, paper
 from trencadis.text import CaptionTokenizer
 from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import from_settings, lay_over, read_settings, to_settings
-from trencadis.training.loop import Trainer
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import cache_tokens, encode_middle
+from trencadis.training.trainer import Trainer
 from trencadis.training.transformer import TransformerTraining
 
 TIMED_STEPS = 6

@@ -35,8 +35,8 @@ from trencadis.recipes import RECIPES
 from trencadis.storage import write_picture
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
-from trencadis.training.loop import Trainer
 from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.trainer import Trainer
 
 PEER = "DALLE-pytorch"
 MOST_STEPS = 10**9  # that is, until the budget is spent

@@ -17,9 +17,9 @@ from trencadis.image import DiscreteVAE
 from trencadis.recipes import tiny
 from trencadis.sampling import ImagePrompt, Sampling, sample_image_tokens
 from trencadis.text import CaptionTokenizer
-from trencadis.training.loop import Trainer
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import CaptionDraws
+from trencadis.training.trainer import Trainer
 from trencadis.training.transformer import StreamBatch, TransformerTraining
 from trencadis.transformer import Transformer
 from trencadis.transformer.cache import KeyValueCache

@@ -17,8 +17,8 @@ from trencadis.config import DataConfig
 from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
-from trencadis.training.loop import Trainer
 from trencadis.training.run_pairs import read_pairs
+from trencadis.training.trainer import Trainer
 
 MODEL = RECIPES["tiny"]().image.model
 

@@ -20,9 +20,9 @@ from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
-from trencadis.training.loop import Trainer
 from trencadis.training.run import train
 from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.trainer import Trainer
 
 KINDS = ("tiny", "tiny-strided", "tiny-ibq", "tiny-vqvae", "tiny-vqgan")
 SHORT = {"threads": 1, "image": {"steps": 12}, "transformer": {"steps": 4}, "ranker": {"steps": 2, "batch_size": 16}}

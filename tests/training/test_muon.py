@@ -12,11 +12,11 @@ from trencadis.config import OptimizerConfig, StageConfig
 from trencadis.errors import CheckpointError, ConfigError
 from trencadis.training import muon
 from trencadis.training.config_files import from_settings, to_settings
-from trencadis.training.loop import Trainer
 from trencadis.training.muon import JORDAN, POLAR_EXPRESS, Muon, orthogonal
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import optimizers
 from trencadis.training.stage import PlainStage
+from trencadis.training.trainer import Trainer
 
 SHAPES = [(6, 6), (6, 8), (6, 30)]  # the last is wide enough for the iteration on Gram matrices
 

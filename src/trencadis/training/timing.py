@@ -9,11 +9,12 @@ import torch
 
 from trencadis.config import RunConfig
 from trencadis.training.build_stages import Stages
-from trencadis.training.loop import VALIDATIONS, Trainer
+from trencadis.training.loop import VALIDATIONS
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
 from trencadis.training.text import train_tokenizer
 from trencadis.training.token_cache import encode_middle
+from trencadis.training.trainer import Trainer
 
 TIMED_STEPS = 4
 ENCODED = 64  # pictures

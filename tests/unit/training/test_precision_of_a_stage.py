@@ -7,7 +7,7 @@ from torch import Tensor
 from benchmarks.contenders.ours import synthetic_training
 from trencadis.config import TransformerConfig
 from trencadis.recipes import MODERN_DESIGN
-from trencadis.training.loop import Trainer
+from trencadis.training.trainer import Trainer
 from trencadis.training.transformer import StreamBatch, TransformerTraining
 
 CONFIG = TransformerConfig(
