@@ -18,10 +18,10 @@ from trencadis.image.perceptual import VGG16
 from trencadis.inspection import inspect
 from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
 from trencadis.training.run import train
-from trencadis.run_directory import RunDirectory
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.trainer import Trainer
 
