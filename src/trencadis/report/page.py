@@ -1,6 +1,7 @@
 """The report of a run: one HTML page that holds all it shows, written again and again as the run goes on."""
 
 import html
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ _STAGES = {
     "transformer": ("Transformer", "One decoder models text tokens and image tokens as a single stream."),
     "ranker": ("Ranker", "CLIP tells how well a picture fits a caption, and puts candidates in order."),
 }
+_MOST_POINTS = 1000  # of the codes' chart; no screen shows more
 # Broken tiles put together: the page's mark.
 _MARK = (
     '<svg viewBox="0 0 24 24" aria-hidden="true"><path fill="#0b6a8f" d="M1 1h9l3 7-7 4-5-2z"/>'
@@ -124,7 +126,7 @@ def _stage(stage: StageRecord, run: RunDirectory) -> str:
     figures = [
         (trace.figure[0], number_text(trace.scale * value), trace.figure[1])
         for trace in figures_of(stage.name)
-        if trace.figure and (value := stage.last(trace.metric)) is not None
+        if (value := stage.last(trace.metric)) is not None
     ]
     panels = panels_of(stage.name, stage.lines)
     if stage.last_step == 0:
@@ -181,7 +183,7 @@ def _code_histogram(code_counts: Sequence[int]) -> str:
     )
     used = sum(count > 0 for count in counts)
     drawn = curve(
-        {"uses": list(enumerate(counts, 1))},
+        {"uses": list(enumerate(counts, 1))[:: math.ceil(len(counts) / _MOST_POINTS)]},
         title="How often each code is used",
         x_label="codes, the most used first",
         y_label="uses",
