@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trencadis.report.axis import Number, linear_ticks, logarithmic_ticks, number_text
 
@@ -11,14 +12,7 @@ Point = tuple[Number, Number]
 
 # Okabe and Ito's colours, which stay apart under every common kind of colour blindness; darkened and lightened for
 # contrast on white and on black.
-_STYLE = """<style>
-.curve{--text:#24292f;--muted:#5c636b;--grid:#e7e5e0;--axis:#a8a59f;--c0:#0072b2;--c1:#c74e00;--c2:#00805c;--c3:#a8457f;--c4:#8a6d00}
-@media screen and (prefers-color-scheme:dark){.curve{--text:#e8e6e3;--muted:#a3a7ad;--grid:#2b2f35;--axis:#5b616a;--c0:#56b4e9;--c1:#f0803c;--c2:#2fc79a;--c3:#e094c0;--c4:#e0b93a}}
-.curve{font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-variant-numeric:tabular-nums}
-.curve text{fill:var(--muted)}.curve .name{fill:var(--text);font-size:14px;font-weight:600}.curve .last{fill:var(--text)}
-.curve path{fill:none;stroke-width:1.75;stroke-linejoin:round;stroke-linecap:round}
-.curve path.raw{stroke-width:1;opacity:.28}.curve path.thin{stroke-width:1;opacity:.6}
-</style>"""  # noqa: E501
+_STYLE = f"<style>\n{Path(__file__).with_name('chart.css').read_text('utf-8')}</style>"
 _COLOURS = 5
 _SMOOTHED_FROM = 20  # points; fewer are drawn as they are
 _CHAR_WIDTH = 6.8  # of the font above, in pixels, about
@@ -196,18 +190,14 @@ def _grid(x_axis: _Axis, y_axis: _Axis, labels: list[str], x_label: str) -> str:
     parts = []
     for tick, label in zip(y_axis.ticks, labels, strict=True):
         y = y_axis.at(tick)
-        parts.append(
-            f'<path d="M{x_axis.start:.1f} {y:.1f}H{x_axis.end:.1f}" stroke="var(--grid)" style="stroke-width:1"/>'
-        )
+        parts.append(f'<path class="line" d="M{x_axis.start:.1f} {y:.1f}H{x_axis.end:.1f}" stroke="var(--grid)"/>')
         parts.append(f'<text x="{x_axis.start - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     bottom = y_axis.start
-    parts.append(
-        f'<path d="M{x_axis.start:.1f} {bottom:.1f}H{x_axis.end:.1f}" stroke="var(--axis)" style="stroke-width:1"/>'
-    )
+    parts.append(f'<path class="line" d="M{x_axis.start:.1f} {bottom:.1f}H{x_axis.end:.1f}" stroke="var(--axis)"/>')
     for tick in x_axis.ticks:
         x, label = x_axis.at(tick), number_text(tick, x_axis.ticks)
         anchor = "end" if x + _CHAR_WIDTH * len(label) / 2 > x_axis.end + 14 else "middle"
-        parts.append(f'<path d="M{x:.1f} {bottom:.1f}v4" stroke="var(--axis)" style="stroke-width:1"/>')
+        parts.append(f'<path class="line" d="M{x:.1f} {bottom:.1f}v4" stroke="var(--axis)"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 17:.1f}" text-anchor="{anchor}">{label}</text>')
     label = html.escape(x_label)
     parts.append(f'<text x="{x_axis.end:.1f}" y="{bottom + 32:.1f}" text-anchor="end">{label}</text>')
