@@ -67,7 +67,7 @@ class Report:
 def report_of(curated: Curated) -> Report:
     """Return the figures of a curated dataset."""
     captions = [caption for pair in curated.kept for caption in pair.captions]
-    sizes = [pair.image_size for pair in curated.kept if pair.image_size is not None]
+    sizes = [pair.image_size for pair in curated.kept]
     return Report(
         pairs=len(curated.kept) + len(curated.dropped),
         kept=len(curated.kept),

@@ -20,14 +20,14 @@ class KeptPair:
         sample_id: Its name.
         captions: Those that passed the filters; at least one.
         weight: Share of epochs in which it appears, in (0, 1].
-        image_size: Height and width of its picture in pixels, upright; None where pictures were not checked.
+        image_size: Height and width of its picture in pixels, upright.
     """
 
     index: int
     sample_id: str
     captions: tuple[str, ...]
     weight: float
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int]
 
     def caption(self, seed: int, epoch: int) -> str:
         """Return the caption that is seen in an epoch, one of the pair's."""
@@ -118,5 +118,5 @@ class Curated:
 
 
 def _kept_from_json(pair: dict[str, Any]) -> KeptPair:
-    size = pair["image_size"]
-    return KeptPair(**{**pair, "captions": tuple(pair["captions"]), "image_size": size and (size[0], size[1])})
+    height, width = pair["image_size"]
+    return KeptPair(**{**pair, "captions": tuple(pair["captions"]), "image_size": (height, width)})
