@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from trencadis.config import FilterConfig
+from trencadis.config import DataConfig, FilterConfig
 from trencadis.data.contact_sheet import contact_sheet, titled
 from trencadis.data.image_files import decode_picture
 from trencadis.data.pairs import Curated, Dropped, KeptPair
+from trencadis.data.training_sheet import training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
 
@@ -33,17 +34,17 @@ class Report:
 
     Args:
         pairs: Pairs in the source.
-        kept: Those that would be trained on.
-        expected_per_epoch: Kept pairs that an epoch holds on average, by their weights.
-        dropped: How many each reason leaves out, most first.
-        examples: Some of those, by reason: name and detail.
+        kept: Those that pass the filters.
+        expected_per_epoch: Kept pairs in an average epoch, by their weights.
+        dropped: Pairs left out by each reason, most first.
+        examples: Some of them by reason: name and detail.
         captions: Captions of the kept pairs.
         distinct_captions: Different ones among them.
-        caption_chars: Their lengths in characters; None where no pair is kept, as below.
-        caption_words: Their lengths in words.
-        captions_per_pair: How many captions a pair has.
-        image_heights: Of the kept pictures, in pixels.
-        image_widths: Of the kept pictures, in pixels.
+        caption_chars: Lengths of captions in characters. This and what follows is None where no pair is kept.
+        caption_words: Lengths of captions in words.
+        captions_per_pair: Captions of a pair.
+        image_heights: Heights of the kept pictures, in pixels.
+        image_widths: Widths of the kept pictures, in pixels.
         short_sides: The shorter of the two, in pixels.
         aspect_ratios: Width over height.
     """
@@ -97,9 +98,9 @@ def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
     return examples
 
 
-def sheet_of(source: PairSource, curated: Curated, filters: FilterConfig) -> Image.Image:
-    """Return a page with kept pairs, evenly over the source, and some that are left out with their reasons."""
-    sections = []
+def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
+    """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
+    sections, filters = [], config.filters
     if curated.kept:
         kept = _evenly(curated.kept, _SHEET_KEPT)
         images = [_picture(source, pair.index, filters) for pair in kept]
@@ -111,6 +112,8 @@ def sheet_of(source: PairSource, curated: Curated, filters: FilterConfig) -> Ima
         labels = [f"{pair.reason}: {pair.sample_id}" for pair in dropped]
         sheet = contact_sheet(images, labels, _SHEET_COLUMNS, tile_size=_TILE_SIZE)
         sections.append((f"left out: {len(curated.dropped):,}", sheet))
+    if curated.kept:
+        sections += training_sections(source, curated.kept, image_size, config, seed=0)
     return titled(sections)
 
 

@@ -38,7 +38,7 @@ def is_plain_ground(pixels: Pixels) -> bool:
 def subject_box(pixels: Pixels, ground: Colour) -> Box:
     """Return the box of all that differs from the ground, with one pixel around it; a point where nothing does."""
     height, width = pixels.shape[:2]
-    differs = (np.abs(pixels.astype(np.int16) - np.array(ground, np.int16)) > _OF_THE_DRAWING).any(-1)
+    differs = np.abs(pixels.astype(np.int16) - np.array(ground, np.int16)).max(-1) > _OF_THE_DRAWING
     rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
     if not len(rows):
         return width / 2, height / 2, width / 2, height / 2

@@ -20,14 +20,21 @@ _ROWS, _CROPS, _TILE_SIZE = 6, 7, 96
 def training_sheet(
     source: PairSource, pairs: Sequence[KeptPair], image_size: tuple[int, int], config: DataConfig, *, seed: int
 ) -> Image.Image:
-    """Return a page of some pictures, evenly over the pairs, each beside random crops of it.
+    """Return the sheets of `training_sections` as one page."""
+    return titled(training_sections(source, pairs, image_size, config, seed=seed))
+
+
+def training_sections(
+    source: PairSource, pairs: Sequence[KeptPair], image_size: tuple[int, int], config: DataConfig, *, seed: int
+) -> list[tuple[str, Image.Image]]:
+    """Return a titled sheet for each kind of crop: some pictures, evenly over the pairs, each beside crops of it.
 
     Args:
         source: Where the pictures are.
         pairs: The kept pairs; at least one.
         image_size: Height and width of a crop in pixels.
         config: How pictures are made to fit.
-        seed: Of the crops; other ones than any run takes.
+        seed: Of the crops, which are examples: a run draws others.
 
     Raises:
         DataError: A picture can no longer be read.
@@ -35,15 +42,17 @@ def training_sheet(
     count = min(_ROWS, len(pairs))
     chosen = [pairs[number * len(pairs) // count] for number in range(count)]
     limit = config.filters.max_image_pixels
+    pictures = Pictures(source, chosen, image_size, fit=config.fit, max_image_pixels=limit)
     originals = [
         decode_picture(source.image_bytes(pair.index), max_image_pixels=limit, enough=2 * _TILE_SIZE) for pair in chosen
     ]
-    pictures = Pictures(source, chosen, image_size, fit=config.fit, max_image_pixels=limit)
-    rules = (
-        ("Image tokenizer", replace(TOKENIZER_CROPS, mirror=config.flip)),
-        ("Transformer and CLIP", CAPTIONED_CROPS),
-    )
-    return titled([(title, _section(pictures, originals, rule, seed)) for title, rule in rules])
+    return [
+        (
+            "What the image tokenizer sees",
+            _section(pictures, originals, replace(TOKENIZER_CROPS, mirror=config.flip), seed),
+        ),
+        ("What the transformer and CLIP see", _section(pictures, originals, CAPTIONED_CROPS, seed)),
+    ]
 
 
 def _section(pictures: Pictures, originals: Sequence[Image.Image], rule: CropRule, seed: int) -> Image.Image:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trencadis.config import FilterConfig
+from trencadis.config import DataConfig, FilterConfig
 from trencadis.data import open_source
 from trencadis.data.check import report_lines, report_of, sheet_of
 from trencadis.data.curation import examine
@@ -51,10 +51,10 @@ def test_names_cannot_drive_the_terminal(folder: Path) -> None:
 def test_sheet_shows_kept_and_dropped(untidy: Path) -> None:
     source = open_source(str(untidy))
     curated = examine(source, FilterConfig())
-    page = sheet_of(source, curated, FilterConfig())
+    page = sheet_of(source, curated, DataConfig(), (16, 16))
     colours = {colour for _, colour in page.getcolors(2**24) or []}
     assert {(255, 0, 0), (221, 221, 221)} <= colours
-    tidy = sheet_of(source, examine(source, FilterConfig(min_caption_chars=1000)), FilterConfig())
+    tidy = sheet_of(source, examine(source, FilterConfig(min_caption_chars=1000)), DataConfig(), (16, 16))
     assert tidy.height < page.height
 
 

@@ -60,12 +60,12 @@ STAGES = [
 def test_boxes_are_the_papers(
     rule: CropRule, paper: Callable[..., tuple[Square, int, int, int]], size: tuple[int, int]
 ) -> None:
-    """Left, top and side have the same least, greatest and mean over many draws."""
+    """Left, top, right and bottom have the same least, greatest and mean over many draws."""
     draw = random.Random(0)
     ours = [random_box(size, (64, 64), rule, (number,)) for number in range(1000)]
     theirs = [papers_box(paper(*size, 64, draw), 64) for _ in range(1000)]
-    for measure in (lambda b: b[0], lambda b: b[1], lambda b: b[2] - b[0], lambda b: b[3] - b[1]):
-        mine, right = [measure(box) for box in ours], [measure(box) for box in theirs]
+    for edge in range(4):
+        mine, right = [box[edge] for box in ours], [box[edge] for box in theirs]
         spread = max(right) - min(right)
         assert min(mine) == pytest.approx(min(right), abs=0.05 * spread + 1e-9)
         assert max(mine) == pytest.approx(max(right), abs=0.05 * spread + 1e-9)
@@ -79,8 +79,8 @@ SIDES = st.integers(1, 600)
 def test_random_boxes_keep_their_bounds(height: int, width: int, rows: int, columns: int, rule: CropRule) -> None:
     largest = min(height / rows, width / columns)
     left, top, right, bottom = random_box((height, width), (rows, columns), rule, (height, width))
-    assert 0 <= left
-    assert 0 <= top
+    assert left >= 0
+    assert top >= 0
     assert right <= width
     assert bottom <= height
     assert (right - left) / columns == pytest.approx((bottom - top) / rows), "crops keep the aspect"
