@@ -1,4 +1,4 @@
-"""A look at a dataset before anything is trained on it: counts, examples, sizes and a contact sheet."""
+"""Figures of a dataset and a contact sheet, for `trencadis data check`."""
 
 import statistics
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS, _TILE_SIZE = 64, 16, 8, 128
 
 @dataclass(frozen=True)
 class Spread:
-    """The least, the middle and the largest of some numbers."""
+    """Minimum, median and maximum of some numbers."""
 
     least: float
     median: float
@@ -30,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Report:
-    """What `trencadis data check` tells.
+    """The figures that `trencadis data check` prints.
 
     Args:
         pairs: Pairs in the source.
@@ -66,7 +66,6 @@ class Report:
 
 
 def report_of(curated: Curated) -> Report:
-    """Return the figures of a curated dataset."""
     captions = [caption for pair in curated.kept for caption in pair.captions]
     sizes = [pair.image_size for pair in curated.kept]
     return Report(
@@ -90,7 +89,7 @@ def report_of(curated: Curated) -> Report:
 
 
 def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
-    """Return the first few dropped pairs of each reason, reasons with the most pairs first."""
+    """Return the first few dropped pairs of each reason, the most frequent reason first."""
     examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
     for pair in curated.dropped:
         if len(examples[pair.reason]) < EXAMPLES:
@@ -118,7 +117,7 @@ def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_siz
 
 
 def report_lines(report: Report, path: str | Path) -> list[str]:
-    """Return the figures as a person reads them, line by line."""
+    """Return the figures as lines of text."""
     left_out = report.pairs - report.kept
     lines = [f"{path}: {report.pairs:,} pairs, {report.kept:,} kept, {left_out:,} left out"]
     for reason, count in report.dropped.items():
@@ -163,7 +162,7 @@ def _evenly(pairs: Sequence[KeptPair], most: int) -> list[KeptPair]:
 
 
 def _turn_by_turn(groups: Sequence[Sequence[Dropped]]) -> list[Dropped]:
-    """Return the first of each group, then the second of each, and so on."""
+    """Interleave groups: the first of each, then the second of each, and so on."""
     longest = max(map(len, groups), default=0)
     return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
 

@@ -44,17 +44,17 @@ def curate(source: PairSource, filters: FilterConfig, *, progress: bool = False)
 
 
 def require_kept(curated: Curated) -> None:
-    """Raise a `DataError` that counts the reasons where no pair is kept."""
+    """Raise a `DataError` with the count of each reason if no pair is kept."""
     if curated.kept:
         return
     counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
     given = f"none of {len(curated.dropped):,} pairs is left ({counts})" if counts else "the dataset has no pair"
-    remedy = "run `trencadis data check` to see which, and loosen the filters or mend the data"
+    remedy = "run `trencadis data check` to see which, then loosen the filters or correct the data"
     raise DataError(given, expected="at least one captioned picture", remedy=remedy)
 
 
 def examine(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
-    """Judge each pair as `curate` does, and return the verdicts even where nothing is left."""
+    """Judge each pair as `curate` does, and return the verdicts even if nothing is left."""
     caption_filter = CaptionFilter(filters)
 
     def judged(index: int) -> KeptPair | Dropped:
@@ -106,7 +106,7 @@ def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFil
 
 
 def _fitting_picture(source: PairSource, index: int, filters: FilterConfig) -> tuple[int, int]:
-    """Return height and width of a picture that can be trained on."""
+    """Return height and width of a picture that passes."""
     try:
         raw = source.image_bytes(index)
     except UserError as error:
@@ -138,7 +138,7 @@ def _size_fault(height: int, width: int, filters: FilterConfig) -> str | None:
 
 
 def is_current(curated: Curated, source: PairSource, filters: FilterConfig) -> bool:
-    """Say whether saved verdicts still follow from a source and filters."""
+    """Say whether saved verdicts are those of this source and these filters."""
     return curated.fingerprint == fingerprint(source, filters)
 
 
