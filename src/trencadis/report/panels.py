@@ -1,8 +1,9 @@
-"""Which metrics of the log share a chart, and what they are called there."""
+"""The metrics of the log: their charts, names, units and scales, in one table."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from trencadis.report.charts import Point, curve
@@ -19,22 +20,24 @@ class Trace:
         label: Its name in the chart's legend.
         kind: `noisy` of a batch, and smoothed; `measured` now and then, and marked; `exact`, and drawn as it is.
         scale: What the logged value is multiplied by.
+        figure: Name and unit of its last value, where that is shown above the charts.
     """
 
     metric: str
     label: str
     kind: Literal["noisy", "measured", "exact"]
     scale: float = 1.0
+    figure: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart.
+    """One chart; metrics that were not logged are left out.
 
     Args:
         title: What it shows.
         unit: Of its values; may be empty.
-        traces: Its metrics; those that were not logged are left out.
+        traces: Its metrics.
         log_y: Equal factors at equal distances.
     """
 
@@ -44,103 +47,119 @@ class Panel:
     log_y: bool = False
 
 
-_BITS = 1 / math.log(2)
+def _batch(metric: str, label: str = "training", scale: float = 1.0) -> Trace:
+    return Trace(metric, label, "noisy", scale)
+
+
+_held_out = partial(Trace, label="held out", kind="measured")
+
+
+def _term(title: str, unit: str, metric: str) -> Panel:
+    return Panel(title, unit, (_batch(metric),))
+
+
+def _value(title: str, metric: str, label: str, unit: str = "", *, log_y: bool = False) -> Panel:
+    return Panel(title, unit, (Trace(metric, label, "exact"),), log_y)
+
+
+_PERCENT, _BITS = 100.0, 1 / math.log(2)
 _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     "image": (
         Panel(
             "Reconstruction",
             "PSNR in dB",
-            (Trace("psnr", "training", "noisy"), Trace("validation_psnr", "held out", "measured")),
+            (_batch("psnr"), _held_out("validation_psnr", figure=("PSNR, held out", "dB"))),
         ),
-        Panel("Structural similarity", "SSIM, held out", (Trace("validation_ssim", "held out", "measured"),)),
-        Panel("Loss", "all terms, weighted", (Trace("loss", "training", "noisy"),)),
-        Panel("Likelihood term", "nats a sub-pixel", (Trace("likelihood", "training", "noisy"),)),
-        Panel("L1 term", "mean absolute error", (Trace("l1", "training", "noisy"),)),
-        Panel("L2 term", "mean squared error", (Trace("l2", "training", "noisy"),)),
-        Panel("RMSE term", "root of the mean squared error", (Trace("rmse", "training", "noisy"),)),
-        Panel("KL from uniform codes", "nats a token", (Trace("kl", "training", "noisy"),)),
-        Panel("Entropy term", "nats a token", (Trace("entropy", "training", "noisy"),)),
-        Panel("Commitment term", "squared distance to the codes", (Trace("commitment", "training", "noisy"),)),
-        Panel("Perceptual term", "distance of features", (Trace("perceptual", "training", "noisy"),)),
         Panel(
-            "Adversary",
-            "hinge loss",
-            (Trace("discriminator", "discriminator", "noisy"), Trace("adversarial", "generator", "noisy")),
+            "Structural similarity", "SSIM, held out", (_held_out("validation_ssim", figure=("SSIM, held out", "")),)
         ),
-        Panel("Adaptive weight", "of the generator's term", (Trace("adaptive_weight", "weight", "noisy"),), log_y=True),
-        Panel("Codes in use", "% of all", (Trace("code_use", "in use", "measured", 100.0),)),
-        Panel("Code perplexity", "equally frequent codes", (Trace("code_perplexity", "perplexity", "measured"),)),
-        Panel("Relaxation temperature", "", (Trace("relaxation_temperature", "τ", "exact"),), log_y=True),
-        Panel("KL weight", "", (Trace("kl_weight", "β", "exact"),)),
+        _term("Loss", "all terms, weighted", "loss"),
+        _term("Likelihood term", "nats a sub-pixel", "likelihood"),
+        _term("L1 term", "mean absolute error", "l1"),
+        _term("L2 term", "mean squared error", "l2"),
+        _term("RMSE term", "root of the mean squared error", "rmse"),
+        _term("KL from uniform codes", "nats a token", "kl"),
+        _term("Entropy term", "nats a token", "entropy"),
+        _term("Commitment term", "squared distance to the codes", "commitment"),
+        _term("Perceptual term", "distance of features", "perceptual"),
+        Panel(
+            "Adversary", "hinge loss", (_batch("discriminator", "discriminator"), _batch("adversarial", "generator"))
+        ),
+        Panel("Adaptive weight", "of the generator's term", (_batch("adaptive_weight", "weight"),), log_y=True),
+        Panel(
+            "Codes in use",
+            "% of all",
+            (Trace("code_use", "in use", "measured", _PERCENT, ("codes in use, last epoch", "%")),),
+        ),
+        Panel(
+            "Code perplexity",
+            "equally frequent codes",
+            (Trace("code_perplexity", "perplexity", "measured", 1.0, ("code perplexity, last epoch", "codes")),),
+        ),
+        _value("Relaxation temperature", "relaxation_temperature", "τ", log_y=True),
+        _value("KL weight", "kl_weight", "β"),
     ),
     "transformer": (
         Panel(
             "Image tokens",
             "bits a token",
             (
-                Trace("image_loss", "training", "noisy", _BITS),
-                Trace("validation_bits_per_image_token", "held out", "measured"),
+                _batch("image_loss", scale=_BITS),
+                _held_out("validation_bits_per_image_token", figure=("image token, held out", "bits")),
             ),
         ),
         Panel(
             "Text tokens",
             "nats a token",
-            (Trace("text_loss", "training", "noisy"), Trace("validation_text_loss", "held out", "measured")),
+            (_batch("text_loss"), _held_out("validation_text_loss", figure=("text token, held out", "nats"))),
         ),
-        Panel("Loss", "text and image, weighted", (Trace("loss", "training", "noisy"),)),
+        _term("Loss", "text and image, weighted", "loss"),
     ),
     "ranker": (
-        Panel(
-            "Loss",
-            "nats a pair",
-            (Trace("loss", "training", "noisy"), Trace("validation_loss", "held out", "measured")),
-        ),
+        Panel("Loss", "nats a pair", (_batch("loss"), _held_out("validation_loss"))),
         Panel(
             "Own caption found",
             "% of held-out pictures",
             (
-                Trace("validation_accuracy", "first", "measured", 100.0),
-                Trace("validation_accuracy_at_10", "among ten", "measured", 100.0),
+                Trace("validation_accuracy", "first", "measured", _PERCENT, ("own caption first", "%")),
+                Trace("validation_accuracy_at_10", "among ten", "measured", _PERCENT, ("among the first ten", "%")),
             ),
         ),
-        Panel("Logit scale", "", (Trace("logit_scale", "logit scale", "exact"),)),
+        _value("Logit scale", "logit_scale", "logit scale"),
     ),
 }
 _OF_EVERY_STAGE = (
-    Panel("Learning rate", "", (Trace("learning_rate", "learning rate", "exact"),)),
-    Panel("Gradient norm", "before clipping", (Trace("gradient_norm", "norm", "noisy"),), log_y=True),
-    Panel("Updates skipped", "in a row", (Trace("skipped", "skipped", "exact"),)),
+    _value("Learning rate", "learning_rate", "learning rate"),
+    Panel("Gradient norm", "before clipping", (_batch("gradient_norm", "norm"),), log_y=True),
+    _value("Updates skipped", "skipped", "skipped", "in a row"),
 )
-_HELD_OUT = "validation_"
-_NO_METRICS = ("stage", "step", "elapsed_s")
+_VALIDATION = "validation_"
+
+
+def figures_of(stage: str) -> list[Trace]:
+    """Return the metrics of a stage whose last values are shown above its charts."""
+    return [trace for panel in _PANELS_BY_STAGE.get(stage, ()) for trace in panel.traces if trace.figure]
 
 
 def panels_of(stage: str, lines: Lines) -> list[Panel]:
-    """Return the charts of a stage whose log holds these lines; a metric that nobody foresaw has one of its own."""
-    logged = {name for line in lines for name in line if name not in _NO_METRICS}
+    """Return the charts of a stage whose log holds these lines; an unknown metric has a chart of its own."""
+    logged = {name for line in lines for name in line} - {"stage", "step", "elapsed_s"}
     if not any(line.get("skipped") for line in lines):
         logged.discard("skipped")
-    foreseen = _PANELS_BY_STAGE.get(stage, ()) + _OF_EVERY_STAGE
-    shown = [panel for panel in foreseen if any(trace.metric in logged for trace in panel.traces)]
-    logged -= {"skipped", *(trace.metric for panel in foreseen for trace in panel.traces)}
-    return shown + [_unforeseen(name, logged) for name in sorted({name.removeprefix(_HELD_OUT) for name in logged})]
+    known = _PANELS_BY_STAGE.get(stage, ()) + _OF_EVERY_STAGE
+    shown = [panel for panel in known if any(trace.metric in logged for trace in panel.traces)]
+    logged -= {"skipped", *(trace.metric for panel in known for trace in panel.traces)}
+    return shown + [_unknown(name, logged) for name in sorted({name.removeprefix(_VALIDATION) for name in logged})]
 
 
-def _unforeseen(name: str, logged: set[str]) -> Panel:
-    traces = (Trace(name, "training", "noisy"), Trace(_HELD_OUT + name, "held out", "measured"))
-    logged_traces = tuple(trace for trace in traces if trace.metric in logged)
-    return Panel(name.replace("_", " ").capitalize(), "", logged_traces)
-
-
-def points_of(trace: Trace, lines: Lines) -> list[Point]:
-    """Return a metric over the steps; where the log holds no number for it, y is NaN."""
-    found = [(line["step"], line[trace.metric]) for line in lines if trace.metric in line]
-    return [(step, value * trace.scale if isinstance(value, int | float) else math.nan) for step, value in found]
+def _unknown(name: str, logged: set[str]) -> Panel:
+    traces = tuple(trace for trace in (_batch(name), _held_out(_VALIDATION + name)) if trace.metric in logged)
+    return Panel(name.replace("_", " ").capitalize(), "", traces)
 
 
 def chart(panel: Panel, lines: Lines) -> str:
     """Return a panel as SVG."""
-    series = {trace.label: points for trace in panel.traces if (points := points_of(trace, lines))}
+    series = {trace.label: points for trace in panel.traces if (points := _points(trace, lines))}
     return curve(
         series,
         title=panel.title,
@@ -151,3 +170,9 @@ def chart(panel: Panel, lines: Lines) -> str:
         markers=[trace.label for trace in panel.traces if trace.kind == "measured"],
         x_range=(0, max(line["step"] for line in lines)),
     )
+
+
+def _points(trace: Trace, lines: Lines) -> list[Point]:
+    """Return a metric over the steps; where the log holds no number for it, y is NaN."""
+    found = [(line["step"], line[trace.metric]) for line in lines if trace.metric in line]
+    return [(step, value * trace.scale if isinstance(value, int | float) else math.nan) for step, value in found]

@@ -1,7 +1,6 @@
 """The pairs of a run: read, filtered and split once, and the same for every stage."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from trencadis.data import CropRule, Curated, KeptPair, PairBatches, Pictures, c
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
+from trencadis.run_directory import RunDirectory
 
 VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to be looked at a dozen times
 ENOUGH_PAIRS = 32  # to measure on, where that is no more than
@@ -57,22 +57,22 @@ class RunPairs:
         return torch.stack([pictures.crop(position) for position in range(len(pairs))])
 
 
-def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: bool) -> RunPairs:
+def read_pairs(config: DataConfig, seed: int, run: RunDirectory, *, resumed: bool) -> RunPairs:
     """Open the dataset, leave out what the filters name, and split off what is held out.
 
-    The outcome is kept in the run's `pairs.json`, so that a resumed run does not read every picture again.
+    The outcome is kept in the run's directory, so that a resumed run does not read every picture again.
 
     Args:
         config: Where the pairs are and which are left out.
         seed: Of the choice of what is held out.
-        run_directory: Of the run.
+        run: Where it is kept.
         resumed: The run has begun; its pairs must be those it began with.
 
     Raises:
         DataError: The dataset cannot be used, has fewer than two usable pairs, or has changed since the run began.
     """
     source = open_source(config.path)
-    curated = _curated(source, config, run_directory / "pairs.json", resumed=resumed)
+    curated = _curated(source, config, run, resumed=resumed)
     few = min(LARGEST_SHARE, ENOUGH_PAIRS / len(curated.kept)) if curated.kept else 0.0
     train, validation = curated.split(max(config.held_out, few), seed)
     if not train or not validation:
@@ -85,8 +85,8 @@ def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: b
     return RunPairs(source, train, tuple(mixed[:VALIDATION_PAIRS]), len(curated.kept), curated.counts())
 
 
-def _curated(source: PairSource, config: DataConfig, path: Path, *, resumed: bool) -> Curated:
-    known = _known(path)
+def _curated(source: PairSource, config: DataConfig, run: RunDirectory, *, resumed: bool) -> Curated:
+    known = _known(run)
     if known is not None and is_current(known, source, config.filters):
         return known
     curated = curate(source, config.filters, progress=True)
@@ -96,13 +96,13 @@ def _curated(source: PairSource, config: DataConfig, path: Path, *, resumed: boo
             expected="the pairs that the run was planned for",
             remedy="restore them, or train into another --out",
         )
-    curated.save(path)
+    curated.save(run.pairs)
     return curated
 
 
-def _known(path: Path) -> Curated | None:
+def _known(run: RunDirectory) -> Curated | None:
     """Return what an earlier start of the run found out about the pairs; None where it is absent or damaged."""
     try:
-        return Curated.load(path) if path.exists() else None
+        return Curated.load(run.pairs)
     except DataError:
         return None

@@ -66,8 +66,13 @@ class Trainer:
             )
         return metrics | {"learning_rate": rate, "gradient_norm": norm, "skipped": float(self.skipped)}
 
-    def save(self, directory: Path) -> None:
-        """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones."""
+    def save(self, directory: Path, **meta: Any) -> None:
+        """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones.
+
+        Args:
+            directory: Of the stage's checkpoints.
+            meta: What `resume` is to return; anything that JSON can hold.
+        """
         tensors: Mapping[str, Mapping[str, Tensor]] = {
             "model": self.stage.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -76,18 +81,20 @@ class Trainer:
         extra = self.stage.extra_state()
         if extra:
             tensors = {**tensors, "extra": extra}
-        save_checkpoint(directory, self.step, tensors, {"stage": self.stage.name, "steps": self.steps})
+        save_checkpoint(directory, self.step, tensors, {"stage": self.stage.name, "steps": self.steps, **meta})
 
-    def resume(self, directory: Path) -> None:
-        """Go on from the newest valid checkpoint, if there is one.
+    def resume(self, directory: Path) -> dict[str, Any]:
+        """Load the newest valid checkpoint and return its meta; nothing where there is none.
 
         Raises:
             CheckpointError: There are checkpoints and none is valid.
         """
         checkpoint = load_latest(directory)
-        if checkpoint is not None:
-            self.stage.model.load_state_dict(checkpoint.tensors["model"])
-            self.ema.load_state_dict(checkpoint.tensors["ema"])
-            restore_optimizers(self.optimizers, self.stage.model, checkpoint.tensors["optimizer"])
-            self.stage.load_extra_state(checkpoint.tensors.get("extra", {}))
-            self.step = checkpoint.step
+        if checkpoint is None:
+            return {}
+        self.stage.model.load_state_dict(checkpoint.tensors["model"])
+        self.ema.load_state_dict(checkpoint.tensors["ema"])
+        restore_optimizers(self.optimizers, self.stage.model, checkpoint.tensors["optimizer"])
+        self.stage.load_extra_state(checkpoint.tensors.get("extra", {}))
+        self.step = checkpoint.step
+        return checkpoint.meta
