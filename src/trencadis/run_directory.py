@@ -6,7 +6,7 @@ pairs.json                   which pairs are kept, and why others are not
 log.jsonl  tensorboard/      the metrics
 checkpoints/<stage>/         step-00001234/ and others, and `latest`, the name of the one to resume from
 tokens/                      the pictures as tokens
-samples/                     <stage>-00001234.png, captions.json, codes.json, codes.png
+samples/                     <stage>-00001234.png, captions.json, codes.json, codes.png, training-pictures.png
 model/                       a folder for each part, written when its stage ends; config.json and README.md at the end
 report.html
 .lock  .holder               held by the process that trains, and who that is
@@ -103,6 +103,10 @@ class RunDirectory:
     @property
     def code_portraits(self) -> Path:
         return self.path / "samples" / "codes.png"
+
+    @property
+    def training_pictures(self) -> Path:
+        return self.path / "samples" / "training-pictures.png"
 
     def part(self, stage: str) -> Path:
         """Return the trained part of a stage; it is there, and whole, once the stage has ended."""

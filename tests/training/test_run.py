@@ -71,6 +71,8 @@ def test_a_run_leaves_what_it_promises(tiny_run: Path) -> None:
     assert (tiny_run / "tensorboard").is_dir()
     report = (tiny_run / "report.html").read_text()
     assert "data:image/png;base64" in report
+    assert (tiny_run / "samples" / "training-pictures.png").is_file()
+    assert 'alt="What training sees"' in report
 
 
 def test_each_stage_learns(tiny_run: Path) -> None:
