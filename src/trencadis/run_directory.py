@@ -1,16 +1,4 @@
-"""A run's directory: the only file that knows where a run keeps what.
-
-config.yaml                  every setting; the run has begun once it is there
-plan.json  data.json         what was chosen and why; how many pairs there are
-pairs.json                   which pairs are kept, and why others are not
-log.jsonl  tensorboard/      the metrics
-checkpoints/<stage>/         step-00001234/ and others, and `latest`, the name of the one to resume from
-tokens/                      the pictures as tokens
-samples/                     <stage>-00001234.png, captions.json, codes.json, codes.png, training-pictures.png
-model/                       a folder for each part, written when its stage ends; config.json and README.md at the end
-report.html
-.lock  .holder               held by the process that trains, and who that is
-"""
+"""A run's directory: the only file that knows where a run keeps what, and who may write there."""
 
 import json
 import os
@@ -47,66 +35,40 @@ def checkpoint_step(path: Path) -> int | None:
     return None if match is None else int(match[1])
 
 
+class _Inside:
+    """A path below a run's directory."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, run: "RunDirectory", kind: type["RunDirectory"]) -> Path:
+        return run.path.joinpath(*self._names)
+
+
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where a run is, and what it holds.
-
-    What a reader finds absent, damaged or of another kind is empty or left out.
-    """
+    """Where a run is, and what it holds. What a reader finds absent, damaged or of another kind is left out."""
 
     path: Path
+
+    config = _Inside("config.yaml")  # every setting; the run has begun once it is there
+    plan = _Inside("plan.json")  # what was chosen, and why
+    data = _Inside("data.json")  # how many pairs there are
+    pairs = _Inside("pairs.json")  # which pairs are kept, and why others are not
+    log = _Inside("log.jsonl")
+    report = _Inside("report.html")
+    tokens = _Inside("tokens")  # the training pictures as tokens
+    model = _Inside("model")  # a folder for each part, written when its stage ends
+    captions = _Inside("samples", "captions.json")  # of the drawings
+    code_counts = _Inside("samples", "codes.json")
+    code_portraits = _Inside("samples", "codes.png")
+    training_pictures = _Inside("samples", "training-pictures.png")  # what training sees of some of them
+    holder = _Inside(".holder")  # who has the lock
+    lock_file = _Inside(".lock")
 
     @property
     def name(self) -> str:
         return self.path.resolve().name
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def plan(self) -> Path:
-        return self.path / "plan.json"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data.json"
-
-    @property
-    def pairs(self) -> Path:
-        return self.path / "pairs.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def tokens(self) -> Path:
-        return self.path / "tokens"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def captions(self) -> Path:
-        return self.path / "samples" / "captions.json"
-
-    @property
-    def code_counts(self) -> Path:
-        return self.path / "samples" / "codes.json"
-
-    @property
-    def code_portraits(self) -> Path:
-        return self.path / "samples" / "codes.png"
-
-    @property
-    def training_pictures(self) -> Path:
-        return self.path / "samples" / "training-pictures.png"
 
     def part(self, stage: str) -> Path:
         """Return the trained part of a stage; it is there, and whole, once the stage has ended."""
@@ -201,14 +163,14 @@ class RunDirectory:
             ConfigError: Another process holds it; the message names that process.
             StorageError: The directory cannot be written.
         """
-        lock, holder = FileLock(self.path / ".lock", blocking=False), self.path / ".holder"
+        lock = FileLock(self.lock_file, blocking=False)
         with user_storage(self.path):
             is_new = _make_directory(self.path)
             try:
                 lock.acquire()
             except Timeout as error:
                 raise ConfigError(
-                    f"{self.path} is being trained by {_text(holder) or 'another process'}",
+                    f"{self.path} is being trained by {_text(self.holder) or 'another process'}",
                     expected="a run that no other process trains",
                     remedy="wait for that process, stop it, or choose another --out",
                 ) from error
@@ -218,21 +180,21 @@ class RunDirectory:
                     for path in [self.path, *self.path.rglob("*")]:
                         if path.is_dir():
                             sweep(path)
-                holder.write_text(f"process {os.getpid()} of {platform.node()}", "utf-8")
+                self.holder.write_text(f"process {os.getpid()} of {platform.node()}", "utf-8")
             yield is_new
         finally:
             with suppress(OSError):
-                holder.unlink()
-                if is_new and [path.name for path in self.path.iterdir()] == [".lock"]:
+                self.holder.unlink()
+                if is_new and list(self.path.iterdir()) == [self.lock_file]:
                     # Still locked, so that nobody else has begun here.
-                    (self.path / ".lock").unlink()
+                    self.lock_file.unlink()
                     self.path.rmdir()
             lock.release()
 
     def clear(self) -> None:
         """Remove everything but the lock."""
         for path in self.path.iterdir():
-            if path.name in (".lock", ".holder"):
+            if path in (self.lock_file, self.holder):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

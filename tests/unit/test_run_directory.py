@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import trencadis
 from trencadis.errors import ConfigError, StorageError
 from trencadis.run_directory import RunDirectory
 from trencadis.storage import write_whole
@@ -124,3 +126,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert json.loads(run.plan.read_text()) == {"choices": choices}
     assert not run.is_finished
     assert run.strangers() == ["samples"]
+
+
+def test_no_other_file_spells_a_path_of_a_run() -> None:
+    names = {"config.yaml", "plan.json", "data.json", "pairs.json", "log.jsonl", "report.html", "checkpoints", "tokens"}
+    names |= {"samples", "captions.json", "codes.json", "codes.png", ".lock", "latest", "manifest.json", "meta.json"}
+    package = Path(trencadis.__file__).parent
+    for path in package.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        joined = {
+            side.value
+            for node in nodes
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+            for side in (node.left, node.right)
+            if isinstance(side, ast.Constant)
+        }
+        assert path.name == "run_directory.py" or not names & joined, path

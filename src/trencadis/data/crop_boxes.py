@@ -45,7 +45,7 @@ CAPTIONED_CROPS = CropRule(least=1.0, most=9 / 8, place=(3 / 8, 5 / 8), mirror=F
 """Crops that are seen with a caption, so at most a ninth of an edge is cut off. Source: the same, listing 2."""
 
 
-def middle_box(size: Size, image_size: Size) -> Box:
+def centre_box(size: Size, image_size: Size) -> Box:
     """Return the largest box of the aspect of `image_size` in the middle of a picture of `size`."""
     scale = _cover(size, image_size)
     return _box(size, scale, image_size, [int((side - scale * crop) / 2) for side, crop in _pairs(size, image_size)])

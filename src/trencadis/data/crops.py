@@ -16,7 +16,7 @@ from trencadis.data.crop_boxes import (
     TOKENIZER_CROPS,
     Box,
     CropRule,
-    middle_box,
+    centre_box,
     random_box,
     random_whole_box,
     whole_box,
@@ -93,7 +93,7 @@ class Pictures:
 
         Args:
             position: Which of the pairs.
-            rule: How a random crop is drawn; None takes the middle one: the largest crop of a photograph, the whole
+            rule: How a random crop is drawn; None takes the centre crop: the largest crop of a photograph, the whole
                 picture where it is extended.
             key: What a random crop is a pure function of, such as (seed, epoch, sample id).
 
@@ -117,7 +117,7 @@ class Pictures:
                 return whole_box((height, width), self.image_size)
             return random_whole_box((height, width), self.image_size, shrunk.subject, rule, key)
         if rule is None:
-            return middle_box((height, width), self.image_size)
+            return centre_box((height, width), self.image_size)
         return random_box((height, width), self.image_size, rule, key)
 
     def _picture(self, position: int) -> _Shrunk:

@@ -1,11 +1,13 @@
 """The report of a run: one HTML page that holds all it shows, written again and again as the run goes on."""
 
 import html
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from trencadis.report.axis import number_text
@@ -18,20 +20,11 @@ from trencadis.storage import write_whole
 
 _STAGES = {
     "text": ("Text tokenizer", "Byte-pair encoding turns a caption into text tokens."),
-    "image": (
-        "Image tokenizer",
-        "It turns a picture into a grid of tokens, and the tokens into a picture.",
-    ),
+    "image": ("Image tokenizer", "It turns a picture into a grid of tokens, and the tokens into a picture."),
     "transformer": ("Transformer", "One decoder models text tokens and image tokens as a single stream."),
     "ranker": ("Ranker", "CLIP tells how well a picture fits a caption, and puts candidates in order."),
 }
-# Broken tiles put together: the page's mark.
-_MARK = (
-    '<svg viewBox="0 0 24 24" aria-hidden="true"><path fill="#0b6a8f" d="M1 1h9l3 7-7 4-5-2z"/>'
-    '<path fill="#e0a03a" d="M12 1h11v6l-8 1z"/><path fill="#c9502e" d="M1 12l5 2 2 9H1z"/>'
-    '<path fill="#3d8f6b" d="M8 13l6-4 9 0v5l-7 4z"/><path fill="#7a4a86" d="M8.500 15l6 4 1 4h-5z"/>'
-    '<path fill="#4c9fc4" d="M17.500 19l5.500-3v7h-4.500z"/></svg>'
-)
+_MOST_POINTS = 1000  # of the codes' chart; no screen shows more
 
 
 def write_report(run: RunDirectory) -> Path:
@@ -48,39 +41,34 @@ def write_report(run: RunDirectory) -> Path:
 
 
 def _page(run: RunDirectory) -> str:
-    style = Path(__file__).with_name("report.css").read_text("utf-8")
-    config, data = run.read_config(), run.read_data()
+    import torch
+
+    folder, config, data = Path(__file__).parent, run.read_config(), run.read_data()
     stages = read_stages(run, config)
-    parts = [
-        _header(run, config, data, stages),
-        _plan(run),
-        _data(run, data),
-        *(_stage(stage, run) for stage in stages),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(run.name)} · Trencadís training report</title>\n"
-        f"<style>\n{style}</style>\n</head>\n<body>\n"
-        f"{''.join(parts)}{_footer()}</body>\n</html>\n"
+    sections = [_plan(run, config), _data(run, data), *(_stage(stage, run) for stage in stages)]
+    return Template((folder / "page.html").read_text("utf-8")).substitute(
+        name=html.escape(run.name),
+        style=(folder / "report.css").read_text("utf-8"),
+        summary=_summary(config, data, stages),
+        sections="".join(sections),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=f"Trencadís {version('trencadis')}, PyTorch {torch.__version__}, Python {platform.python_version()}",
     )
 
 
-def _header(run: RunDirectory, config: dict[str, Any], data: dict[str, Any], stages: Sequence[StageRecord]) -> str:
+def _summary(config: dict[str, Any], data: dict[str, Any], stages: Sequence[StageRecord]) -> str:
     facts = [f"Recipe {config['recipe']}"] if "recipe" in config else []
     facts += [f"{data['kept']:,} captioned pictures"] if isinstance(data.get("kept"), int) else []
     facts += [f"planned for {duration(config['hours'] * 3600)}"] if is_number(config.get("hours")) else []
     lead = f"<p class=lead>{html.escape(', '.join(facts))}.</p>" if facts else ""
+    if not stages:
+        return f"{lead}<p class=note>Nothing has been trained yet.</p>"
     rows = [
         (_STAGES.get(stage.name, (stage.name, ""))[0], stage.state, _steps(stage), duration(stage.elapsed_s))
         for stage in stages
     ]
     total = ("All stages", "", "", duration(sum(stage.elapsed_s for stage in stages)))
-    table = _table(("Stage", "State", "Steps", "Time"), [*rows, total], numbers=(2, 3)) if rows else ""
-    return (
-        f"<header><p class=eyebrow>{_MARK} Trencadís training report</p><h1>{html.escape(run.name)}</h1>{lead}"
-        f"{table or '<p class=note>Nothing has been trained yet.</p>'}</header>\n"
-    )
+    return lead + _table(("Stage", "State", "Steps", "Time"), [*rows, total], numbers=(2, 3))
 
 
 def _steps(stage: StageRecord) -> str:
@@ -89,16 +77,13 @@ def _steps(stage: StageRecord) -> str:
     return f"{stage.last_step:,} of {stage.steps:,}" if stage.steps else f"{stage.last_step:,}"
 
 
-def _plan(run: RunDirectory) -> str:
-    rows = [(choice["what"], choice["value"], choice["why"]) for choice in run.read_choices()]
-    source = html.escape(run.config_text())
-    if not rows and not run.read_config():
+def _plan(run: RunDirectory, config: dict[str, Any]) -> str:
+    rows, source = [tuple(choice.values()) for choice in run.read_choices()], html.escape(run.config_text())
+    if not rows and not config:
         return ""
     table = _table(("What", "Value", "Why"), rows, classes=("what", "", "why")) if rows else ""
     details = f"<details><summary>The whole config</summary><pre>{source}</pre></details>" if source else ""
-    return (
-        f"<section><h2>Plan</h2><p>What the run follows from its beginning to its end.</p>{table}{details}</section>\n"
-    )
+    return f"<section><h2>Plan</h2><p>What the run follows.</p>{table}{details}</section>\n"
 
 
 def _data(run: RunDirectory, data: dict[str, Any]) -> str:
@@ -118,7 +103,7 @@ def _data(run: RunDirectory, data: dict[str, Any]) -> str:
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     ]
     table = _table(("Left out because", "Pairs", ""), rows, numbers=(1,), classes=("", "", "share")) if rows else ""
-    note = "What training sees of some pictures: each beside its middle crop, for validation, and random crops."
+    note = "What training sees of some pictures: each beside its centre crop, for validation, and random crops."
     shown = f"<h3>Crops</h3>{_sheet(sheet, note, 'What training sees')}" if sheet is not None else ""
     return f"<section><h2>Data</h2>{_figures(figures)}{table}{shown}</section>\n"
 
@@ -132,7 +117,7 @@ def _stage(stage: StageRecord, run: RunDirectory) -> str:
     figures = [
         (trace.figure[0], number_text(trace.scale * value), trace.figure[1])
         for trace in figures_of(stage.name)
-        if trace.figure and (value := stage.last(trace.metric)) is not None
+        if (value := stage.last(trace.metric)) is not None
     ]
     panels = panels_of(stage.name, stage.lines)
     if stage.last_step == 0:
@@ -189,7 +174,7 @@ def _code_histogram(code_counts: Sequence[int]) -> str:
     )
     used = sum(count > 0 for count in counts)
     drawn = curve(
-        {"uses": list(enumerate(counts, 1))},
+        {"uses": list(enumerate(counts, 1))[:: math.ceil(len(counts) / _MOST_POINTS)]},
         title="How often each code is used",
         x_label="codes, the most used first",
         y_label="uses",
@@ -217,14 +202,6 @@ def _code_portraits(sheet: Picture | None) -> str:
 def _sheet(sheet: Picture, note: str, alt: str) -> str:
     image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="{alt}">'
     return f"<p class=note>{note}</p><figure class=portraits>{image}</figure>"
-
-
-def _footer() -> str:
-    import torch
-
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    versions = f"Trencadís {version('trencadis')}, PyTorch {torch.__version__}, Python {platform.python_version()}"
-    return f"<footer>Written {written} by {versions}.</footer>\n"
 
 
 def _figures(figures: Sequence[tuple[str, str, str]]) -> str:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 from trencadis.report.charts import Point, curve
@@ -20,14 +19,14 @@ class Trace:
         label: Its name in the chart's legend.
         kind: `noisy` of a batch, and smoothed; `measured` now and then, and marked; `exact`, and drawn as it is.
         scale: What the logged value is multiplied by.
-        figure: Name and unit of its last value, where that is shown above the charts.
+        figure: Name and unit of its last value, where that is shown above the charts too.
     """
 
     metric: str
     label: str
     kind: Literal["noisy", "measured", "exact"]
     scale: float = 1.0
-    figure: tuple[str, str] | None = None
+    figure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,91 +46,86 @@ class Panel:
     log_y: bool = False
 
 
+def _panel(title: str, unit: str, *traces: Trace, log_y: bool = False) -> Panel:
+    return Panel(title, unit, traces, log_y)
+
+
 def _batch(metric: str, label: str = "training", scale: float = 1.0) -> Trace:
     return Trace(metric, label, "noisy", scale)
 
 
-_held_out = partial(Trace, label="held out", kind="measured")
+def _measured(metric: str, label: str, *figure: str, scale: float = 1.0) -> Trace:
+    return Trace(metric, label, "measured", scale, figure)
 
 
-def _term(title: str, unit: str, metric: str) -> Panel:
-    return Panel(title, unit, (_batch(metric),))
+def _exact(metric: str, label: str) -> Trace:
+    return Trace(metric, label, "exact")
 
 
-def _value(title: str, metric: str, label: str, unit: str = "", *, log_y: bool = False) -> Panel:
-    return Panel(title, unit, (Trace(metric, label, "exact"),), log_y)
-
-
-_PERCENT, _BITS = 100.0, 1 / math.log(2)
+_BITS = 1 / math.log(2)
 _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     "image": (
-        Panel(
+        _panel(
             "Reconstruction",
             "PSNR in dB",
-            (_batch("psnr"), _held_out("validation_psnr", figure=("PSNR, held out", "dB"))),
+            _batch("psnr"),
+            _measured("validation_psnr", "held out", "PSNR, held out", "dB"),
         ),
-        Panel(
-            "Structural similarity", "SSIM, held out", (_held_out("validation_ssim", figure=("SSIM, held out", "")),)
+        _panel(
+            "Structural similarity", "SSIM, held out", _measured("validation_ssim", "held out", "SSIM, held out", "")
         ),
-        _term("Loss", "all terms, weighted", "loss"),
-        _term("Likelihood term", "nats a sub-pixel", "likelihood"),
-        _term("L1 term", "mean absolute error", "l1"),
-        _term("L2 term", "mean squared error", "l2"),
-        _term("RMSE term", "root of the mean squared error", "rmse"),
-        _term("KL from uniform codes", "nats a token", "kl"),
-        _term("Entropy term", "nats a token", "entropy"),
-        _term("Commitment term", "squared distance to the codes", "commitment"),
-        _term("Perceptual term", "distance of features", "perceptual"),
-        Panel(
-            "Adversary", "hinge loss", (_batch("discriminator", "discriminator"), _batch("adversarial", "generator"))
+        _panel("Loss", "all terms, weighted", _batch("loss")),
+        _panel("Likelihood term", "nats a sub-pixel", _batch("likelihood")),
+        _panel("L1 term", "mean absolute error", _batch("l1")),
+        _panel("L2 term", "mean squared error", _batch("l2")),
+        _panel("RMSE term", "root of the mean squared error", _batch("rmse")),
+        _panel("KL from uniform codes", "nats a token", _batch("kl")),
+        _panel("Entropy term", "nats a token", _batch("entropy")),
+        _panel("Commitment term", "squared distance to the codes", _batch("commitment")),
+        _panel("Perceptual term", "distance of features", _batch("perceptual")),
+        _panel("Adversary", "hinge loss", _batch("discriminator", "discriminator"), _batch("adversarial", "generator")),
+        _panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
+        _panel(
+            "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)
         ),
-        Panel("Adaptive weight", "of the generator's term", (_batch("adaptive_weight", "weight"),), log_y=True),
-        Panel(
-            "Codes in use",
-            "% of all",
-            (Trace("code_use", "in use", "measured", _PERCENT, ("codes in use, last epoch", "%")),),
-        ),
-        Panel(
+        _panel(
             "Code perplexity",
             "equally frequent codes",
-            (Trace("code_perplexity", "perplexity", "measured", 1.0, ("code perplexity, last epoch", "codes")),),
+            _measured("code_perplexity", "perplexity", "code perplexity, last epoch", "codes"),
         ),
-        _value("Relaxation temperature", "relaxation_temperature", "τ", log_y=True),
-        _value("KL weight", "kl_weight", "β"),
+        _panel("Relaxation temperature", "", _exact("relaxation_temperature", "τ"), log_y=True),
+        _panel("KL weight", "", _exact("kl_weight", "β")),
     ),
     "transformer": (
-        Panel(
+        _panel(
             "Image tokens",
             "bits a token",
-            (
-                _batch("image_loss", scale=_BITS),
-                _held_out("validation_bits_per_image_token", figure=("image token, held out", "bits")),
-            ),
+            _batch("image_loss", scale=_BITS),
+            _measured("validation_bits_per_image_token", "held out", "image token, held out", "bits"),
         ),
-        Panel(
+        _panel(
             "Text tokens",
             "nats a token",
-            (_batch("text_loss"), _held_out("validation_text_loss", figure=("text token, held out", "nats"))),
+            _batch("text_loss"),
+            _measured("validation_text_loss", "held out", "text token, held out", "nats"),
         ),
-        _term("Loss", "text and image, weighted", "loss"),
+        _panel("Loss", "text and image, weighted", _batch("loss")),
     ),
     "ranker": (
-        Panel("Loss", "nats a pair", (_batch("loss"), _held_out("validation_loss"))),
-        Panel(
+        _panel("Loss", "nats a pair", _batch("loss"), _measured("validation_loss", "held out")),
+        _panel(
             "Own caption found",
             "% of held-out pictures",
-            (
-                Trace("validation_accuracy", "first", "measured", _PERCENT, ("own caption first", "%")),
-                Trace("validation_accuracy_at_10", "among ten", "measured", _PERCENT, ("among the first ten", "%")),
-            ),
+            _measured("validation_accuracy", "first", "own caption first", "%", scale=100.0),
+            _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100.0),
         ),
-        _value("Logit scale", "logit_scale", "logit scale"),
+        _panel("Logit scale", "", _exact("logit_scale", "logit scale")),
     ),
 }
 _OF_EVERY_STAGE = (
-    _value("Learning rate", "learning_rate", "learning rate"),
-    Panel("Gradient norm", "before clipping", (_batch("gradient_norm", "norm"),), log_y=True),
-    _value("Updates skipped", "skipped", "skipped", "in a row"),
+    _panel("Learning rate", "", _exact("learning_rate", "learning rate")),
+    _panel("Gradient norm", "before clipping", _batch("gradient_norm", "norm"), log_y=True),
+    _panel("Updates skipped", "in a row", _exact("skipped", "skipped")),
 )
 _VALIDATION = "validation_"
 
@@ -153,7 +147,9 @@ def panels_of(stage: str, lines: Lines) -> list[Panel]:
 
 
 def _unknown(name: str, logged: set[str]) -> Panel:
-    traces = tuple(trace for trace in (_batch(name), _held_out(_VALIDATION + name)) if trace.metric in logged)
+    traces = tuple(
+        trace for trace in (_batch(name), _measured(_VALIDATION + name, "held out")) if trace.metric in logged
+    )
     return Panel(name.replace("_", " ").capitalize(), "", traces)
 
 

@@ -1,7 +1,7 @@
 """The training loop: one for every model."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -69,13 +69,13 @@ class Means:
         sums: What `sums` returned when a checkpoint was written: by name, the sum and the number of values.
     """
 
-    def __init__(self, sums: Mapping[str, tuple[float, int]]) -> None:
-        self.sums = dict(sums)
+    def __init__(self, sums: Mapping[str, Sequence[float]]) -> None:
+        self.sums = {name: [total, count] for name, (total, count) in sums.items()}
 
     def add(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = total + value, count + 1
+            total, count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = [total + value, count + 1.0]
 
     def take(self) -> dict[str, float]:
         """Return the means and begin anew."""

@@ -1,4 +1,4 @@
-"""The pairs of a run: read, filtered and split once, and the same for every stage."""
+"""The pairs of a run: filtered and split once, and the same for every stage."""
 
 from dataclasses import dataclass
 
@@ -13,20 +13,20 @@ from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
 from trencadis.run_directory import RunDirectory
 
-VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to be looked at a dozen times
-ENOUGH_PAIRS = 32  # to measure on, where that is no more than
-LARGEST_SHARE = 0.1  # of all
+VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to validate on a dozen times
+ENOUGH_PAIRS = 32  # a small data set holds out this many,
+LARGEST_SHARE = 0.1  # but no more than this share of it
 
 
 @dataclass(frozen=True)
 class RunPairs:
-    """What a run trains on and what it is measured on.
+    """What a run trains and validates on.
 
     Args:
         source: Where the pictures are.
         train: Pairs that every stage trains on.
-        validation: Pairs that none does; in no particular order, so that the first ones are of every kind.
-        kept: How many pairs passed the filters: those above, and held-out ones beyond what validation takes.
+        validation: Held-out pairs in random order, so that the first ones are a fair sample.
+        kept: How many pairs passed the filters: those above, and held-out ones that validation does not use.
         dropped: How many pairs were left out, by reason.
     """
 
@@ -37,7 +37,7 @@ class RunPairs:
     dropped: dict[str, int]
 
     def pictures(self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig) -> Pictures:
-        """Return the pictures of some of the pairs, to be cropped."""
+        """Return the pictures of some pairs, which are cropped later."""
         return Pictures(
             self.source, pairs, image_size, fit=config.fit, max_image_pixels=config.filters.max_image_pixels
         )
@@ -52,21 +52,21 @@ class RunPairs:
     def middle_crops(
         self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig
     ) -> Float[Tensor, "pairs 3 height width"]:
-        """Return the middle crop of each picture, RGB in [0, 1]."""
+        """Return the centre crop of each picture, RGB in [0, 1]."""
         pictures = self.pictures(pairs, image_size, config)
         return torch.stack([pictures.crop(position) for position in range(len(pairs))])
 
 
 def read_pairs(config: DataConfig, seed: int, run: RunDirectory, *, resumed: bool) -> RunPairs:
-    """Open the dataset, leave out what the filters name, and split off what is held out.
+    """Open the dataset, filter it, and split it into training and validation pairs.
 
-    The outcome is kept in the run's directory, so that a resumed run does not read every picture again.
+    The result is kept in the run's directory, so that a resumed run does not read every picture again.
 
     Args:
-        config: Where the pairs are and which are left out.
-        seed: Of the choice of what is held out.
-        run: Where it is kept.
-        resumed: The run has begun; its pairs must be those it began with.
+        config: Where the pairs are, and the filters.
+        seed: Of the split.
+        run: Where the result is kept.
+        resumed: The run has begun, and its pairs must not have changed.
 
     Raises:
         DataError: The dataset cannot be used, has fewer than two usable pairs, or has changed since the run began.
@@ -101,7 +101,7 @@ def _curated(source: PairSource, config: DataConfig, run: RunDirectory, *, resum
 
 
 def _known(run: RunDirectory) -> Curated | None:
-    """Return what an earlier start of the run found out about the pairs; None where it is absent or damaged."""
+    """Return the result of an earlier start of the run; None where it is absent or damaged."""
     try:
         return Curated.load(run.pairs)
     except DataError:

@@ -13,7 +13,7 @@ from trencadis.data.crop_boxes import (
     TOKENIZER_CROPS,
     Box,
     CropRule,
-    middle_box,
+    centre_box,
     random_box,
     random_whole_box,
     whole_box,
@@ -108,7 +108,7 @@ def test_a_captioned_picture_loses_a_ninth_of_the_short_edge_at_most(height: int
 
 @given(SIDES, SIDES, st.integers(1, 200), st.integers(1, 200))
 def test_middle_and_whole_boxes(height: int, width: int, rows: int, columns: int) -> None:
-    left, top, right, bottom = middle_box((height, width), (rows, columns))
+    left, top, right, bottom = centre_box((height, width), (rows, columns))
     assert (right - left == pytest.approx(width)) or (bottom - top == pytest.approx(height))
     assert abs(left - (width - right)) < 2
     assert abs(top - (height - bottom)) < 2
