@@ -5,7 +5,7 @@ import math
 from trencadis.errors import ConfigError
 
 
-def check_range(name: str, value: float | None, low: float, high: float = math.inf) -> None:
+def check_range(name: str, value: float | int | None, low: float | int, high: float | int = math.inf) -> None:
     """Refuse a number outside [low, high], or one that is not a number; None is left alone.
 
     Raises:

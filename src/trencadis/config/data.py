@@ -1,6 +1,12 @@
-"""Config of the dataset: where the pairs are, which are left out and how pictures are cut."""
+"""Config of the dataset: where the pairs are, which are left out and how pictures are made to fit."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from trencadis.config.checks import check_range
+from trencadis.errors import ConfigError
+
+Fit = Literal["crop", "pad", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -9,12 +15,12 @@ class FilterConfig:
 
     Args:
         min_caption_chars: Shortest caption kept, in characters.
-        language: ISO 639-1 code that captions must be in, or None for any; needs the `language` extra.
+        language: ISO 639-1 code that captions must be in, such as en; needs the `language` extra.
         boilerplate: Leave out captions such as "photographed on 3 May 2011".
         min_aspect_ratio: Narrowest picture kept, as width over height.
-        max_aspect_ratio: Widest picture kept.
+        max_aspect_ratio: Widest picture kept, as width over height.
         min_image_side: Smallest short edge kept, in pixels.
-        max_image_pixels: Pictures of more pixels are refused before they are decoded.
+        max_image_pixels: Largest picture kept, in pixels; larger ones are refused before they are decoded.
     """
 
     min_caption_chars: int = 3
@@ -25,14 +31,25 @@ class FilterConfig:
     min_image_side: int = 16
     max_image_pixels: int = 100_000_000
 
+    def __post_init__(self) -> None:
+        check_range("min_caption_chars", self.min_caption_chars, 0)
+        check_range("min_aspect_ratio", self.min_aspect_ratio, 0.001, 1000)
+        check_range("max_aspect_ratio", self.max_aspect_ratio, 0.001, 1000)
+        check_range("min_image_side", self.min_image_side, 1)
+        check_range("max_image_pixels", self.max_image_pixels, 1)
+        if self.min_aspect_ratio > self.max_aspect_ratio:
+            given = f"min_aspect_ratio {self.min_aspect_ratio:g} and max_aspect_ratio {self.max_aspect_ratio:g}"
+            raise ConfigError(given, expected="the first not above the second", remedy="change one of them")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the pairs come from and how pictures are cut.
+    """Where the pairs come from and how pictures are made to fit. docs/preprocessing.md shows it.
 
     Args:
         path: A folder, a tar shard, or a glob or brace range of shards.
-        min_crop: Shortest side of the random crop, as a share of the largest crop that fits.
+        fit: `crop` cuts random crops as the paper does. `pad` extends each picture to the crop's aspect with the colour
+            of its border, and no crop cuts it. `auto` pads drawings on a plain ground and crops all other pictures.
         flip: Mirror pictures at random while the image tokenizer trains. Never done where captions are looked at.
         filters: Which pairs are left out.
         held_out: Least share of the pairs that no stage trains on; they are for validation. Of few pairs it is up to a
@@ -40,7 +57,10 @@ class DataConfig:
     """
 
     path: str = ""
-    min_crop: float = 0.8
+    fit: Fit = "auto"
     flip: bool = True
     filters: FilterConfig = field(default_factory=FilterConfig)
     held_out: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_range("held_out", self.held_out, 1e-6, 0.99)

@@ -66,8 +66,6 @@ def check_ranges(config: RunConfig) -> None:
         ("hours", config.hours, 0, math.inf),
         ("threads", config.threads, 1, 4096),
         ("save_every_s", config.save_every_s, 0, math.inf),
-        ("data.min_crop", config.data.min_crop, 0.01, 1),
-        ("data.held_out", config.data.held_out, 1e-6, 0.99),
         ("text.text_len", config.text.text_len, 2, 256),
         ("text.vocab_size", config.text.vocab_size, 256, 16384),
         ("text.dropout", config.text.dropout, 0, 1),

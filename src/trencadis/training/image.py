@@ -1,7 +1,7 @@
 """The second stage: the image tokenizer."""
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from trencadis.config import DataConfig, ImageLossConfig, ImageStage
+from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
@@ -73,7 +74,8 @@ class ImageTraining:
         self.model = DiscreteVAE(config.model).to(device)
         size = config.model.image_size
         order = derive_seed(seed, self.name)
-        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=data.flip)
+        rule = replace(TOKENIZER_CROPS, mirror=data.flip)
+        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=rule)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
         rows, columns = config.model.grid_size
         self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * rows * columns)
@@ -86,7 +88,8 @@ class ImageTraining:
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
         """Yield the microbatches of each step."""
-        for step, batch in enumerate(self._batches.iterate(from_step, to_step), from_step):
+        pinned = self.device.type == "cuda"
+        for step, batch in enumerate(self._batches.iterate(from_step, to_step, pinned=pinned), from_step):
             parts = batch.images.tensor_split(self.config.microbatches)
             yield [
                 ImageBatch(images, derive_seed(self._seed, self.name, "noise", step, part))
