@@ -64,7 +64,8 @@ def image_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
     stage = ImageTraining(RECIPES[recipe]().image, pairs, DataConfig(), seed=0, device=CPU)
     trainer = Trainer(stage, STEPS)
     for step in range(STEPS):
-        yield trainer.update([ImageBatch(drawings(step)[0], noise_seed=step)])["loss"]
+        seeds = tuple(range(step * BATCH, step * BATCH + BATCH))
+        yield float(trainer.update([ImageBatch(drawings(step)[0], seeds)])["loss"])
 
 
 def transformer_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
@@ -80,7 +81,7 @@ def transformer_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
         codes = (images[:, 0, ::4, ::4] * 31).round().long()
         # Captions of 0..16 tokens.
         text_tokens = stage.model.stream.pad_captions([text[: index % 17] for index, text in enumerate(texts)])
-        yield trainer.update([StreamBatch(text_tokens, codes)])["loss"]
+        yield float(trainer.update([StreamBatch(text_tokens, codes)])["loss"])
 
 
 def ranker_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
@@ -88,7 +89,7 @@ def ranker_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
     trainer = Trainer(stage, STEPS)
     for step in range(STEPS):
         images, texts = drawings(step)
-        yield trainer.update([RankerBatch(images, stage.model.pad(texts).cpu())])["loss"]
+        yield float(trainer.update([RankerBatch(images, stage.model.pad(texts).cpu())])["loss"])
 
 
 LOSSES = {"image": image_losses, "transformer": transformer_losses, "ranker": ranker_losses}

@@ -15,7 +15,7 @@ from trencadis.training.config_files import from_settings, to_settings
 from trencadis.training.muon import JORDAN, POLAR_EXPRESS, Muon, orthogonal
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import optimizers
-from trencadis.training.stage import PlainStage
+from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
 from trencadis.training.trainer import Trainer
 
 SHAPES = [(6, 6), (6, 8), (6, 30)]  # the last is wide enough for the iteration on Gram matrices
@@ -192,9 +192,12 @@ class SmallStage(PlainStage):
         for step in range(from_step, to_step):
             yield [torch.randint(5, (6,), generator=torch.Generator().manual_seed(step))]
 
-    def loss(self, batch: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        loss = nn.functional.cross_entropy(self.model(batch), batch)
-        return loss * (math.nan if step == self.spoilt else 1.0), {}
+    def totals(self, batch: Tensor, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
+        return {"ids": torch.tensor(len(batch))}
+
+    def loss(self, batch: Tensor, totals: Totals, step: int, steps: int) -> StageLoss:
+        loss = nn.functional.cross_entropy(self.model(batch), batch, reduction="sum")
+        return StageLoss({"ids": Term(loss * (math.nan if step == self.spoilt else 1.0), "ids")})
 
     def validate(self) -> dict[str, float]:
         return {}
@@ -233,7 +236,7 @@ def test_both_learning_rates_are_on_one_schedule_and_that_of_adamw_is_logged() -
     trainer = Trainer(stage, 12)
     logged = []
     for microbatches in stage.batches(0, 12):
-        logged.append(trainer.update(microbatches)["learning_rate"])
+        logged.append(float(trainer.update(microbatches)["learning_rate"]))
         rates = [group["lr"] for each in trainer.optimizers for group in each.param_groups]
         assert rates[:2] == [logged[-1]] * 2
         assert rates[2] == pytest.approx(50 * logged[-1])

@@ -5,7 +5,10 @@ import math
 from trencadis.errors import ConfigError
 
 
-def check_range(name: str, value: float | None, low: float, high: float = math.inf) -> None:
+Number = float | int
+
+
+def check_range(name: str, value: Number | None, low: Number, high: Number = math.inf) -> None:
     """Refuse a number outside [low, high], or one that is not a number; None is left alone.
 
     Raises:

@@ -99,11 +99,11 @@ class Nearest(nn.Module):
     def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
         """Return what the decoder takes for codes that are points of the simplex; a corner is a hard code."""
         with torch.autocast(codes.device.type, enabled=False):
-            return self.widen(codes.float() @ self._vectors())
+            return self.widen(codes.float() @ self.vectors())
 
     def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
         """Return the codes' vectors, as the decoder takes them."""
-        return self.widen(F.embedding(image_tokens, self._vectors()))
+        return self.widen(F.embedding(image_tokens, self.vectors()))
 
     def widen(self, vectors: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns latent"]:
         """Return vectors as the decoder takes them."""
@@ -111,10 +111,11 @@ class Nearest(nn.Module):
         return rearrange(widened, "batch latent rows columns -> batch rows columns latent")
 
     def _nearness(self, vectors: Float[Tensor, "vectors code"]) -> Float[Tensor, "vectors vocab"]:
-        codebook = self._vectors()
+        codebook = self.vectors()
         # |z − e|² = |z|² − 2 (z·e − |e|²/2), and |z|² is the same for every code.
         return torch.addmm(-codebook.square().sum(-1) / 2, vectors, codebook.T)
 
-    def _vectors(self) -> Float[Tensor, "vocab code"]:
+    def vectors(self) -> Float[Tensor, "vocab code"]:
+        """Return the codes' vectors in float32; of length 1 for cosine codes."""
         codebook = self.codebook.float()
         return F.normalize(codebook, dim=-1) if self.is_cosine else codebook

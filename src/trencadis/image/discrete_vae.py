@@ -39,18 +39,20 @@ _MAPS = {"logit_laplace": 6, "signed": 3}
 
 
 class Quantized(NamedTuple):
-    """Latents made codes in a way that gradients pass.
+    """Codes chosen for latents, in a way that lets gradients pass.
 
     Attributes:
-        embedded: What the decoder takes.
-        tokens: The codes that they stand for.
-        terms: What the choice adds to the loss, by the names of `ImageLossConfig`, unweighted.
+        embedded: Input of the decoder.
+        tokens: The codes.
+        latents: What they were chosen for.
+        vectors: The codes' vectors, of euclidean and cosine codes; with a gradient where the optimizer trains them.
         logits: What the codes were chosen by, where it was a choice of probabilities.
     """
 
     embedded: Float[Tensor, "batch rows columns latent"]
     tokens: Int[Tensor, "batch rows columns"]
-    terms: dict[str, Float[Tensor, ""]]
+    latents: Float[Tensor, "batch rows columns _"]
+    vectors: Float[Tensor, "batch rows columns code"] | None = None
     logits: Float[Tensor, "batch rows columns vocab"] | None = None
 
 

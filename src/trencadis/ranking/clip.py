@@ -124,6 +124,14 @@ class CLIP(Pretrained, nn.Module):
         """What similarities are multiplied by before the softmax: learned, at most 100."""
         return self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
+    @torch.no_grad()
+    def clip_logit_scale(self) -> None:
+        """Keep the scale at 100 at most, after each update.
+
+        A clamp in the graph would cut the gradient off, and the scale could never fall again.
+        """
+        self.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
     def pad(self, text_tokens: Sequence[Sequence[int]]) -> Int[Tensor, "batch text_len"]:
         """Return captions' tokens filled up with the end token, of id `text_vocab_size`.
 
@@ -164,11 +172,6 @@ class CLIP(Pretrained, nn.Module):
             text_tokens: Captions, padded as `pad` does.
             return_loss: Return the loss in nats, the mean of both directions; each picture needs its caption then.
         """
-        if self.training:
-            # Clipped here, where it is used, so that it holds whatever the optimiser does. A clamp in the graph alone
-            # would cut the gradient off, and the scale could never come down again.
-            with torch.no_grad():
-                self.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
         image_features, text_features = self.encode_image(images), self.encode_text(text_tokens)
         with torch.autocast(images.device.type, enabled=False):
             logits = self.log_logit_scale.float().exp() * image_features @ text_features.T

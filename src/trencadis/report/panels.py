@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trencadis.config.losses import LOSS_TERMS
 from trencadis.report.charts import Point, curve
 
 Lines = Sequence[Mapping[str, Any]]
@@ -54,19 +55,8 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Structural similarity", "SSIM, held out", (Trace("validation_ssim", "held out", "measured"),)),
         Panel("Loss", "all terms, weighted", (Trace("loss", "training", "noisy"),)),
-        Panel("Likelihood term", "nats a sub-pixel", (Trace("likelihood", "training", "noisy"),)),
-        Panel("L1 term", "mean absolute error", (Trace("l1", "training", "noisy"),)),
-        Panel("L2 term", "mean squared error", (Trace("l2", "training", "noisy"),)),
-        Panel("RMSE term", "root of the mean squared error", (Trace("rmse", "training", "noisy"),)),
-        Panel("KL from uniform codes", "nats a token", (Trace("kl", "training", "noisy"),)),
-        Panel("Entropy term", "nats a token", (Trace("entropy", "training", "noisy"),)),
-        Panel("Commitment term", "squared distance to the codes", (Trace("commitment", "training", "noisy"),)),
-        Panel("Perceptual term", "distance of features", (Trace("perceptual", "training", "noisy"),)),
-        Panel(
-            "Adversary",
-            "hinge loss",
-            (Trace("discriminator", "discriminator", "noisy"), Trace("adversarial", "generator", "noisy")),
-        ),
+        *(Panel(term.title, term.unit, (Trace(name, "training", "noisy"),)) for name, term in LOSS_TERMS.items()),
+        Panel("Discriminator", "hinge loss", (Trace("discriminator", "training", "noisy"),)),
         Panel("Adaptive weight", "of the generator's term", (Trace("adaptive_weight", "weight", "noisy"),), log_y=True),
         Panel("Codes in use", "% of all", (Trace("code_use", "in use", "measured", 100.0),)),
         Panel("Code perplexity", "equally frequent codes", (Trace("code_perplexity", "perplexity", "measured"),)),

@@ -9,16 +9,12 @@ from typing import Any
 import yaml
 
 from trencadis.config import ImageStage, RunConfig, StageConfig
+from trencadis.config.losses import PIXEL_TERMS
 from trencadis.errors import ConfigError, ModelError
 from trencadis.pretrained import config_from_dict
 from trencadis.storage import write_whole
 
 Settings = dict[str, Any]
-WEIGHTS = (
-    "likelihood", "l1", "l2", "rmse", "kl", "entropy", "commitment", "codebook", "perceptual", "adversarial", "lecam",
-)  # fmt: skip
-PIXELS = ("likelihood", "l1", "l2", "rmse", "perceptual")  # terms that say what a picture is to look like
-"""Of the image tokenizer's terms."""
 
 
 def to_settings(config: RunConfig) -> Settings:
@@ -73,11 +69,6 @@ def check_ranges(config: RunConfig) -> None:
         ("text.dropout", config.text.dropout, 0, 1),
         ("image.codebook_decay", config.image.codebook_decay, 0, 0.99999),
         ("image.revive_below", config.image.revive_below, 0, 1),
-        ("image.losses.kl_steps", config.image.losses.kl_steps, 0, 1),
-        ("image.losses.adversarial_start", config.image.losses.adversarial_start, 0, 1),
-        ("image.losses.entropy_temperature", config.image.losses.entropy_temperature, 1e-4, 100),
-        ("image.losses.discriminator_dim", config.image.losses.discriminator_dim, 1, math.inf),
-        ("image.losses.discriminator_layers", config.image.losses.discriminator_layers, 1, 8),
         ("image.pixel_noise", config.image.pixel_noise, 0, 0.124),
         ("image.final_relaxation_temperature", config.image.final_relaxation_temperature, 1e-3, 100),
         ("transformer.caption_dropout", config.transformer.caption_dropout, 0, 1),
@@ -98,8 +89,6 @@ def check_ranges(config: RunConfig) -> None:
             (f"{name}.optimizer.muon_momentum", stage.optimizer.muon_momentum, 0, 0.9999),
             (f"{name}.optimizer.muon_weight_decay", stage.optimizer.muon_weight_decay, 0, math.inf),
         ]
-    for name in WEIGHTS:
-        checks.append((f"image.losses.{name}", getattr(config.image.losses, name), 0, math.inf))
     for name, value, low, high in checks:
         if value is not None and not low <= value <= high:
             expected = f"{low:g} or more" if high == math.inf else f"a number in [{low:g}, {high:g}]"
@@ -141,8 +130,8 @@ def _check_losses(config: ImageStage) -> None:
         given = f"image.losses.perceptual_network {losses.perceptual_network} with image.losses.perceptual 0"
         remedy = "raise image.losses.perceptual, or drop the network"
         raise ConfigError(given, expected="a weight above 0", remedy=remedy)
-    if not any(getattr(losses, name) for name in PIXELS):
-        expected = f"one of image.losses.{', '.join(PIXELS[:-1])} and {PIXELS[-1]} above 0"
+    if not any(getattr(losses, name) for name in PIXEL_TERMS):
+        expected = f"one of image.losses.{', '.join(PIXEL_TERMS[:-1])} and {PIXEL_TERMS[-1]} above 0"
         raise ConfigError("a loss that no pixel is in", expected=expected, remedy="raise one of them")
 
 

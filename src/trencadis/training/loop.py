@@ -11,7 +11,7 @@ from trencadis.progress import progress
 from trencadis.run_log import RunLog
 from trencadis.storage import write_picture
 from trencadis.training.stage import Stage
-from trencadis.training.trainer import Trainer
+from trencadis.training.trainer import Metrics, Trainer, mean_metrics
 
 LOG_LINES = 400  # of a whole stage, about
 VALIDATIONS = 12  # likewise
@@ -31,7 +31,7 @@ def fit(stage: Stage[Any], steps: int, run_directory: Path, log: RunLog, *, save
     directory = run_directory / "checkpoints" / stage.name
     trainer.resume(directory)
     log.truncate(stage.name, trainer.step)
-    measured: list[dict[str, float]] = []
+    measured: list[Metrics] = []
     saved_at_s = time.monotonic()
     with (
         closing(stage.batches(trainer.step, steps)) as batches,
@@ -40,9 +40,9 @@ def fit(stage: Stage[Any], steps: int, run_directory: Path, log: RunLog, *, save
         for microbatches in batches:
             stage.model.train()
             measured.append(trainer.update(microbatches))
-            advance(1, loss=measured[-1]["loss"])
+            advance(1, loss=float(measured[-1]["loss"]))
             if _is_due(trainer.step, steps, LOG_LINES):
-                log.append(stage.name, trainer.step, _means(measured))
+                log.append(stage.name, trainer.step, mean_metrics(measured))
                 measured.clear()
             if _is_due(trainer.step, steps, VALIDATIONS):
                 _look(trainer, run_directory, log)
@@ -56,11 +56,6 @@ def fit(stage: Stage[Any], steps: int, run_directory: Path, log: RunLog, *, save
 def _is_due(step: int, steps: int, times: int) -> bool:
     """Return whether something done `times` in `steps`, evenly and at the end, is done after this step."""
     return step * times // steps > (step - 1) * times // steps
-
-
-def _means(measured: list[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each metric."""
-    return {name: sum(metrics[name] for metrics in measured) / len(measured) for name in measured[0]}
 
 
 def _look(trainer: Trainer, run_directory: Path, log: RunLog) -> None:

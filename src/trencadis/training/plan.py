@@ -247,7 +247,7 @@ def _quantized(vae: DiscreteVAE, latents: Tensor) -> Quantized:
     """Return codes of the right shape, by about as many operations as training takes."""
     bottleneck = vae.bottleneck
     embedded = bottleneck.mix(bottleneck.logits(latents))
-    return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), {})
+    return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), latents)
 
 
 def _matmul_rate(device: torch.device) -> float:
