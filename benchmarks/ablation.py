@@ -30,7 +30,7 @@ from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import from_settings, lay_over, read_settings, to_settings
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import cache_tokens, encode_middle
-from trencadis.training.trainer import Trainer
+from trencadis.training.trainer import Metrics, Trainer
 from trencadis.training.transformer import TransformerTraining
 
 TIMED_STEPS = 6
@@ -59,14 +59,14 @@ def train(stages: Stages, tokens: tuple[Any, ...], seconds: float) -> dict[str, 
     trainer = Trainer(training, steps)
     training.model.train()
     began_s = time.process_time()
-    last: dict[str, float] = {}
+    last: Metrics = {}
     for step in range(steps):
         last = trainer.update(training.batch(step))
     spent_s = time.process_time() - began_s
     with trainer.ema.apply_to(training.model), torch.no_grad():
         training.model.eval()
         measured = training.validate()
-    return {**measured, "steps": steps, "processor_s": spent_s, "training_loss": last["loss"]}
+    return {**measured, "steps": steps, "processor_s": spent_s, "training_loss": float(last["loss"])}
 
 
 def _with_ema(stages: Stages, steps: int) -> Stages:

@@ -217,8 +217,8 @@ class Ours:
     def forward_backward(self, batch_size: int) -> None:
         """Compute the gradient of a batch's loss and drop it."""
         transformer = self.transformer.train()
-        losses = transformer(self._text(batch_size), self._images(batch_size), return_losses=True)
-        torch.autograd.backward(losses.total)
+        losses = transformer.losses(self._text(batch_size), self._images(batch_size))
+        torch.autograd.backward(losses.text / losses.text_count / 8 + losses.image / losses.image_count * 7 / 8)
         transformer.zero_grad(set_to_none=True)
 
     @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Tokenizers measured beside each other, on tiny sizes, with somebody else's standing in for the peer."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
 from trencadis.training.run_pairs import read_pairs
-from trencadis.training.trainer import Trainer
+from trencadis.training.trainer import Metrics, Trainer
 
 MODEL = RECIPES["tiny"]().image.model
 
@@ -84,7 +85,7 @@ def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
     shares, clock = list[float](), [0.0]
 
     class Watched(Trainer):
-        def update(self, microbatches: list[Any]) -> dict[str, float]:
+        def update(self, microbatches: Sequence[Any]) -> Metrics:
             shares.append(self.step / self.steps)
             clock[0] += 1.0 if clock[0] < 20 else 4.0
             return super().update(microbatches)

@@ -125,16 +125,16 @@ def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
 ) -> None:
     seen = list[Tensor]()
 
-    def watched(opinion: Callable[[Tensor], object], drawn: Tensor) -> object:
-        seen.append(drawn.detach())
-        return opinion(drawn)
+    def watched(network: Callable[[Tensor], object], images: Tensor) -> object:
+        seen.append(images.detach())
+        return network(images)
 
     stage = stage_of("tiny-vqgan", losses={"adversarial_start": 0.0, "perceptual": 1.0})
     training = ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu"))
     adversary, network = training._adversary, VGG16()
     assert adversary is not None
     training._network = network
-    monkeypatch.setattr(adversary, "opinion", partial(watched, adversary.opinion))
+    monkeypatch.setattr(adversary, "logits", partial(watched, adversary.logits))
     monkeypatch.setattr(network, "features", partial(watched, network.features))
     with torch.no_grad():
         training.model.decoder.output.bias[0] = 3.0  # type: ignore[index]
@@ -174,7 +174,7 @@ def test_bfloat16_is_close_to_float32(recipe: str, pairs: RunPairs, data: DataCo
         measured = trainer.update(next(batches))
         batches.close()
         assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
-        return measured["loss"]
+        return float(measured["loss"])
 
     wide, narrow = first_loss("float32"), first_loss("bfloat16")
     assert narrow != wide

@@ -4,7 +4,6 @@ import math
 
 from trencadis.errors import ConfigError
 
-
 Number = float | int
 
 

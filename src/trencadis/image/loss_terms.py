@@ -38,22 +38,18 @@ def likelihood_loss(
     return -_image_means(logit_laplace_log_prob(map_pixels(images), mu, log_b))
 
 
-def l1_loss(
-    reconstructions: Float[Tensor, "batch *shape"], images: Float[Tensor, "batch *shape"]
-) -> Float[Tensor, " batch"]:
+def l1_loss(reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     """Return the mean absolute error of pixels."""
     return _image_means(_difference(reconstructions, images).abs())
 
 
-def l2_loss(
-    reconstructions: Float[Tensor, "batch *shape"], images: Float[Tensor, "batch *shape"]
-) -> Float[Tensor, " batch"]:
+def l2_loss(reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     """Return the mean squared error of pixels; for pixels in [0, 1] it is 10^(−PSNR/10)."""
     return _image_means(_difference(reconstructions, images).square())
 
 
 def rmse_loss(
-    reconstructions: Float[Tensor, "batch *shape"], images: Float[Tensor, "batch *shape"]
+    reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]
 ) -> Float[Tensor, " batch"]:
     """Return the root of the mean squared error of pixels.
 
@@ -64,8 +60,8 @@ def rmse_loss(
 
 
 def _difference(
-    reconstructions: Float[Tensor, "batch *shape"], images: Float[Tensor, "batch *shape"]
-) -> Float[Tensor, "batch *shape"]:
+    reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]
+) -> Float[Tensor, "batch ..."]:
     """Return the difference of pixels. Overshoot beyond [0, 1] is ignored where the image is at the bound."""
     is_beyond = ((images >= 1) & (reconstructions > 1)) | ((images <= 0) & (reconstructions < 0))
     return (reconstructions.float() - images.float()).masked_fill(is_beyond, 0.0)
@@ -89,8 +85,8 @@ def entropy_loss(
     """Return the mean entropy of tokens less the entropy of their mean, in nats; its mean is −ln(vocab) at least.
 
     The first is small where each token is decided, the second large where they are decided differently. Together they
-    are −KL(q ‖ mean) of each token's probabilities q, whose gradient by the mean is zero. So the mean may be a constant,
-    and the term is a sum over tokens, value and gradient alike.
+    are −KL(q ‖ mean) of each token's probabilities q, whose gradient by the mean is zero. So the mean is taken as a
+    constant, and the term is a sum over tokens, in value and gradient.
 
     Args:
         logits: Unnormalised log-probabilities of the codes.
@@ -116,7 +112,7 @@ def commitment_loss(
 
 
 def hinge_discriminator_loss(
-    real: Float[Tensor, "batch *patches"], reconstructed: Float[Tensor, "batch *patches"]
+    real: Float[Tensor, "batch ..."], reconstructed: Float[Tensor, "batch ..."]
 ) -> Float[Tensor, " batch"]:
     """Return the discriminator's loss: logits of real patches should be above 1, of reconstructed ones below −1.
 
@@ -125,14 +121,14 @@ def hinge_discriminator_loss(
     return 0.5 * (_image_means(F.relu(1 - real)) + _image_means(F.relu(1 + reconstructed)))
 
 
-def generator_loss(logits: Float[Tensor, "batch *patches"]) -> Float[Tensor, " batch"]:
+def generator_loss(logits: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     """Return the negated mean of the discriminator's logits of reconstructed patches."""
     return -_image_means(logits)
 
 
 def lecam_loss(
-    real: Float[Tensor, "batch *patches"],
-    reconstructed: Float[Tensor, "batch *patches"],
+    real: Float[Tensor, "batch ..."],
+    reconstructed: Float[Tensor, "batch ..."],
     real_average: Float[Tensor, ""],
     reconstructed_average: Float[Tensor, ""],
 ) -> Float[Tensor, " batch"]:
@@ -164,7 +160,7 @@ def adaptive_weight(
 
     Source: Esser et al. 2021, section 3.1.
     """
-    ratio = reconstruction.norm() / (adversarial.norm() + 1e-4)
+    ratio: Tensor = reconstruction.norm() / (adversarial.norm() + 1e-4)
     return ratio.clamp(0, ADAPTIVE_WEIGHT_MOST)
 
 
@@ -234,5 +230,5 @@ TERMS: dict[str, Callable[[TermInputs], Tensor | None]] = {
 """Each term by its name in `ImageLossConfig`; None where the codes or the networks do not have it."""
 
 
-def _image_means(values: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+def _image_means(values: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     return values.flatten(1).mean(dim=1)

@@ -97,7 +97,7 @@ class MovingCodebook:
         ).to(bottleneck.codebook.device)
 
     def __call__(self, latents: Float[Tensor, "batch rows columns code"]) -> Quantized:
-        from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
+        from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to  # type: ignore[import-untyped]
 
         tokens = self.bottleneck.tokens(latents.detach())
         vectors = F.embedding(tokens, self.bottleneck.vectors()).detach()
@@ -113,7 +113,8 @@ class MovingCodebook:
         self.bottleneck.codebook.copy_(self._averages.codebook)
         # A replaced code is given the least use that keeps a code; all others have more.
         is_new = self._averages._codebook.cluster_size[0] <= self._least_use
-        return (is_new | is_first).nonzero().flatten()
+        rows: Tensor = (is_new | is_first).nonzero().flatten()
+        return rows
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in self._averages.state_dict().items()}

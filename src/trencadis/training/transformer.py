@@ -5,6 +5,7 @@ from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor, nn
@@ -22,8 +23,8 @@ from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import Transformer
-from trencadis.transformer.model import Block, Losses
 from trencadis.transformer.decoding import Decoder
+from trencadis.transformer.model import Block, Losses
 
 SHOWN = 8
 DRAWN_OF_EACH = 2
@@ -115,11 +116,12 @@ class TransformerTraining(PlainStage):
             }
         )
 
-    def _losses(self, batch: StreamBatch) -> Losses:
+    def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
         with autocast(self.device, self._precision):
             return self.model.losses(
                 batch.text_tokens.to(self.device, non_blocking=True),
                 batch.image_tokens.to(self.device, non_blocking=True),
+                samples=samples,
             )
 
     def after_backward(self) -> None:
@@ -137,9 +139,15 @@ class TransformerTraining(PlainStage):
             self.scales.load_state_dict(dict(state))
 
     def validate(self) -> dict[str, float]:
-        """Measure the losses on held-out pairs: `text` in nats, `image` in bits a token."""
-        parts = zip(*(torch.split(tokens, VALIDATION_BATCH) for tokens in self._validation), strict=True)
-        losses = [self._losses(StreamBatch(text, image.long())) for text, image in parts]
+        """Measure the losses on held-out pairs as in training: text in nats a token, images in bits a token."""
+        count = len(self._validation.text_tokens)
+        size = min(count, VALIDATION_BATCH)
+        losses = []
+        for start in range(0, count, size):
+            text_tokens, image_tokens = (tokens[start : start + size] for tokens in self._validation)
+            missing = size - len(text_tokens)  # a batch of another size would be compiled anew
+            padded = F.pad(text_tokens, (0, 0, 0, missing)), F.pad(image_tokens.long(), (0, 0, 0, 0, 0, missing))
+            losses.append(self._losses(StreamBatch(*padded), samples=len(text_tokens)))
         text, text_count, image, image_count = (sum(values) for values in zip(*losses, strict=True))
         return {
             "validation_text_loss": float(text) / max(text_count, 1),

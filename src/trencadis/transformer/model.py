@@ -177,11 +177,22 @@ class Transformer(nn.Module, Pretrained):
         return Logits(self.text_head(of_text), self.image_head(of_image))
 
     def losses(
-        self, text_tokens: Int[Tensor, "batch text_len"], image_tokens: Int[Tensor, "batch rows columns"]
+        self,
+        text_tokens: Int[Tensor, "batch text_len"],
+        image_tokens: Int[Tensor, "batch rows columns"],
+        *,
+        samples: int | None = None,
     ) -> Losses:
-        """Return the losses."""
+        """Return the cross-entropies; the logits of both vocabularies are never held.
+
+        Args:
+            text_tokens: Padded as `Stream.pad_captions` does.
+            image_tokens: The picture's grid.
+            samples: Only so many of the batch count, the first ones; the others keep its shape.
+        """
+        of_text, of_image = (states[:samples] for states in self._states(text_tokens, image_tokens))
+        text_tokens, image_tokens = text_tokens[:samples], image_tokens[:samples]
         counted = self.stream.text_targets(text_tokens)
-        of_text, of_image = self._states(text_tokens, image_tokens)
         text, image = (
             linear_cross_entropy(states, head.weight, head.bias, targets, reduction="sum")
             for head, states, targets in zip(
