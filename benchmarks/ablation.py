@@ -25,6 +25,7 @@ from trencadis.config import RunConfig
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE
 from trencadis.recipes import modern, paper
+from trencadis.run_directory import RunDirectory
 from trencadis.text import CaptionTokenizer
 from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import from_settings, lay_over, read_settings, to_settings
@@ -94,14 +95,14 @@ def main() -> None:
     parser.add_argument("--json", type=str, help="file that each result is added to, one JSON object a line")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run = Path(arguments.run)
-    config = from_settings(read_settings(run / "config.yaml"))
+    run = RunDirectory(Path(arguments.run))
+    config = from_settings(read_settings(run.config))
     pairs = read_pairs(config.data, config.seed, run, resumed=True)
-    vae = DiscreteVAE.from_pretrained(run / "model" / "image")
-    tokenizer = CaptionTokenizer.from_pretrained(run / "model" / "text")
+    vae = DiscreteVAE.from_pretrained(run.part("image"))
+    tokenizer = CaptionTokenizer.from_pretrained(run.part("text"))
     device = torch.device("cpu")
     variants = config.transformer.token_variants or 1
-    tokens = cache_tokens(vae, pairs, config.data, run / "tokens", variants=variants, seed=0, device=device)
+    tokens = cache_tokens(vae, pairs, config.data, run.tokens, variants=variants, seed=0, device=device)
     held_out = encode_middle(vae, pairs, pairs.validation, config.data, device)
     for name in arguments.variants:
         bits = []

@@ -15,6 +15,7 @@ from trencadis.cli.arguments import Kind, existing_directory, existing_file, int
 from trencadis.cli.faults import reported
 from trencadis.cli.parser import CommandParser
 from trencadis.config import DesignConfig, TransformerConfig
+from trencadis.data.prefetch import available_cores
 from trencadis.errors import ConfigError
 from trencadis.recipes import MODERN_DESIGN
 from trencadis.training.config_files import lay_over
@@ -59,7 +60,7 @@ def run_command(
 
     def command() -> int:
         arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
-        arguments.threads = arguments.threads or len(os.sched_getaffinity(0))
+        arguments.threads = arguments.threads or available_cores()
         run(arguments)
         return 0
 

@@ -32,6 +32,7 @@ from trencadis.data.pixels import to_pillow
 from trencadis.errors import ConfigError
 from trencadis.image import code_perplexity, code_use, count_codes, psnr, ssim
 from trencadis.recipes import RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.storage import write_picture
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
@@ -138,10 +139,10 @@ def main(argv: list[str] | None = None) -> None:
     first = next((name for name in arguments.contenders if not name.startswith(PEER)), "pocket")
     like, data = stage_of(first), DataConfig(path=arguments.train)
     with tempfile.TemporaryDirectory() as scratch:
-        pairs = read_pairs(data, SEED, Path(scratch), resumed=False)
+        pairs = read_pairs(data, SEED, RunDirectory(Path(scratch)), resumed=False)
     measured = DataConfig(path=arguments.held_out)
     with tempfile.TemporaryDirectory() as scratch:
-        others = read_pairs(measured, SEED, Path(scratch), resumed=False)
+        others = read_pairs(measured, SEED, RunDirectory(Path(scratch)), resumed=False)
     everything = tuple(sorted(others.train + others.validation, key=lambda pair: pair.sample_id))
     held_out = others.middle_crops(everything, like.model.image_size, measured)
     shown = torch.arange(arguments.shown) * (len(held_out) // arguments.shown)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from benchmarks.machine import setting
 from trencadis.pipeline import DALLE
+from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import from_settings, read_settings
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import encode_middle
@@ -49,10 +50,10 @@ def main() -> None:
     parser.add_argument("--weights", type=str, nargs="+", default=["float32", "bfloat16", "int8"])
     parser.add_argument("--json", type=str, help="file for the figures")
     arguments = parser.parse_args()
-    run = Path(arguments.run)
-    config = from_settings(read_settings(run / "config.yaml"))
+    run = RunDirectory(Path(arguments.run))
+    config = from_settings(read_settings(run.config))
     pairs = read_pairs(config.data, config.seed, run, resumed=True)
-    model = DALLE.from_pretrained(arguments.model or run / "model")
+    model = DALLE.from_pretrained(arguments.model or run.model)
     stream = model.transformer.stream
     captions = [model.text_tokenizer.encode(pair.captions[0], max_len=stream.text_len) for pair in pairs.validation]
     held_out = encode_middle(model.image_tokenizer, pairs, pairs.validation, config.data, torch.device("cpu"))

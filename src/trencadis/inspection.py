@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from trencadis.errors import ModelError
 from trencadis.model_directory import find_model
 from trencadis.pretrained import read_json
+from trencadis.run_directory import MANIFEST, META, STAGES, RunDirectory, checkpoint_step
 
-PARTS = ("text", "image", "transformer", "ranker")
 BYTES_OF_FLOAT32 = 4
 
 
@@ -51,7 +50,6 @@ class Found:
     parts: tuple[Part, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -62,10 +60,10 @@ def inspect(name: str) -> Found:
         ModelError: There is nothing of that name, or it is none of these.
     """
     directory = find_model(name)
-    if (directory / "config.yaml").is_file():
-        return _run(directory)
-    if (directory / "manifest.json").is_file():
-        meta = read_json(directory / "meta.json")
+    if (run := RunDirectory(directory)).has_begun:
+        return _run(run)
+    if (directory / MANIFEST).is_file():
+        meta = read_json(directory / META)
         parts = tuple(_part(path.stem, [path], {}) for path in sorted(directory.glob("*.safetensors")))
         return Found(directory, "checkpoint", meta, parts)
     settings = read_json(directory / "config.json")
@@ -78,13 +76,9 @@ def inspect(name: str) -> Found:
 
 def _model(directory: Path, settings: dict[str, Any]) -> Found:
     """Describe a whole model, with the memory that drawing takes: weights, and each candidate's keys and values."""
-    parts = tuple(_folder(directory / name) for name in PARTS if (directory / name).is_dir())
-    config = read_json(directory / "transformer" / "config.json")
+    parts = tuple(_folder(directory / name) for name in STAGES if (directory / name).is_dir())
     weights_bytes = sum(part.parameters for part in parts) * BYTES_OF_FLOAT32
-    heads = config.get("design", {}).get("num_kv_heads") or config["num_heads"]
-    width = heads * config["head_dim"]
-    # Keys and values, with the caption and without; the captions' own are shared by all candidates.
-    candidate_bytes = 2 * 2 * config["num_layers"] * math.prod(config["grid_size"]) * width * BYTES_OF_FLOAT32
+    candidate_bytes = _kv_cache_bytes(read_json(directory / "transformer" / "config.json"))
     facts = {
         "name": settings.get("name", ""),
         "parameters": f"{sum(part.parameters for part in parts):,}",
@@ -95,31 +89,37 @@ def _model(directory: Path, settings: dict[str, Any]) -> Found:
     return Found(directory, "model", facts, parts)
 
 
-def _run(directory: Path) -> Found:
+def _kv_cache_bytes(config: dict[str, Any]) -> int:
+    """Return the size of a candidate's keys and values, with the caption and without, which guidance needs."""
+    heads = config.get("design", {}).get("num_kv_heads") or config["num_heads"]
+    width = heads * config["head_dim"]
+    return int(2 * 2 * config["num_layers"] * math.prod(config["grid_size"]) * width * BYTES_OF_FLOAT32)
+
+
+def _run(run: RunDirectory) -> Found:
     """Describe a run: its plan, how far each stage has come, and its newest checkpoints."""
     try:
-        config = yaml.safe_load((directory / "config.yaml").read_text("utf-8"))
-        stages = {name: config[name]["steps"] for name in PARTS[1:]}
+        config = run.read_config()
+        steps = {name: config[name]["steps"] for name in STAGES[1:]}
         pretrained = config["image"].get("pretrained")
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{directory}/config.yaml cannot be read", expected="a run's plan", remedy="restore it"
-        ) from error
-    facts: dict[str, Any] = {"recipe": config.get("recipe"), "data": config["data"]["path"], "hours": config["hours"]}
+        facts: dict[str, Any] = {
+            "recipe": config.get("recipe"),
+            "data": config["data"]["path"],
+            "hours": config["hours"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{run.config} cannot be read", expected="a run's plan", remedy="restore it") from error
     parts = []
-    for stage, steps in stages.items():
+    for stage in STAGES[1:]:
         if stage == "image" and pretrained is not None:
             facts[stage] = f"given: {pretrained}"
-            continue
-        latest = directory / "checkpoints" / stage / "latest"
-        if not latest.is_file():
-            facts[stage] = f"not begun, of {steps} steps"
-            continue
-        checkpoint = latest.parent / latest.read_text("utf-8").strip()
-        facts[stage] = f"step {int(checkpoint.name.removeprefix('step-'))} of {steps}"
-        parts.append(_part(f"{stage}/{checkpoint.name}", sorted(checkpoint.glob("*.safetensors")), {}))
-    facts["model"] = str(directory / "model") if (directory / "model" / "config.json").is_file() else "not finished"
-    return Found(directory, "run", facts, tuple(parts))
+        elif (checkpoint := run.latest_checkpoint(stage)) is None:
+            facts[stage] = f"not begun, of {steps[stage]} steps"
+        else:
+            facts[stage] = f"step {checkpoint_step(checkpoint)} of {steps[stage]}"
+            parts.append(_part(f"{stage}/{checkpoint.name}", sorted(checkpoint.glob("*.safetensors")), {}))
+    facts["model"] = str(run.model) if run.is_finished else "not finished"
+    return Found(run.path, "run", facts, tuple(parts))
 
 
 def _folder(directory: Path) -> Part:

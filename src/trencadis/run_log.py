@@ -10,24 +10,26 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from trencadis.run_directory import RunDirectory
 from trencadis.storage import user_storage, write_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_LOG = "log.jsonl"
 
-
-def read_log(run_directory: Path) -> list[dict[str, Any]]:
+def read_log(run: RunDirectory) -> list[dict[str, Any]]:
     """Return the lines of a run's log in the order they were written; none where there is no log yet.
 
     A line that a kill cut short is left out. A metric that was not finite is None.
     """
+    return [line for text in _text(run.log).splitlines() if (line := _parse(text)) is not None]
+
+
+def _text(path: Path) -> str:
     try:
-        content = (run_directory / _LOG).read_text("utf-8", errors="replace")
+        return path.read_text("utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [line for text in content.splitlines() if (line := _parse(text)) is not None]
+        return ""
 
 
 def _parse(text: str) -> dict[str, Any] | None:
@@ -49,15 +51,14 @@ class RunLog:
     run began, over all its resumptions; work that was lost and done again counts once.
 
     Args:
-        run_directory: Made where it is absent.
+        run: Whose log it is.
 
     Raises:
         StorageError: The directory cannot be written.
     """
 
-    def __init__(self, run_directory: Path) -> None:
-        self._directory = run_directory
-        self._path = run_directory / _LOG
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
         self._writers: dict[str, SummaryWriter | None] = {}
         self._rewrite(self.read())
 
@@ -66,13 +67,13 @@ class RunLog:
         assert not {"stage", "step", "elapsed_s"} & metrics.keys()
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         line = {"stage": stage, "step": step, "elapsed_s": round(self.elapsed_s, 3)}
-        with user_storage(self._path), open(self._path, "a", encoding="utf-8") as file:
+        with user_storage(self._run.log), open(self._run.log, "a", encoding="utf-8") as file:
             file.write(_format([line | {name: finite.get(name) for name in metrics}]))
         if stage not in self._writers:
             # Whatever an earlier, killed process wrote from this step on is hidden.
-            self._writers[stage] = _summary_writer(self._directory / "tensorboard" / stage, step)
+            self._writers[stage] = _summary_writer(self._run.tensorboard(stage), step)
         if (writer := self._writers[stage]) is not None:
-            with user_storage(self._directory):
+            with user_storage(self._run.path):
                 for name, value in finite.items():
                     writer.add_scalar(name, value, step)
 
@@ -82,19 +83,23 @@ class RunLog:
         return self._elapsed_before_s + monotonic() - self._opened_at_s
 
     def truncate(self, stage: str, step: int) -> None:
-        """Drop the lines of `stage` beyond `step` and all lines of the stages after it, to go on from there."""
+        """Drop the lines of `stage` beyond `step`, to go on from there; other stages' lines stay."""
         lines = self.read()
-        stages = list(dict.fromkeys(line["stage"] for line in lines))
-        earlier = stages[: stages.index(stage)] if stage in stages else stages
-        kept = [line for line in lines if line["stage"] in earlier or (line["stage"] == stage and line["step"] <= step)]
-        self._rewrite(kept)
+        kept = [line for line in lines if line["stage"] != stage or line["step"] <= step]
+        if len(kept) < len(lines):
+            self._rewrite(kept)
 
     def read(self) -> list[dict[str, Any]]:
         """Return the lines written so far, as `read_log` does."""
-        return read_log(self._directory)
+        return read_log(self._run)
+
+    def flush(self) -> None:
+        """Write out what TensorBoard's files still lack, so that a kill after this loses none of it."""
+        for writer in self._writers.values():
+            if writer is not None:
+                writer.flush()
 
     def close(self) -> None:
-        """Write out what TensorBoard's files still lack."""
         for writer in self._writers.values():
             if writer is not None:
                 writer.close()
@@ -110,8 +115,9 @@ class RunLog:
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
         """Make `lines` the whole log, and count time from its end."""
-        write_whole(self._path, _format(lines))
-        self._elapsed_before_s: float = lines[-1]["elapsed_s"] if lines else 0.0
+        if not self._run.log.exists() or _format(lines) != _text(self._run.log):
+            write_whole(self._run.log, _format(lines))
+        self._elapsed_before_s: float = max((line["elapsed_s"] for line in lines), default=0.0)
         self._opened_at_s = monotonic()
         self.close()
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,7 +51,7 @@ def user_storage(path: Path) -> Iterator[None]:
         raise _storage_error(path, OSError(number, os.strerror(number))) from error
 
 
-_LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(partial|old)")
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]+\.(partial|old)")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -69,6 +70,11 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot write {path}: {reason}", expected="a writable place with room", remedy=remedy)
 
 
+def _beside(path: Path, kind: str) -> Path:
+    """Return a hidden sibling that no other process uses: process ids repeat among containers."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{kind}")
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader sees the old content or the new, and nothing between.
 
@@ -83,7 +89,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
             file.write(raw)
         return
     target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    temporary = _beside(target, "partial")
     with user_storage(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -106,10 +112,9 @@ def whole_directory(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The place cannot be written; what was there before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = _beside(path, "partial")
     with user_storage(path):
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
             sync_tree(temporary)
@@ -123,7 +128,7 @@ def _swap(new: Path, path: Path) -> None:
     if path.exists():
         if not path.is_dir():
             raise FileExistsError(errno.EEXIST, "a file is in its place")
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = _beside(path, "old")
         path.rename(old)
         try:
             new.rename(path)
@@ -158,29 +163,19 @@ def write_picture(path: Path, picture: "Image.Image", text: Mapping[str, str] | 
 
 
 def sweep(directory: Path) -> None:
-    """Remove what killed processes left half-done in a directory; what cannot be removed stays until the next time."""
+    """Remove what killed processes left half-written in a directory that only the caller writes to now.
+
+    What cannot be removed stays until the next time.
+    """
     for path in sorted(directory.iterdir()):
         match = _LEFTOVER.fullmatch(path.name)
-        if match is None or _is_another_process(int(match[2])):
+        if match is None:
             continue
         with suppress(OSError):
-            if match[3] == "old" and not (directory / match[1]).exists():
-                # Killed between the two renames of a replacement: this is the only one there is.
+            if match[2] == "old" and not (directory / match[1]).exists():
+                # Killed between the two renames of a replacement: this is the only copy.
                 path.rename(directory / match[1])
             elif path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-
-
-def _is_another_process(pid: int) -> bool:
-    """Whether a process of this id runs that is not this one."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

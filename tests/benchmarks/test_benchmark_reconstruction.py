@@ -18,6 +18,7 @@ from trencadis.config import DataConfig
 from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.trainer import Metrics, Trainer
 
@@ -93,7 +94,7 @@ def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
     monkeypatch.setattr(reconstruction, "Trainer", Watched)
     monkeypatch.setattr("benchmarks.reconstruction.time.process_time", lambda: clock[0])
     data = DataConfig(path=str(shapes))
-    pairs = read_pairs(data, 0, tmp_path, resumed=False)
+    pairs = read_pairs(data, 0, RunDirectory(tmp_path), resumed=False)
     outcome = train_ours(stage_of("tiny-ibq"), pairs, data, torch.rand(4, 3, 16, 16), 40.0)
     assert (outcome.steps, outcome.processor_s) == (25, 40.0)
     assert shares == pytest.approx([spent / 40 for spent in (*range(21), 24, 28, 32, 36)], abs=0.02)

@@ -17,6 +17,7 @@ from trencadis.config import DataConfig
 from trencadis.data.pixels import to_tensor
 from trencadis.image import DiscreteVAE
 from trencadis.recipes import RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.text import CaptionTokenizer
 from trencadis.training.clip import RankerBatch, RankerTraining
 from trencadis.training.image import ImageBatch, ImageTraining
@@ -46,7 +47,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pairs(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
-    return read_pairs(DataConfig(path=str(shapes)), 0, tmp_path_factory.mktemp("pairs"), resumed=False)
+    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")), resumed=False)
 
 
 def drawings(step: int) -> tuple[Tensor, list[list[int]]]:
@@ -105,7 +106,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = write_shapes(Path(folder) / "shapes", 60, side=32)
-        of_run = read_pairs(DataConfig(path=str(source)), 0, Path(folder), resumed=False)
+        of_run = read_pairs(DataConfig(path=str(source)), 0, RunDirectory(Path(folder)), resumed=False)
         table = {f"{stage} {recipe}": list(LOSSES[stage](recipe, of_run)) for stage, recipe in CASES}
     rows = [f'  "{name}": {json.dumps([float(f"{loss:.7g}") for loss in losses])}' for name, losses in table.items()]
     TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

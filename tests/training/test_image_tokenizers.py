@@ -18,6 +18,7 @@ from trencadis.image.perceptual import VGG16
 from trencadis.inspection import inspect
 from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
 from trencadis.training.run import train
@@ -35,7 +36,7 @@ def data(shapes: Path) -> DataConfig:
 
 @pytest.fixture(scope="module")
 def pairs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
-    return read_pairs(data, 0, tmp_path_factory.mktemp("pairs"), resumed=False)
+    return read_pairs(data, 0, RunDirectory(tmp_path_factory.mktemp("pairs")), resumed=False)
 
 
 def stage_of(recipe: str, **changes: object) -> ImageStage:

@@ -16,11 +16,12 @@ from trencadis.config.losses import LOSS_TERMS
 from trencadis.data.pixels import to_tensor
 from trencadis.image.loss_terms import TERMS
 from trencadis.recipes import MODERN_DESIGN, RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageBatch, ImageTraining
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.stage import Stage
-from trencadis.training.trainer import Trainer, mean_metrics, weighted_sum
+from trencadis.training.trainer import Trainer, weighted_sum
 from trencadis.training.transformer import StreamBatch
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pairs(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
-    return read_pairs(DataConfig(path=str(shapes)), 0, tmp_path_factory.mktemp("pairs"), resumed=False)
+    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")), resumed=False)
 
 
 def gradient(stage: Stage[Any], microbatches: Sequence[Any], step: int = 4) -> tuple[Tensor, dict[str, float]]:
@@ -49,7 +50,7 @@ def gradient(stage: Stage[Any], microbatches: Sequence[Any], step: int = 4) -> t
     trainer = Trainer(stage, 10)
     trainer.step = step
     stage.model.train()
-    metrics = mean_metrics([trainer.update(microbatches)])
+    metrics = {name: float(value) for name, value in trainer.update(microbatches).items()}
     gradients = [p.grad.flatten() for p in stage.model.parameters() if p.grad is not None]
     return torch.cat(gradients), metrics
 

@@ -3,11 +3,10 @@
 import json
 import os
 import random
+import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,11 @@ from safetensors.torch import load_file
 from tests.conftest import TINY_STEPS
 from tests.shapes import draw_shape
 from trencadis.config import DataConfig
+from trencadis.data import Curated, KeptPair
 from trencadis.errors import ConfigError, DataError, StorageError, UserError
+from trencadis.run_directory import RunDirectory
 from trencadis.training.run import train
 from trencadis.training.run_pairs import read_pairs
-
-TRAIN = "import sys; from trencadis.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -34,9 +33,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def log_lines(run: Path) -> int:
-    path = run / "log.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def log_of(run: Path) -> list[dict[str, object]]:
+    """The lines of a run's log without their times, which never go back."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    times = [line.pop("elapsed_s") for line in lines]
+    assert times == sorted(times)
+    return lines
+
+
+def content(run: Path) -> dict[Path, tuple[bytes, int]]:
+    """Every file's bytes and the time of its last change."""
+    paths = (path for path in run.rglob("*") if path.is_file())
+    return {path.relative_to(run): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -80,40 +88,138 @@ def test_each_stage_learns(tiny_run: Path) -> None:
     assert ranker[-1] < ranker[0]
 
 
+# Trains into each of the directories given, in a process of its own that kills itself at the moment that goes with it:
+# after so many calls of a function, counted in a stage where one is named.
+KILLING = """
+import itertools, json, os, signal, sys
+from pathlib import Path
+import torch._dynamo, torch.utils.tensorboard  # once for all processes
+from trencadis.run_log import RunLog
+from trencadis.training import loop, run
+from trencadis.training.trainer import Trainer
+
+settings, starts = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+# Several updates a line, and a checkpoint every third update.
+loop.LOG_LINES, loop.VALIDATIONS = 4, 3
+updates = itertools.count(1)
+loop.SavingTimes.is_due = lambda self: next(updates) % 3 == 0
+FUNCTIONS = {"update": (Trainer, "update"), "log": (RunLog, "append"), "save": (Trainer, "save"),
+             "picture": (loop, "write_picture"), "report": (run, "write_report"), "plan": (run, "write_settings")}
+
+def kill_after(name, stage, calls):
+    owner, attribute = FUNCTIONS[name]
+    function, left = getattr(owner, attribute), itertools.count(calls - 1, -1)
+    def call(*args, **kwargs):
+        result = function(*args, **kwargs)
+        of = args[0].stage.name if isinstance(args[0], Trainer) else args[1] if isinstance(args[0], RunLog) else stage
+        if of == stage and next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, attribute, call)
+
+for out, moment in starts:
+    process = os.fork()
+    if process == 0:
+        if moment is not None:
+            kill_after(*moment)
+        run.train(Path(out), settings, recipe="tiny")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == (0 if moment is None else -signal.SIGKILL), moment
+"""
+
+
 @pytest.mark.timeout(200)
-def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
-    tmp_path: Path, tiny_run: Path, shapes: Path
-) -> None:
-    out = tmp_path / "killed"
-    plan = tmp_path / "plan.yaml"
-    settings = yaml.safe_load((tiny_run / "config.yaml").read_text())
-    plan.write_text(yaml.safe_dump({**settings, "save_every_s": 0.2}))
-    command = [sys.executable, "-c", TRAIN, "train", "--out", str(out), "--config", str(plan)]
-    chance = random.Random()
-    # Before anything is trained, and once the log has some random numbers of lines: a whole run has about 150.
-    moments = [0, *sorted(chance.sample(range(1, 90), 4))]
-    for lines in moments:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while lines and log_lines(out) < lines:
-            assert process.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.1 if lines else 3))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert_same_weights(out, tiny_run)
-    steps = [
-        (line["stage"], line["step"], tuple(sorted(line.keys() - {"elapsed_s"})))
-        for line in map(json.loads, (out / "log.jsonl").read_text().splitlines())
-    ]
-    assert len(steps) == len(set(steps)), "a step is logged once, however often it was repeated"
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, shapes: Path) -> None:
+    chance = random.Random(20)
+    drawn = [(chance.choice(["update", "log", "save"]), stage, chance.randint(1, 2)) for stage in TINY_STEPS]
+    moments = [("plan", "", 1), drawn[0], ("report", "", 1), drawn[1], ("picture", "", 1), drawn[2]]
+    print("killed after", moments)
+    settings = {"data": {"path": str(shapes)}, "threads": 1, "image": {"steps": 9}, "transformer": {"steps": 8}}
+    settings["ranker"] = {"steps": 7, "batch_size": 8}
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    starts = [(str(unbroken), None), *((str(killed), moment) for moment in moments), (str(killed), None)]
+    subprocess.run([sys.executable, "-c", KILLING, json.dumps(settings), json.dumps(starts)], check=True)
+    assert log_of(killed) == log_of(unbroken)
+    assert_same_weights(killed, unbroken)
+    for path in (unbroken / "samples").iterdir():
+        assert path.read_bytes() == (killed / "samples" / path.name).read_bytes()
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", (run / "report.html").read_text())[:15] for run in (killed, unbroken)]
+    assert [rows[0][n : n + 3] for n in (0, 4, 8, 12)] == [rows[1][n : n + 3] for n in (0, 4, 8, 12)]
+    assert rows[0][5::4] == ["done"] * 3
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for stage in TINY_STEPS:
+        curves = []
+        for run in (killed, unbroken):
+            accumulator = event_accumulator.EventAccumulator(str(run / "tensorboard" / stage))
+            accumulator.Reload()
+            tags = accumulator.Tags()["scalars"]
+            curves.append({tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags})
+        assert curves[0] == curves[1]
+        assert len(curves[0]["loss"]) == 4
 
 
-def test_a_finished_run_started_again_changes_nothing(tmp_path: Path, tiny_run: Path) -> None:
+def test_a_finished_run_started_again_changes_no_file(tmp_path: Path, tiny_run: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(tiny_run, again)
+    before = content(again)
     train(again, {})
-    assert_same_weights(again, tiny_run)
+    assert content(again) == before
+
+
+def test_a_stage_whose_part_is_there_is_not_entered(tmp_path: Path, tiny_run: Path) -> None:
+    """Its perceptual network may have gone, and its checkpoints too."""
+    out = tmp_path / "out"
+    shutil.copytree(tiny_run, out)
+    for path in ("model/ranker", "checkpoints"):
+        shutil.rmtree(out / path)
+    (out / "model" / "config.json").unlink()
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    config["image"]["losses"] |= {"perceptual": 1.0, "perceptual_network": str(tmp_path / "gone.safetensors")}
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    train(out, {})
+    assert log_of(out) == log_of(tiny_run)
+    assert_same_weights(out, tiny_run)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["ranker"]
+
+
+def test_torch_is_left_as_it_was(tmp_path: Path, tiny_run: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(tiny_run, out)
+    (out / "model" / "config.json").unlink()
+    shutil.rmtree(out / "model" / "ranker")
+    torch.set_num_threads(2)
+    state = torch.get_rng_state()
+    train(out, {})
+    assert torch.get_num_threads() == 2
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+ELSEWHERE = """
+import json, os, sys
+del os.sched_getaffinity
+sys.modules["fcntl"] = None
+from pathlib import Path
+from trencadis.run_directory import RunDirectory
+from trencadis.training.run import train
+train(Path(sys.argv[1]), json.loads(sys.argv[2]), recipe="tiny")
+"""
+
+
+def test_training_needs_nothing_of_linux(tmp_path: Path, shapes: Path) -> None:
+    steps = {name: {"steps": 1, "batch_size": 8} for name in TINY_STEPS}
+    settings = json.dumps({"data": {"path": str(shapes)}, **steps})
+    subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path / "run"), settings], check=True)
+    assert (tmp_path / "run" / "model" / "config.json").exists()
+
+
+def test_the_loser_of_a_race_for_a_new_run_leaves_it_alone(tmp_path: Path, shapes: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    with run.lock():
+        run.pairs.write_text("what the first process has read so far")
+        with pytest.raises(ConfigError, match="is being trained by process"):
+            train(run.path, {"data": {"path": str(shapes)}}, recipe="tiny")
+        assert run.pairs.read_text() == "what the first process has read so far"
 
 
 def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path) -> None:
@@ -129,16 +235,12 @@ def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path) 
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(60, 1, 14), (500, 18, 48), (5000, 60, 150)])
-def test_few_pairs_hold_back_a_larger_share(count: int, least: int, most: int, tmp_path: Path) -> None:
-    source = tmp_path / "data"
-    source.mkdir()
-    image, _ = draw_shape(1, 32)
-    image.save(source / "same.png")
-    rows = [json.dumps({"file_name": f"{index}.png", "caption": f"drawing {index}"}) for index in range(count)]
-    (source / "metadata.jsonl").write_text("\n".join(rows))
-    for index in range(count):
-        (source / f"{index}.png").hardlink_to(source / "same.png")
-    pairs = read_pairs(DataConfig(path=str(source)), 0, tmp_path, resumed=False)
+def test_few_pairs_hold_back_a_larger_share(
+    count: int, least: int, most: int, tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tuple(KeptPair(index, f"{index}.png", (f"drawing {index}",), 1.0) for index in range(count))
+    monkeypatch.setattr("trencadis.training.run_pairs.curate", lambda *_, **__: Curated(kept, (), "fingerprint"))
+    pairs = read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path), resumed=False)
     assert pairs.kept == count
     assert least <= len(pairs.validation) <= most
     assert len(pairs.train) + len(pairs.validation) == count
@@ -186,16 +288,14 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path, shapes: Path, overr
 
 def test_what_a_kill_left_half_written_is_swept_and_does_not_stop_the_next_start(tmp_path: Path, shapes: Path) -> None:
     out = tmp_path / "run"
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (out / "model" / f".image.{dead.pid}.partial").mkdir(parents=True)
-    (out / "model" / f".image.{dead.pid}.partial" / "model.safetensors").write_text("half")
-    (out / f".config.yaml.{dead.pid}.partial").write_text("half")
-    shutil.move(out / "model", tmp_path / "model")
+    (tmp_path / ".image.0123abcd.partial").mkdir()
+    (tmp_path / ".image.0123abcd.partial" / "model.safetensors").write_text("half")
+    out.mkdir()
+    (out / ".config.yaml.0123abcd.partial").write_text("half")
     settings = {"data": {"path": str(shapes)}, "threads": 1, **{name: {"steps": 1} for name in TINY_STEPS}}
     train(out, settings, recipe="tiny")
     assert not list(out.glob(".*.partial"))
-    shutil.move(tmp_path / "model" / f".image.{dead.pid}.partial", out / "model")
+    shutil.move(tmp_path / ".image.0123abcd.partial", out / "model")
     train(out, settings, recipe="tiny")
     assert not list(out.rglob("*.partial"))
 
@@ -204,7 +304,9 @@ def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(
     tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"data": {"path": str(shapes)}, "threads": 1, "save_every_s": 0.0}
-    settings |= {name: {**options, "steps": 6} for name, options in TINY_STEPS.items()}
+    settings |= {name: {"batch_size": 8, "steps": 3} for name in TINY_STEPS}
+    monkeypatch.setattr("trencadis.training.loop.VALIDATIONS", 1)
+    monkeypatch.setattr("trencadis.training.loop.SAVING_SHARE", 1e9)  # after every update
     fsync, calls = os.fsync, 0
 
     def full(descriptor: int) -> None:
@@ -217,7 +319,9 @@ def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="no space left"):
         train(tmp_path / "run", settings, recipe="tiny")
-    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert (tmp_path / "run" / "checkpoints" / "image" / "latest").read_text() == "step-00000002\n"
     train(tmp_path / "run", settings, recipe="tiny")
     train(tmp_path / "other", settings, recipe="tiny")
     assert_same_weights(tmp_path / "run", tmp_path / "other")
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "other")

@@ -30,6 +30,7 @@ ORDER = (
     "ranking",
     "drawn",
     "model_directory",
+    "run_directory",
     "run_log",
     "inspection",
     "pipeline",

@@ -63,19 +63,20 @@ def setting_names(config_type: type[Any], prefix: str = "") -> Iterator[tuple[st
 def run(arguments: jsonargparse.Namespace) -> int:
     """Train, say what was chosen, and where the model is."""
     from trencadis.errors import ConfigError
+    from trencadis.run_directory import RunDirectory
     from trencadis.training.config_files import parse_settings
     from trencadis.training.run import train
 
-    out: Path = arguments.out
+    run = RunDirectory(arguments.out)
     overrides = _overrides(arguments)
-    if "path" not in overrides.get("data", {}) and not (out / "config.yaml").exists():
+    if "path" not in overrides.get("data", {}) and not run.has_begun:
         remedy = "name the folder, as in `trencadis train pictures --out runs/mine`"
         raise ConfigError("no pictures to train on", expected="a folder of captioned pictures", remedy=remedy)
     parse_settings(overrides)
     recipe, hours = overrides.pop("recipe", None), overrides.pop("hours", None)
-    train(out, overrides, recipe=recipe, hours=hours, say=_say)
-    print(f"{out / 'model'}   the model: trencadis generate 'a prompt' --model {out / 'model'}")
-    print(f"{out / 'report.html'}   how it went")
+    train(run.path, overrides, recipe=recipe, hours=hours, say=_say)
+    print(f"{run.model}   the model: trencadis generate 'a prompt' --model {run.model}")
+    print(f"{run.report}   how it went")
     return 0
 
 

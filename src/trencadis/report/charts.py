@@ -1,9 +1,10 @@
-"""Line charts as SVG, drawn by hand: readable in the dark, in print, and by people who see colours differently."""
+"""Line charts as SVG: readable in the dark, in print, and by people who see colours differently."""
 
 import html
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trencadis.report.axis import Number, linear_ticks, logarithmic_ticks, number_text
 
@@ -11,15 +12,7 @@ Point = tuple[Number, Number]
 
 # Okabe and Ito's colours, which stay apart under every common kind of colour blindness; darkened and lightened for
 # contrast on white and on black.
-_STYLE = """<style>
-.curve{--text:#24292f;--muted:#5c636b;--grid:#e7e5e0;--axis:#a8a59f;--c0:#0072b2;--c1:#c74e00;--c2:#00805c;--c3:#a8457f;--c4:#8a6d00}
-@media (prefers-color-scheme:dark){.curve{--text:#e8e6e3;--muted:#a3a7ad;--grid:#2b2f35;--axis:#5b616a;--c0:#56b4e9;--c1:#f0803c;--c2:#2fc79a;--c3:#e094c0;--c4:#e0b93a}}
-@media print{.curve{--text:#24292f;--muted:#5c636b;--grid:#e7e5e0;--axis:#a8a59f;--c0:#0072b2;--c1:#c74e00;--c2:#00805c;--c3:#a8457f;--c4:#8a6d00}}
-.curve{font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-variant-numeric:tabular-nums}
-.curve text{fill:var(--muted)}.curve .name{fill:var(--text);font-size:14px;font-weight:600}.curve .last{fill:var(--text)}
-.curve path{fill:none;stroke-width:1.75;stroke-linejoin:round;stroke-linecap:round}
-.curve path.raw{stroke-width:1;opacity:.28}.curve path.thin{stroke-width:1;opacity:.6}
-</style>"""  # noqa: E501
+_STYLE = f"<style>\n{Path(__file__).with_name('chart.css').read_text('utf-8')}</style>"
 _COLOURS = 5
 _SMOOTHED_FROM = 20  # points; fewer are drawn as they are
 _CHAR_WIDTH = 6.8  # of the font above, in pixels, about
@@ -144,7 +137,8 @@ def _heading(lines: list[_Line], title: str, y_label: str, width: int, *, last_v
     parts = [f'<text class="name" x="0" y="16">{html.escape(title)}</text>']
     if y_label:
         parts.append(f'<text x="0" y="33">{html.escape(y_label)}</text>')
-    lasts = [_last(line) if last_values else "" for line in lines]
+    finite = [[y for _, y in line.shown if math.isfinite(y)] for line in lines]
+    lasts = [number_text(values[-1]) if values and last_values else "" for values in finite]
     if len(lines) == 1:
         parts.append(f'<text class="name" x="{width - 16}" y="16" text-anchor="end">{lasts[0]}</text>')
         return "".join(parts), 40.0
@@ -158,10 +152,6 @@ def _heading(lines: list[_Line], title: str, y_label: str, width: int, *, last_v
         parts.append(f'<text x="{x + 17:.1f}" y="{y:g}">{html.escape(line.name)}{value}</text>')
         x += length + 8
     return "".join(parts), y + 8 if lines else 40.0
-
-
-def _last(line: _Line) -> str:
-    return next((number_text(y) for _, y in reversed(line.shown) if math.isfinite(y)), "")
 
 
 def _y_axis(lines: list[_Line], log_y: bool, *, bottom: float, top: float) -> _Axis:
@@ -200,18 +190,14 @@ def _grid(x_axis: _Axis, y_axis: _Axis, labels: list[str], x_label: str) -> str:
     parts = []
     for tick, label in zip(y_axis.ticks, labels, strict=True):
         y = y_axis.at(tick)
-        parts.append(
-            f'<path d="M{x_axis.start:.1f} {y:.1f}H{x_axis.end:.1f}" stroke="var(--grid)" style="stroke-width:1"/>'
-        )
+        parts.append(f'<path class="line" d="M{x_axis.start:.1f} {y:.1f}H{x_axis.end:.1f}" stroke="var(--grid)"/>')
         parts.append(f'<text x="{x_axis.start - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     bottom = y_axis.start
-    parts.append(
-        f'<path d="M{x_axis.start:.1f} {bottom:.1f}H{x_axis.end:.1f}" stroke="var(--axis)" style="stroke-width:1"/>'
-    )
+    parts.append(f'<path class="line" d="M{x_axis.start:.1f} {bottom:.1f}H{x_axis.end:.1f}" stroke="var(--axis)"/>')
     for tick in x_axis.ticks:
         x, label = x_axis.at(tick), number_text(tick, x_axis.ticks)
         anchor = "end" if x + _CHAR_WIDTH * len(label) / 2 > x_axis.end + 14 else "middle"
-        parts.append(f'<path d="M{x:.1f} {bottom:.1f}v4" stroke="var(--axis)" style="stroke-width:1"/>')
+        parts.append(f'<path class="line" d="M{x:.1f} {bottom:.1f}v4" stroke="var(--axis)"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 17:.1f}" text-anchor="{anchor}">{label}</text>')
     label = html.escape(x_label)
     parts.append(f'<text x="{x_axis.end:.1f}" y="{bottom + 32:.1f}" text-anchor="end">{label}</text>')
@@ -233,24 +219,8 @@ def _drawing(line: _Line, x_axis: _Axis, y_axis: _Axis) -> str:
 def _path(points: list[Point], x_axis: _Axis, y_axis: _Axis, colour: str, kind: str) -> str:
     """Return a path with a gap at each value that is not finite."""
     steps, pen = [], "M"
-    for x, y in _thinned(points, round(x_axis.end - x_axis.start)):
+    for x, y in points:
         if math.isfinite(y):
             steps.append(f"{pen}{x_axis.at(x):.1f} {y_axis.at(y):.1f}")
         pen = "L" if math.isfinite(y) else "M"
     return f'<path class="{kind}" stroke="{colour}" d="{"".join(steps)}"/>' if steps else ""
-
-
-def _thinned(points: list[Point], columns: int) -> list[Point]:
-    """Return the lowest and the highest of the points that fall on one column of pixels, so that no peak is lost."""
-    size = math.ceil(len(points) / columns)
-    if size <= 2:
-        return points
-    kept: list[Point] = []
-    for start in range(0, len(points), size):
-        part = points[start : start + size]
-        finite = [point for point in part if math.isfinite(point[1])]
-        if finite:
-            kept += sorted({min(finite, key=lambda p: p[1]), max(finite, key=lambda p: p[1])})
-        else:
-            kept.append(part[0])
-    return kept

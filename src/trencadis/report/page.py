@@ -7,51 +7,27 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from trencadis.report.axis import number_text
 from trencadis.report.charts import curve
-from trencadis.report.panels import chart, panels_of
-from trencadis.report.pictures import Picture
-from trencadis.report.run_records import Records, StageRecord, read_records
+from trencadis.report.panels import chart, figures_of, panels_of
+from trencadis.report.pictures import Picture, read_picture
+from trencadis.report.stage_records import StageRecord, is_number, read_stages
+from trencadis.run_directory import RunDirectory
 from trencadis.storage import write_whole
 
 _STAGES = {
     "text": ("Text tokenizer", "Byte-pair encoding turns a caption into text tokens."),
-    "image": (
-        "Image tokenizer",
-        "It turns a picture into a grid of tokens, and the tokens into a picture.",
-    ),
+    "image": ("Image tokenizer", "It turns a picture into a grid of tokens, and the tokens into a picture."),
     "transformer": ("Transformer", "One decoder models text tokens and image tokens as a single stream."),
     "ranker": ("Ranker", "CLIP tells how well a picture fits a caption, and puts candidates in order."),
 }
-# What stands above a stage's charts: metric, what it is called, unit, scale.
-_FIGURES = {
-    "image": (
-        ("validation_psnr", "PSNR, held out", "dB", 1.0),
-        ("validation_ssim", "SSIM, held out", "", 1.0),
-        ("code_use", "codes in use, last epoch", "%", 100.0),
-        ("code_perplexity", "code perplexity, last epoch", "codes", 1.0),
-    ),
-    "transformer": (
-        ("validation_bits_per_image_token", "image token, held out", "bits", 1.0),
-        ("validation_text_loss", "text token, held out", "nats", 1.0),
-    ),
-    "ranker": (
-        ("validation_accuracy", "own caption first", "%", 100.0),
-        ("validation_accuracy_at_10", "among the first ten", "%", 100.0),
-    ),
-}
-# Broken tiles put together: the page's mark.
-_MARK = (
-    '<svg viewBox="0 0 24 24" aria-hidden="true"><path fill="#0b6a8f" d="M1 1h9l3 7-7 4-5-2z"/>'
-    '<path fill="#e0a03a" d="M12 1h11v6l-8 1z"/><path fill="#c9502e" d="M1 12l5 2 2 9H1z"/>'
-    '<path fill="#3d8f6b" d="M8 13l6-4 9 0v5l-7 4z"/><path fill="#7a4a86" d="M8.500 15l6 4 1 4h-5z"/>'
-    '<path fill="#4c9fc4" d="M17.500 19l5.500-3v7h-4.500z"/></svg>'
-)
+_MOST_POINTS = 1000  # of the codes' chart; no screen shows more
 
 
-def write_report(run_directory: Path) -> Path:
+def write_report(run: RunDirectory) -> Path:
     """Write `report.html` from what the run's directory holds so far; what is missing or damaged is left out.
 
     Returns:
@@ -60,38 +36,39 @@ def write_report(run_directory: Path) -> Path:
     Raises:
         StorageError: The directory cannot be written.
     """
-    path = run_directory / "report.html"
-    write_whole(path, _page(read_records(run_directory)))
-    return path
+    write_whole(run.report, _page(run))
+    return run.report
 
 
-def _page(run: Records) -> str:
-    style = Path(__file__).with_name("report.css").read_text("utf-8")
-    parts = [_header(run), _plan(run), _data(run), *(_stage(stage, run) for stage in run.stages)]
-    name = html.escape(run.name)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name} · Trencadís training report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"{''.join(parts)}{_footer()}</body>\n</html>\n"
+def _page(run: RunDirectory) -> str:
+    import torch
+
+    folder, config, data = Path(__file__).parent, run.read_config(), run.read_data()
+    stages = read_stages(run, config)
+    sections = [_plan(run, config), _data(data), *(_stage(stage, run) for stage in stages)]
+    return Template((folder / "page.html").read_text("utf-8")).substitute(
+        name=html.escape(run.name),
+        style=(folder / "report.css").read_text("utf-8"),
+        summary=_summary(config, data, stages),
+        sections="".join(sections),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=f"Trencadís {version('trencadis')}, PyTorch {torch.__version__}, Python {platform.python_version()}",
     )
 
 
-def _header(run: Records) -> str:
-    facts = [f"Recipe {run.config['recipe']}"] if "recipe" in run.config else []
-    facts += [f"{run.data['kept']:,} captioned pictures"] if isinstance(run.data.get("kept"), int) else []
-    facts += [f"planned for {duration(run.config['hours'] * 3600)}"] if _is_number(run.config.get("hours")) else []
+def _summary(config: dict[str, Any], data: dict[str, Any], stages: Sequence[StageRecord]) -> str:
+    facts = [f"Recipe {config['recipe']}"] if "recipe" in config else []
+    facts += [f"{data['kept']:,} captioned pictures"] if isinstance(data.get("kept"), int) else []
+    facts += [f"planned for {duration(config['hours'] * 3600)}"] if is_number(config.get("hours")) else []
     lead = f"<p class=lead>{html.escape(', '.join(facts))}.</p>" if facts else ""
+    if not stages:
+        return f"{lead}<p class=note>Nothing has been trained yet.</p>"
     rows = [
         (_STAGES.get(stage.name, (stage.name, ""))[0], stage.state, _steps(stage), duration(stage.elapsed_s))
-        for stage in run.stages
+        for stage in stages
     ]
-    total = ("All stages", "", "", duration(sum(stage.elapsed_s for stage in run.stages)))
-    table = _table(("Stage", "State", "Steps", "Time"), [*rows, total], numbers=(2, 3)) if rows else ""
-    return (
-        f"<header><p class=eyebrow>{_MARK} Trencadís training report</p><h1>{html.escape(run.name)}</h1>{lead}"
-        f"{table or '<p class=note>Nothing has been trained yet.</p>'}</header>\n"
-    )
+    total = ("All stages", "", "", duration(sum(stage.elapsed_s for stage in stages)))
+    return lead + _table(("Stage", "State", "Steps", "Time"), [*rows, total], numbers=(2, 3))
 
 
 def _steps(stage: StageRecord) -> str:
@@ -100,22 +77,19 @@ def _steps(stage: StageRecord) -> str:
     return f"{stage.last_step:,} of {stage.steps:,}" if stage.steps else f"{stage.last_step:,}"
 
 
-def _plan(run: Records) -> str:
-    if not run.config and not run.choices:
+def _plan(run: RunDirectory, config: dict[str, Any]) -> str:
+    rows, source = [tuple(choice.values()) for choice in run.read_choices()], html.escape(run.config_text())
+    if not rows and not config:
         return ""
-    rows = [(choice["what"], choice["value"], choice["why"]) for choice in run.choices]
     table = _table(("What", "Value", "Why"), rows, classes=("what", "", "why")) if rows else ""
-    source = html.escape(run.config_text)
     details = f"<details><summary>The whole config</summary><pre>{source}</pre></details>" if source else ""
-    return (
-        f"<section><h2>Plan</h2><p>What the run follows from its beginning to its end.</p>{table}{details}</section>\n"
-    )
+    return f"<section><h2>Plan</h2><p>What the run follows.</p>{table}{details}</section>\n"
 
 
-def _data(run: Records) -> str:
-    counts = {name: value for name, value in run.data.items() if isinstance(value, int)}
-    dropped = run.data.get("dropped")
-    reasons = dropped if isinstance(dropped, dict) and all(map(_is_number, dropped.values())) else {}
+def _data(data: dict[str, Any]) -> str:
+    counts = {name: value for name, value in data.items() if isinstance(value, int)}
+    dropped = data.get("dropped")
+    reasons = dropped if isinstance(dropped, dict) and all(map(is_number, dropped.values())) else {}
     if not counts and not reasons:
         return ""
     names = {"kept": "kept", "train": "for training", "validation": "held out"}
@@ -131,16 +105,16 @@ def _data(run: Records) -> str:
     return f"<section><h2>Data</h2>{_figures(figures)}{table}</section>\n"
 
 
-def _stage(stage: StageRecord, run: Records) -> str:
+def _stage(stage: StageRecord, run: RunDirectory) -> str:
     codes = _codes(run) if stage.name == "image" else ""
     # An image tokenizer that a run was given has codes and no steps.
     if not stage.lines and not codes:
         return ""
     title, purpose = _STAGES.get(stage.name, (stage.name.capitalize(), ""))
     figures = [
-        (label, number_text(scale * value), unit)
-        for metric, label, unit, scale in _FIGURES.get(stage.name, ())
-        if (value := stage.last(metric)) is not None
+        (trace.figure[0], number_text(trace.scale * value), trace.figure[1])
+        for trace in figures_of(stage.name)
+        if (value := stage.last(trace.metric)) is not None
     ]
     panels = panels_of(stage.name, stage.lines)
     if stage.last_step == 0:
@@ -156,10 +130,10 @@ def _stage(stage: StageRecord, run: Records) -> str:
     )
 
 
-def _pictures(stage: StageRecord, run: Records) -> str:
+def _pictures(stage: StageRecord, run: RunDirectory) -> str:
     if not stage.pictures:
         return ""
-    captions = "".join(f"<li>{html.escape(caption)}</li>" for caption in run.captions)
+    captions = "".join(f"<li>{html.escape(caption)}</li>" for caption in run.read_captions())
     if stage.name == "transformer":
         note = "<p class=note>Drawn from held-out captions, with the same seeds each time.</p>"
         heading, shown = "Drawings", note + (f"<ol class=captions>{captions}</ol>" if captions else "")
@@ -177,9 +151,9 @@ def _figure(picture: Picture, heading: str) -> str:
     )
 
 
-def _codes(run: Records) -> str:
+def _codes(run: RunDirectory) -> str:
     """Return how much of the codes the training set uses, and what the most used ones draw, where that is known."""
-    parts = [_code_histogram(run.code_counts), _code_portraits(run.code_portraits)]
+    parts = [_code_histogram(run.read_code_counts()), _code_portraits(read_picture(run.code_portraits))]
     return f"<h3>Codes</h3>{''.join(parts)}" if any(parts) else ""
 
 
@@ -197,7 +171,7 @@ def _code_histogram(code_counts: Sequence[int]) -> str:
     )
     used = sum(count > 0 for count in counts)
     drawn = curve(
-        {"uses": list(enumerate(counts, 1))},
+        {"uses": list(enumerate(counts, 1))[:: math.ceil(len(counts) / _MOST_POINTS)]},
         title="How often each code is used",
         x_label="codes, the most used first",
         y_label="uses",
@@ -221,14 +195,6 @@ def _code_portraits(sheet: Picture | None) -> str:
     )
     image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="What the codes draw">'
     return f"<p class=note>{said}</p><figure class=portraits>{image}</figure>"
-
-
-def _footer() -> str:
-    import torch
-
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    versions = f"Trencadís {version('trencadis')}, PyTorch {torch.__version__}, Python {platform.python_version()}"
-    return f"<footer>Written {written} by {versions}.</footer>\n"
 
 
 def _figures(figures: Sequence[tuple[str, str, str]]) -> str:
@@ -261,10 +227,6 @@ def _table(
     kind = "" if numbers and not classes else "stack"
     head = f"<thead><tr>{cells('th', headings)}</tr></thead>"
     return f'<div class=scroll><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def duration(seconds: float | int) -> str:

@@ -1,4 +1,4 @@
-"""Which metrics of the log share a chart, and what they are called there."""
+"""The metrics of the log: their charts, names, units and scales, in one table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,22 +20,24 @@ class Trace:
         label: Its name in the chart's legend.
         kind: `noisy` of a batch, and smoothed; `measured` now and then, and marked; `exact`, and drawn as it is.
         scale: What the logged value is multiplied by.
+        figure: Name and unit of its last value, where that is shown above the charts too.
     """
 
     metric: str
     label: str
     kind: Literal["noisy", "measured", "exact"]
     scale: float = 1.0
+    figure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart.
+    """One chart; metrics that were not logged are left out.
 
     Args:
         title: What it shows.
         unit: Of its values; may be empty.
-        traces: Its metrics; those that were not logged are left out.
+        traces: Its metrics.
         log_y: Equal factors at equal distances.
     """
 
@@ -45,92 +47,109 @@ class Panel:
     log_y: bool = False
 
 
+def _panel(title: str, unit: str, *traces: Trace, log_y: bool = False) -> Panel:
+    return Panel(title, unit, traces, log_y)
+
+
+def _batch(metric: str, label: str = "training", scale: float = 1.0) -> Trace:
+    return Trace(metric, label, "noisy", scale)
+
+
+def _measured(metric: str, label: str, *figure: str, scale: float = 1.0) -> Trace:
+    return Trace(metric, label, "measured", scale, figure)
+
+
+def _exact(metric: str, label: str) -> Trace:
+    return Trace(metric, label, "exact")
+
+
 _BITS = 1 / math.log(2)
 _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     "image": (
-        Panel(
+        _panel(
             "Reconstruction",
             "PSNR in dB",
-            (Trace("psnr", "training", "noisy"), Trace("validation_psnr", "held out", "measured")),
+            _batch("psnr"),
+            _measured("validation_psnr", "held out", "PSNR, held out", "dB"),
         ),
-        Panel("Structural similarity", "SSIM, held out", (Trace("validation_ssim", "held out", "measured"),)),
-        Panel("Loss", "all terms, weighted", (Trace("loss", "training", "noisy"),)),
-        *(Panel(term.title, term.unit, (Trace(name, "training", "noisy"),)) for name, term in LOSS_TERMS.items()),
-        Panel("Discriminator", "hinge loss", (Trace("discriminator", "training", "noisy"),)),
-        Panel("Adaptive weight", "of the generator's term", (Trace("adaptive_weight", "weight", "noisy"),), log_y=True),
-        Panel("Codes in use", "% of all", (Trace("code_use", "in use", "measured", 100.0),)),
-        Panel("Code perplexity", "equally frequent codes", (Trace("code_perplexity", "perplexity", "measured"),)),
-        Panel("Relaxation temperature", "", (Trace("relaxation_temperature", "τ", "exact"),), log_y=True),
-        Panel("KL weight", "", (Trace("kl_weight", "β", "exact"),)),
+        _panel(
+            "Structural similarity", "SSIM, held out", _measured("validation_ssim", "held out", "SSIM, held out", "")
+        ),
+        _panel("Loss", "all terms, weighted", _batch("loss")),
+        *(_panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
+        _panel("Discriminator", "hinge loss", _batch("discriminator")),
+        _panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
+        _panel(
+            "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)
+        ),
+        _panel(
+            "Code perplexity",
+            "equally frequent codes",
+            _measured("code_perplexity", "perplexity", "code perplexity, last epoch", "codes"),
+        ),
+        _panel("Relaxation temperature", "", _exact("relaxation_temperature", "τ"), log_y=True),
+        _panel("KL weight", "", _exact("kl_weight", "β")),
     ),
     "transformer": (
-        Panel(
+        _panel(
             "Image tokens",
             "bits a token",
-            (
-                Trace("image_loss", "training", "noisy", _BITS),
-                Trace("validation_bits_per_image_token", "held out", "measured"),
-            ),
+            _batch("image_loss", scale=_BITS),
+            _measured("validation_bits_per_image_token", "held out", "image token, held out", "bits"),
         ),
-        Panel(
+        _panel(
             "Text tokens",
             "nats a token",
-            (Trace("text_loss", "training", "noisy"), Trace("validation_text_loss", "held out", "measured")),
+            _batch("text_loss"),
+            _measured("validation_text_loss", "held out", "text token, held out", "nats"),
         ),
-        Panel("Loss", "text and image, weighted", (Trace("loss", "training", "noisy"),)),
+        _panel("Loss", "text and image, weighted", _batch("loss")),
     ),
     "ranker": (
-        Panel(
-            "Loss",
-            "nats a pair",
-            (Trace("loss", "training", "noisy"), Trace("validation_loss", "held out", "measured")),
-        ),
-        Panel(
+        _panel("Loss", "nats a pair", _batch("loss"), _measured("validation_loss", "held out")),
+        _panel(
             "Own caption found",
             "% of held-out pictures",
-            (
-                Trace("validation_accuracy", "first", "measured", 100.0),
-                Trace("validation_accuracy_at_10", "among ten", "measured", 100.0),
-            ),
+            _measured("validation_accuracy", "first", "own caption first", "%", scale=100.0),
+            _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100.0),
         ),
-        Panel("Logit scale", "", (Trace("logit_scale", "logit scale", "exact"),)),
+        _panel("Logit scale", "", _exact("logit_scale", "logit scale")),
     ),
 }
 _OF_EVERY_STAGE = (
-    Panel("Learning rate", "", (Trace("learning_rate", "learning rate", "exact"),)),
-    Panel("Gradient norm", "before clipping", (Trace("gradient_norm", "norm", "noisy"),), log_y=True),
-    Panel("Updates skipped", "in a row", (Trace("skipped", "skipped", "exact"),)),
+    _panel("Learning rate", "", _exact("learning_rate", "learning rate")),
+    _panel("Gradient norm", "before clipping", _batch("gradient_norm", "norm"), log_y=True),
+    _panel("Updates skipped", "in a row", _exact("skipped", "skipped")),
 )
-_HELD_OUT = "validation_"
-_NO_METRICS = ("stage", "step", "elapsed_s")
+_VALIDATION = "validation_"
+
+
+def figures_of(stage: str) -> list[Trace]:
+    """Return the metrics of a stage whose last values are shown above its charts."""
+    return [trace for panel in _PANELS_BY_STAGE.get(stage, ()) for trace in panel.traces if trace.figure]
 
 
 def panels_of(stage: str, lines: Lines) -> list[Panel]:
-    """Return the charts of a stage whose log holds these lines; a metric that nobody foresaw has one of its own."""
-    logged = {name for line in lines for name in line if name not in _NO_METRICS}
+    """Return the charts of a stage whose log holds these lines; an unknown metric has a chart of its own."""
+    logged = {name for line in lines for name in line} - {"stage", "step", "elapsed_s"}
     if not any(line.get("skipped") for line in lines):
         logged.discard("skipped")
-    foreseen = _PANELS_BY_STAGE.get(stage, ()) + _OF_EVERY_STAGE
-    shown = [panel for panel in foreseen if any(trace.metric in logged for trace in panel.traces)]
-    logged -= {"skipped", *(trace.metric for panel in foreseen for trace in panel.traces)}
-    return shown + [_unforeseen(name, logged) for name in sorted({name.removeprefix(_HELD_OUT) for name in logged})]
+    known = _PANELS_BY_STAGE.get(stage, ()) + _OF_EVERY_STAGE
+    shown = [panel for panel in known if any(trace.metric in logged for trace in panel.traces)]
+    logged -= {"skipped", *(trace.metric for panel in known for trace in panel.traces)}
+    return shown + [_unknown(name, logged) for name in sorted({name.removeprefix(_VALIDATION) for name in logged})]
 
 
-def _unforeseen(name: str, logged: set[str]) -> Panel:
-    traces = (Trace(name, "training", "noisy"), Trace(_HELD_OUT + name, "held out", "measured"))
-    logged_traces = tuple(trace for trace in traces if trace.metric in logged)
-    return Panel(name.replace("_", " ").capitalize(), "", logged_traces)
-
-
-def points_of(trace: Trace, lines: Lines) -> list[Point]:
-    """Return a metric over the steps; where the log holds no number for it, y is NaN."""
-    found = [(line["step"], line[trace.metric]) for line in lines if trace.metric in line]
-    return [(step, value * trace.scale if isinstance(value, int | float) else math.nan) for step, value in found]
+def _unknown(name: str, logged: set[str]) -> Panel:
+    traces = tuple(
+        trace for trace in (_batch(name), _measured(_VALIDATION + name, "held out")) if trace.metric in logged
+    )
+    return Panel(name.replace("_", " ").capitalize(), "", traces)
 
 
 def chart(panel: Panel, lines: Lines) -> str:
     """Return a panel as SVG."""
-    series = {trace.label: points for trace in panel.traces if (points := points_of(trace, lines))}
+    series = {trace.label: points for trace in panel.traces if (points := _points(trace, lines))}
     return curve(
         series,
         title=panel.title,
@@ -141,3 +160,9 @@ def chart(panel: Panel, lines: Lines) -> str:
         markers=[trace.label for trace in panel.traces if trace.kind == "measured"],
         x_range=(0, max(line["step"] for line in lines)),
     )
+
+
+def _points(trace: Trace, lines: Lines) -> list[Point]:
+    """Return a metric over the steps; where the log holds no number for it, y is NaN."""
+    found = [(line["step"], line[trace.metric]) for line in lines if trace.metric in line]
+    return [(step, value * trace.scale if isinstance(value, int | float) else math.nan) for step, value in found]

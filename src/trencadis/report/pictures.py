@@ -2,11 +2,12 @@
 
 import base64
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+
+from trencadis.run_directory import RunDirectory
 
 MOST_PICTURES = 5  # of a stage
 LARGEST_BYTES = 400_000  # of a PNG that is shown as it is
@@ -35,18 +36,16 @@ class Picture:
         return self.width >= WIDE_FROM * self.height
 
 
-def chosen_pictures(directory: Path, stage: str) -> list[Picture]:
-    """Return the first, the last and some between of the files `<stage>-<step>.png`; damaged ones are left out."""
-    name = re.compile(rf"{re.escape(stage)}-(\d+)\.png")
-    found = sorted((int(match[1]), path) for path in directory.glob("*.png") if (match := name.fullmatch(path.name)))
-    readable = [picture for step, path in found if (picture := read_shown(path, step)) is not None]
+def chosen_pictures(run: RunDirectory, stage: str) -> list[Picture]:
+    """Return the first, the last and some between of what a stage has drawn; damaged files are left out."""
+    readable = [picture for step, path in run.samples(stage) if (picture := read_picture(path, step)) is not None]
     if len(readable) <= MOST_PICTURES:
         return readable
     return [readable[round(n * (len(readable) - 1) / (MOST_PICTURES - 1))] for n in range(MOST_PICTURES)]
 
 
-def read_shown(path: Path, step: int = 0) -> Picture | None:
-    """Return a PNG as it is shown, packed where it is large; None where the file cannot be read."""
+def read_picture(path: Path, step: int = 0) -> Picture | None:
+    """Return a PNG, as a smaller WebP where it is large; None where the file cannot be read."""
     try:
         content, kind = path.read_bytes(), "png"
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:

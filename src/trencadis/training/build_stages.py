@@ -1,7 +1,6 @@
 """The three models of a run as stages, built from its plan."""
 
 import dataclasses
-from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -59,15 +58,11 @@ class Stages:
         config = self.config
         return ImageTraining(config.image, self.pairs, config.data, seed=config.seed, device=self.device)
 
-    def given_tokenizer(self, kept: Path | None = None) -> DiscreteVAE:
-        """Return the image tokenizer that the run uses as it is.
-
-        Args:
-            kept: The run's own copy of it, taken where it is there.
-        """
+    def given_tokenizer(self) -> DiscreteVAE:
+        """Return the image tokenizer that the run uses as it is."""
         image = self.config.image
         assert image.pretrained is not None, "a run that trains none"
-        name = find_model(image.pretrained) if kept is None or not kept.exists() else kept
+        name = find_model(image.pretrained)
         return load_image_tokenizer(name, image_size=image.model.image_size).to(self.device)
 
     def transformer(

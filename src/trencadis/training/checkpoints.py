@@ -1,17 +1,15 @@
 """Checkpoints: each is a directory that appears whole, never changes, and is verified when it is read.
 
-    checkpoints/<stage>/
-      step-00001234/
-        model.safetensors    one file a group of tensors: model, ema, optimizer
-        meta.json            what is no tensor
-        manifest.json        size and SHA-256 of the files above, written last
-      latest                 the name of the directory to go on from
+    step-00001234/
+      model.safetensors    one file a group of tensors: model, ema, optimizer
+      meta.json            what is not a tensor
+      manifest.json        size and SHA-256 of the files above, written last
+    latest                 the name of the directory to resume from
 
 One process at a time works here: the one that holds the run's lock.
 """
 
 import json
-import re
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -25,14 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trencadis.errors import CheckpointError
+from trencadis.run_directory import LATEST, MANIFEST, META, checkpoint_name, checkpoint_step
 from trencadis.storage import sha256, sweep, sync_directory, user_storage, whole_directory, write_whole
 
-_LATEST, _MANIFEST, _META, _SUFFIX = "latest", "manifest.json", "meta.json", ".safetensors"
-_CHECKPOINT = re.compile(r"step-(\d{8,})")
+_SUFFIX = ".safetensors"
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint is damaged, and an older one is taken in its place."""
+    """A checkpoint is damaged, and an older one is used instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +41,7 @@ class Checkpoint:
         path: Its directory.
         step: Updates that had been made.
         tensors: By group, then by name; on the CPU.
-        meta: What is no tensor, as JSON gives it back: tuples have become lists.
+        meta: What is not a tensor, as JSON returns it: tuples have become lists.
     """
 
     path: Path
@@ -62,8 +60,8 @@ def save_checkpoint(
         step: Updates made so far.
         tensors: By group, then by name.
         meta: Anything that JSON can hold.
-        keep: How many checkpoints stay, this one included. Those beyond `step` are of a past that
-            training has gone back on; they are removed too.
+        keep: How many checkpoints stay, this one included. Those beyond `step` belong to an abandoned future and are
+            removed too.
 
     Returns:
         The checkpoint's directory.
@@ -71,17 +69,17 @@ def save_checkpoint(
     Raises:
         StorageError: The place cannot be written; the latest checkpoint is the one before.
     """
-    path = directory / f"step-{step:08d}"
+    path = directory / checkpoint_name(step)
     with user_storage(directory):
         _make_directory(directory)
         sweep(directory)
     with whole_directory(path) as temporary:
         for group, named in tensors.items():
             save_file(_separate(named), temporary / f"{group}{_SUFFIX}")
-        (temporary / _META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
-        names = [_META, *(f"{group}{_SUFFIX}" for group in tensors)]
-        (temporary / _MANIFEST).write_bytes(_manifest(temporary, step, names))
-    write_whole(directory / _LATEST, path.name + "\n")
+        (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+        names = [META, *(f"{group}{_SUFFIX}" for group in tensors)]
+        (temporary / MANIFEST).write_bytes(_manifest(temporary, step, names))
+    write_whole(directory / LATEST, path.name + "\n")
     with suppress(OSError):
         # What cannot be removed now stays until the next save; the checkpoint is safe.
         _prune(directory, step, keep)
@@ -98,7 +96,7 @@ def load_latest(directory: Path) -> Checkpoint | None:
         CheckpointError: There are checkpoints, and all are damaged; or the directory cannot be read.
 
     Warns:
-        CheckpointWarning: Something was damaged; the warning names it, and what is taken in its place.
+        CheckpointWarning: Something was damaged; the warning names it, and what is used instead.
     """
     try:
         if not directory.is_dir():
@@ -115,7 +113,7 @@ def load_latest(directory: Path) -> Checkpoint | None:
             damaged.append(f"{path} ({error})")
             continue
         if damaged:
-            warnings.warn(f"damaged: {'; '.join(damaged)}; going on from {path}", CheckpointWarning, stacklevel=2)
+            warnings.warn(f"damaged: {'; '.join(damaged)}; resuming from {path}", CheckpointWarning, stacklevel=2)
         return checkpoint
     if paths:
         raise CheckpointError(f"no checkpoint can be loaded; damaged: {'; '.join(damaged)}")
@@ -130,16 +128,18 @@ class _DamagedError(Exception):
 
 def _checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints' directories, newest first."""
-    return sorted((p for p in directory.iterdir() if _CHECKPOINT.fullmatch(p.name)), key=_step, reverse=True)
+    return sorted((p for p in directory.iterdir() if checkpoint_step(p) is not None), key=_step, reverse=True)
 
 
 def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
+    step = checkpoint_step(path)
+    assert step is not None
+    return step
 
 
 def _by_preference(directory: Path, paths: list[Path], damaged: list[str]) -> list[Path]:
     """Return the checkpoints with the one that `latest` names first; a wrong `latest` is added to `damaged`."""
-    pointer = directory / _LATEST
+    pointer = directory / LATEST
     try:
         name = pointer.read_text("utf-8").removesuffix("\n")
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def _read(path: Path) -> Checkpoint:
     try:
         names = _verified_names(path)
         groups = {name.removesuffix(_SUFFIX): load_file(path / name) for name in names if name.endswith(_SUFFIX)}
-        meta = json.loads((path / _META).read_text("utf-8"))
+        meta = json.loads((path / META).read_text("utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise _DamagedError(str(error)) from error
     return Checkpoint(path=path, step=_step(path), tensors=groups, meta=meta)
@@ -173,15 +173,15 @@ def _verified_names(path: Path) -> list[str]:
 
     The manifest is made anew from the files and compared as text, so that it is itself verified.
     """
-    stored = (path / _MANIFEST).read_bytes()
+    stored = (path / MANIFEST).read_bytes()
     try:
         written = dict(json.loads(stored)["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _DamagedError(_MANIFEST) from error
+        raise _DamagedError(MANIFEST) from error
     found = _manifest(path, _step(path), written)
     if found != stored:
         entries = json.loads(found)["files"]
-        raise _DamagedError(", ".join(name for name in entries if entries[name] != written[name]) or _MANIFEST)
+        raise _DamagedError(", ".join(name for name in entries if entries[name] != written[name]) or MANIFEST)
     return list(written)
 
 

@@ -1,19 +1,13 @@
-"""Optimizer state as plain tensors, averaged weights (EMA), and the run lock."""
+"""What a resumed run needs besides the weights: the optimizer's state and the averaged weights."""
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from types import TracebackType
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from trencadis.errors import CheckpointError, ConfigError
-from trencadis.storage import user_storage
+from trencadis.errors import CheckpointError
 from trencadis.training.muon import Muon
 
 
@@ -138,70 +132,3 @@ class EMA:
         finally:
             for parameter, weights in zip(parameters, own, strict=True):
                 parameter.data = weights
-
-
-class RunLock:
-    """The right to train into a run's directory, held by one process at a time, as a context manager.
-
-    The kernel gives it back when the process ends, however it ends; the file `.lock` stays and means nothing by itself.
-
-    Args:
-        run_directory: Made where it is absent.
-
-    Raises:
-        ConfigError: Another process trains into it; the message names its id.
-        StorageError: The directory cannot be written.
-    """
-
-    def __init__(self, run_directory: Path) -> None:
-        self._directory = run_directory
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> "RunLock":
-        with user_storage(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                self._take(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        _let_go_in_children()
-        _HELD.add(descriptor)
-        self._descriptor = descriptor
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._descriptor in _HELD:
-            _HELD.remove(self._descriptor)
-            os.close(self._descriptor)
-        self._descriptor = None
-
-    def _take(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise ConfigError(
-                f"{self._directory} is being trained by process {holder}",
-                expected="a run that no other process trains",
-                remedy="wait for that process, stop it, or choose another --out",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-
-
-_HELD: set[int] = set()
-
-
-@cache
-def _let_go_in_children() -> None:
-    """Have forked children close the locks they inherit: a loader's worker must not outlive a killed run with it."""
-
-    def close_all() -> None:
-        while _HELD:
-            os.close(_HELD.pop())
-
-    os.register_at_fork(after_in_child=close_all)

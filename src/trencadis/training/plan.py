@@ -1,13 +1,10 @@
 """The plan of a run: sizes and steps, chosen from the data, the machine and the time, and what they were chosen for."""
 
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +14,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import RunConfig, StageConfig
+from trencadis.data.prefetch import available_cores
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE, Quantized, load_image_tokenizer
 from trencadis.model_directory import find_model
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
-from trencadis.storage import write_whole
+from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import Settings, from_settings, lay_over, to_settings
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import train_tokenizer
@@ -61,9 +59,8 @@ class Plan:
         """Note a choice."""
         self.choices.append({"what": what, "value": str(value), "why": why})
 
-    def save(self, run_directory: Path) -> None:
-        """Write `plan.json`."""
-        write_whole(run_directory / "plan.json", json.dumps({"choices": self.choices}, indent=2) + "\n")
+    def save(self, run: RunDirectory) -> None:
+        run.write_choices(self.choices)
 
 
 def choose_sizes(
@@ -83,7 +80,7 @@ def choose_sizes(
     """
     device = usable_device(overrides.get("device"))
     with_tokenizer = _tokenizer_given(overrides, plan)
-    threads = overrides.get("threads") or len(os.sched_getaffinity(0))
+    threads = overrides.get("threads") or available_cores()
     torch.set_num_threads(threads)
     if recipe is not None:
         if recipe not in RECIPES:

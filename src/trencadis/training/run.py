@@ -1,7 +1,5 @@
 """A whole run: byte-pair encoding, image tokenizer, cached tokens, transformer, CLIP; and the model that they make."""
 
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +12,15 @@ from torch import Tensor
 from trencadis.config import RunConfig
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
-from trencadis.image import DiscreteVAE, count_codes
+from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
 from trencadis.image.code_portraits import code_portraits
 from trencadis.pipeline import DALLE
-from trencadis.pretrained import Pretrained
 from trencadis.randomness import derive_seed
-from trencadis.ranking import CLIPRanker
+from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.report.page import write_report
+from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
-from trencadis.storage import sweep, write_picture, write_whole
+from trencadis.storage import write_picture
 from trencadis.training.build_stages import Stages, check_models
 from trencadis.training.config_files import (
     Settings,
@@ -34,12 +32,12 @@ from trencadis.training.config_files import (
     write_settings,
 )
 from trencadis.training.loop import fit
-from trencadis.training.optimizer_state import RunLock
 from trencadis.training.plan import Plan, choose_sizes, fit_steps
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
+from trencadis.transformer import Transformer
 
 TrainedStage = TypeVar("TrainedStage", bound=Any)  # a Stage; its model's type goes through
 REPORT_S = 5.0
@@ -53,10 +51,12 @@ def train(
     hours: float | None = None,
     say: Callable[[Plan], None] | None = None,
 ) -> RunConfig:
-    """Train every part of a model, from where the run's directory left it.
+    """Train every part of a model; a run that was stopped is resumed, and a finished one is left as it is.
+
+    Torch's number of threads, its random state and its choice of deterministic algorithms are put back at the end.
 
     Args:
-        run_directory: Made where it is absent; a run that it holds already is gone on with, as it was planned.
+        run_directory: Made where it is absent; a run in it is resumed as it was planned.
         overrides: Settings that are not to be chosen, nested as `RunConfig` is; `data.path` among them.
         recipe: Name of the recipe; None chooses one by the time.
         hours: Time budget; None is 1, or what the run was planned for.
@@ -69,36 +69,39 @@ def train(
         UserError: The settings, the data or the directory cannot be used. Where nothing had begun, nothing is left.
         RunError: Training failed.
     """
-    began_s, is_new = time.monotonic(), not run_directory.exists()
-    try:
-        with RunLock(run_directory):
-            for path in [run_directory, *run_directory.rglob("*")]:
-                if path.is_dir():
-                    sweep(path)
-            config, pairs = _begin(run_directory, overrides, recipe, hours, began_s, say)
+    began_s, run = time.monotonic(), RunDirectory(run_directory)
+    with _torch_state_restored(), run.lock() as is_new:
+        try:
+            config, pairs = _begin(run, overrides, recipe, hours, began_s, say)
+        except UserError:
+            if is_new and not run.has_begun:
+                run.clear()
+            raise
+        if not run.is_finished:
             torch.set_num_threads(config.threads)
-            with RunLog(run_directory) as log, _deterministic(strict=config.device == "cpu"):
-                _Run(run_directory, config, pairs, log).all_stages()
-    except UserError:
-        if is_new and not (run_directory / "config.yaml").exists():
-            shutil.rmtree(run_directory, ignore_errors=True)
-        raise
+            if config.device == "cpu":
+                torch.use_deterministic_algorithms(True)
+            with RunLog(run) as log:
+                _Run(run, config, pairs, log).all_stages()
     return config
 
 
 @contextmanager
-def _deterministic(*, strict: bool) -> Iterator[None]:
-    """Have torch use what repeats bit for bit; where it must and cannot, it raises."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=not strict)
+def _torch_state_restored() -> Iterator[None]:
+    """Put back what training changes of torch as a whole."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        yield
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):  # type: ignore[no-untyped-call]
+            yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 def _begin(
-    run_directory: Path,
+    run: RunDirectory,
     overrides: Settings,
     recipe: str | None,
     hours: float | None,
@@ -108,27 +111,25 @@ def _begin(
     """Return the plan of a run that has one, or make it."""
     asked = overrides | {name: value for name, value in (("recipe", recipe), ("hours", hours)) if value is not None}
     given = parse_settings(asked)
-    config_path = run_directory / "config.yaml"
-    if config_path.exists():
-        settings = read_settings(config_path)
+    if run.has_begun:
+        settings = read_settings(run.config)
         _check_same(settings, asked)
         config = from_settings(settings)
-        usable_device(config.device)
-        return config, read_pairs(config.data, config.seed, run_directory, resumed=True)
-    own = {"pairs.json", "plan.json", "data.json"}
-    strangers = {path.name for path in run_directory.iterdir() if not path.name.startswith(".")} - own
-    if strangers:
-        found = f"{run_directory} holds {sorted(strangers)[0]}"
+        if not run.is_finished:
+            usable_device(config.device)
+        return config, read_pairs(config.data, config.seed, run, resumed=True)
+    if strangers := run.strangers():
+        found = f"{run.path} holds {strangers[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
-    pairs = read_pairs(given.data, given.seed, run_directory, resumed=False)
-    write_whole(run_directory / "data.json", json.dumps(_data_summary(pairs), indent=2) + "\n")
+    pairs = read_pairs(given.data, given.seed, run, resumed=False)
+    run.write_data(_data_summary(pairs))
     plan = Plan()
     hours = 1.0 if hours is None else hours
     config = from_settings(choose_sizes(overrides, recipe, hours, pairs, plan))
     check_models(config)
     config = _fit_steps(config, pairs, began_s, plan)
-    plan.save(run_directory)
-    write_settings(config_path, to_settings(config))
+    plan.save(run)
+    write_settings(run.config, to_settings(config))
     if say is not None:
         say(plan)
     return config, pairs
@@ -141,7 +142,7 @@ def _check_same(settings: Settings, asked: Settings) -> None:
         raise ConfigError(
             f"another {differing[0]} than the run was planned with",
             expected="the plan in the run's config.yaml",
-            remedy="drop the option to go on with the run, or choose another --out",
+            remedy="drop the option to resume the run, or choose another --out",
         )
 
 
@@ -162,81 +163,77 @@ def _fit_steps(config: RunConfig, pairs: RunPairs, began_s: float, plan: Plan) -
 
 
 class _Run:
-    """The stages of a run, one after the other.
+    """The stages of a run, one after the other. A stage whose part is in the model directory is not entered.
 
     Args:
-        directory: Of the run.
+        run: Its directory.
         config: Its plan.
         pairs: Its data.
         log: Where metrics go.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, pairs: RunPairs, log: RunLog) -> None:
-        self.directory, self.config, self.pairs, self.log = directory, config, pairs, log
-        self.model_directory = directory / "model"
+    def __init__(self, run: RunDirectory, config: RunConfig, pairs: RunPairs, log: RunLog) -> None:
+        self.run, self.config, self.pairs, self.log = run, config, pairs, log
         self.device = torch.device(config.device)
 
     def all_stages(self) -> None:
-        """Train what is not trained yet, and write the model directory and the report."""
-        tokenizer = fit_text(self.pairs, self.config.text, self.model_directory)
+        """Train what is not trained yet, and complete the model directory."""
+        tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._image_tokenizer(stages)
-        self._save_part("image", vae)
-        train_tokens, validation_tokens = self._tokens(vae)
-        drawing = stages.transformer(vae, train_tokens, validation_tokens)
-        write_whole(self.directory / "samples" / "captions.json", json.dumps(drawing.shown, ensure_ascii=False) + "\n")
-        transformer = self._fit(drawing).model
-        self._save_part("transformer", transformer)
-        clip = self._fit(stages.ranker()).model
-        self._save_part("ranker", clip)
+        transformer = self._transformer(stages, vae)
+        clip = self._ranker(stages)
         DALLE(
             text_tokenizer=tokenizer,
             image_tokenizer=vae,
             transformer=transformer,
             ranker=CLIPRanker(clip, tokenizer),
-            name=self.directory.resolve().name,
-        ).save_settings(self.model_directory)
-        write_report(self.directory)
+            name=self.run.name,
+        ).save_settings(self.run.model)
 
     def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:
-        """Return the image tokenizer: trained now, or the one that the run was given, which it keeps a copy of."""
-        if self.config.image.pretrained is not None:
-            return stages.given_tokenizer(kept=self.model_directory / "image")
-        return self._fit(stages.image()).model
+        """Return the image tokenizer: trained, or a copy of the one that the run was given."""
+        part, config = self.run.part("image"), self.config.image
+        if part.exists():
+            return load_image_tokenizer(part, image_size=config.model.image_size).to(self.device)
+        vae = self._fit(stages.image()).model if config.pretrained is None else stages.given_tokenizer()
+        vae.save_pretrained(part)
+        return vae
+
+    def _transformer(self, stages: Stages, vae: DiscreteVAE) -> Transformer:
+        part = self.run.part("transformer")
+        if part.exists():
+            return Transformer.from_pretrained(part)
+        stage = stages.transformer(vae, *self._tokens(vae))
+        self.run.write_captions(stage.shown)
+        transformer = self._fit(stage).model
+        transformer.save_pretrained(part)
+        return transformer
+
+    def _ranker(self, stages: Stages) -> CLIP:
+        part = self.run.part("ranker")
+        if part.exists():
+            return CLIP.from_pretrained(part)
+        clip = self._fit(stages.ranker()).model
+        clip.save_pretrained(part)
+        return clip
 
     def _fit(self, stage: TrainedStage) -> TrainedStage:
         steps = stage.config.steps
         assert steps is not None, "a plan fixes the steps of every stage"
-        fit(stage, steps, self.directory, self.log, save_every_s=self.config.save_every_s)
-        write_report(self.directory)
+        fit(stage, steps, self.run, self.log, save_every_s=self.config.save_every_s)
+        write_report(self.run)
         return stage
-
-    def _save_part(self, name: str, part: Pretrained) -> None:
-        """Write a part of the model, unless it is there: it is written whole, after its stage has ended."""
-        if not (self.model_directory / name).exists():
-            part.save_pretrained(self.model_directory / name)
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""
         data, pairs, variants = self.config.data, self.pairs, self.config.transformer.token_variants
         assert variants is not None, "a plan fixes how many crops are cached"
-        train_tokens = cache_tokens(
-            vae,
-            pairs,
-            data,
-            self.directory / "tokens",
-            variants=variants,
-            seed=derive_seed(self.config.seed, "tokens"),
-            device=self.device,
-        )
-        counts = count_codes(train_tokens, image_vocab_size=vae.image_vocab_size)
-        write_whole(self.directory / "samples" / "codes.json", json.dumps(counts.tolist()) + "\n")
-        self._portraits(vae, train_tokens)
+        seed = derive_seed(self.config.seed, "tokens")
+        train_tokens = cache_tokens(vae, pairs, data, self.run.tokens, variants=variants, seed=seed, device=self.device)
+        self.run.write_code_counts(count_codes(train_tokens, image_vocab_size=vae.image_vocab_size).tolist())
+        if not self.run.code_portraits.exists():
+            portraits = code_portraits(vae, train_tokens.flatten(0, 1), device=self.device)
+            write_picture(self.run.code_portraits, portraits)
+            write_report(self.run)
         return train_tokens, encode_middle(vae, pairs, pairs.validation, data, self.device)
-
-    def _portraits(self, vae: DiscreteVAE, train_tokens: Tensor) -> None:
-        """Show what the most used codes draw, in the report too while the transformer is trained."""
-        path = self.directory / "samples" / "codes.png"
-        if not path.exists():
-            write_picture(path, code_portraits(vae, train_tokens.flatten(0, 1), device=self.device))
-            write_report(self.directory)

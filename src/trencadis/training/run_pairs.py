@@ -1,7 +1,6 @@
-"""The pairs of a run: read, filtered and split once, and the same for every stage."""
+"""The pairs of a run: filtered and split once, and the same for every stage."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -12,21 +11,22 @@ from trencadis.data import Curated, KeptPair, PairBatches, Pictures, curate, is_
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
+from trencadis.run_directory import RunDirectory
 
-VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to be looked at a dozen times
-ENOUGH_PAIRS = 32  # to measure on, where that is no more than
-LARGEST_SHARE = 0.1  # of all
+VALIDATION_PAIRS = 256  # at most: enough for a mean, few enough to validate on a dozen times
+ENOUGH_PAIRS = 32  # a small data set holds out this many,
+LARGEST_SHARE = 0.1  # but no more than this share of it
 
 
 @dataclass(frozen=True)
 class RunPairs:
-    """What a run trains on and what it is measured on.
+    """What a run trains and validates on.
 
     Args:
         source: Where the pictures are.
         train: Pairs that every stage trains on.
-        validation: Pairs that none does; in no particular order, so that the first ones are of every kind.
-        kept: How many pairs passed the filters: those above, and held-out ones beyond what validation takes.
+        validation: Held-out pairs in random order, so that the first ones are a fair sample.
+        kept: How many pairs passed the filters: those above, and held-out ones that validation does not use.
         dropped: How many pairs were left out, by reason.
     """
 
@@ -37,7 +37,7 @@ class RunPairs:
     dropped: dict[str, int]
 
     def pictures(self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig) -> Pictures:
-        """Return the pictures of some of the pairs, to be cropped."""
+        """Return the pictures of some pairs, which are cropped later."""
         return Pictures(
             self.source,
             pairs,
@@ -61,27 +61,27 @@ class RunPairs:
     def middle_crops(
         self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig
     ) -> Float[Tensor, "pairs 3 height width"]:
-        """Return the largest middle crop of each picture, RGB in [0, 1]."""
+        """Return the largest centre crop of each picture, RGB in [0, 1]."""
         pictures = self.pictures(pairs, image_size, config)
         return torch.stack([pictures.crop(position) for position in range(len(pairs))])
 
 
-def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: bool) -> RunPairs:
-    """Open the dataset, leave out what the filters name, and split off what is held out.
+def read_pairs(config: DataConfig, seed: int, run: RunDirectory, *, resumed: bool) -> RunPairs:
+    """Open the dataset, filter it, and split it into training and validation pairs.
 
-    The outcome is kept in the run's `pairs.json`, so that a resumed run does not read every picture again.
+    The result is kept in the run's directory, so that a resumed run does not read every picture again.
 
     Args:
-        config: Where the pairs are and which are left out.
-        seed: Of the choice of what is held out.
-        run_directory: Of the run.
-        resumed: The run has begun; its pairs must be those it began with.
+        config: Where the pairs are, and the filters.
+        seed: Of the split.
+        run: Where the result is kept.
+        resumed: The run has begun, and its pairs must not have changed.
 
     Raises:
         DataError: The dataset cannot be used, has fewer than two usable pairs, or has changed since the run began.
     """
     source = open_source(config.path)
-    curated = _curated(source, config, run_directory / "pairs.json", resumed=resumed)
+    curated = _curated(source, config, run, resumed=resumed)
     few = min(LARGEST_SHARE, ENOUGH_PAIRS / len(curated.kept)) if curated.kept else 0.0
     train, validation = curated.split(max(config.held_out, few), seed)
     if not train or not validation:
@@ -94,8 +94,8 @@ def read_pairs(config: DataConfig, seed: int, run_directory: Path, *, resumed: b
     return RunPairs(source, train, tuple(mixed[:VALIDATION_PAIRS]), len(curated.kept), curated.counts())
 
 
-def _curated(source: PairSource, config: DataConfig, path: Path, *, resumed: bool) -> Curated:
-    known = _known(path)
+def _curated(source: PairSource, config: DataConfig, run: RunDirectory, *, resumed: bool) -> Curated:
+    known = _known(run)
     if known is not None and is_current(known, source, config.filters):
         return known
     curated = curate(source, config.filters, progress=True)
@@ -105,13 +105,13 @@ def _curated(source: PairSource, config: DataConfig, path: Path, *, resumed: boo
             expected="the pairs that the run was planned for",
             remedy="restore them, or train into another --out",
         )
-    curated.save(path)
+    curated.save(run.pairs)
     return curated
 
 
-def _known(path: Path) -> Curated | None:
-    """Return what an earlier start of the run found out about the pairs; None where it is absent or damaged."""
+def _known(run: RunDirectory) -> Curated | None:
+    """Return the result of an earlier start of the run; None where it is absent or damaged."""
     try:
-        return Curated.load(path) if path.exists() else None
+        return Curated.load(run.pairs)
     except DataError:
         return None

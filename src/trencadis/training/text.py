@@ -9,13 +9,12 @@ from trencadis.text import CaptionTokenizer
 from trencadis.training.run_pairs import RunPairs
 
 
-def fit_text(pairs: RunPairs, config: TextStage, model_directory: Path) -> CaptionTokenizer:
+def fit_text(pairs: RunPairs, config: TextStage, directory: Path) -> CaptionTokenizer:
     """Train the byte-pair encoding on the captions and save it, or load it where that has been done.
 
     Raises:
         StorageError: The directory cannot be written.
     """
-    directory = model_directory / "text"
     if directory.exists():
         return CaptionTokenizer.from_pretrained(directory)
     tokenizer = train_tokenizer(pairs.train, config.vocab_size)

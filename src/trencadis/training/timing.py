@@ -1,4 +1,4 @@
-"""How long the parts of a run take on this machine."""
+"""Measures how long the parts of a run take on this machine."""
 
 import time
 from collections.abc import Callable
@@ -22,12 +22,12 @@ ENCODED = 64  # pictures
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that things take, measured on models that are thrown away.
+    """Measured durations in seconds.
 
     Args:
-        step_s: One update, by stage.
-        look_s: All validations and drawings of a stage together, by stage.
-        encoding_s: One crop of all training pictures as tokens.
+        step_s: Of one update, by stage.
+        look_s: Of all validations and samples of a stage together, by stage.
+        encoding_s: Of encoding one crop of every training picture.
     """
 
     step_s: dict[str, float] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Timing:
 
 
 def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
-    """Measure the stages whose steps are still to be chosen."""
+    """Time the stages whose number of steps is not chosen yet, on models that are thrown away."""
     open_stages = [config.transformer, config.ranker, *([config.image] if config.image.pretrained is None else [])]
     if all(stage.steps is not None for stage in open_stages):
         return Timing()
@@ -63,8 +63,8 @@ def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
 
 
 def _time(stage: Stage[Any]) -> tuple[float, float]:
-    """Return the seconds of one update, its batch included, and of all the looks at a stage."""
-    # At the end everything takes part; a discriminator, say, begins late.
+    """Return the seconds of one update, its batch included, and of all validations and samples."""
+    # Time the last steps, when the discriminator is active too.
     trainer = Trainer(stage, steps=1000)
     trainer.step = trainer.steps - TIMED_STEPS
     stage.model.train()
@@ -80,5 +80,5 @@ def _time(stage: Stage[Any]) -> tuple[float, float]:
     with torch.no_grad():
         stage.validate()
         stage.sample()
-    # The first update allocates, and finds the fastest kernels.
+    # The first update allocates and selects kernels.
     return sorted(steps_s[1:])[len(steps_s[1:]) // 2], VALIDATIONS * (time.perf_counter() - began_s)

@@ -1,4 +1,4 @@
-"""Pictures as tokens, computed once: what the transformer is trained on."""
+"""The cache of image tokens that the transformer is trained on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +32,9 @@ def cache_tokens(
     seed: int,
     device: torch.device,
 ) -> Int[Tensor, "variants pairs rows columns"]:
-    """Return the tokens of every training picture, from the cache where they are there.
+    """Return the tokens of every training picture; those that are not cached yet are computed and cached.
 
-    Variant 0 is the middle crop, the others are random ones. Pictures are never mirrored: captions speak of sides.
+    Variant 0 is the centre crop, the others are random crops. Pictures are never mirrored: captions name sides.
 
     Raises:
         CheckpointError: A file of the cache is damaged.
@@ -57,7 +57,7 @@ def cache_tokens(
 def encode_middle(
     tokenizer: ImageTokenizer, pairs: RunPairs, kept: tuple[KeptPair, ...], data: DataConfig, device: torch.device
 ) -> Int[Tensor, "pairs rows columns"]:
-    """Return the tokens of some pairs' middle crops."""
+    """Return the tokens of some pairs' centre crops."""
     pictures = pairs.pictures(kept, tokenizer.image_size, data)
     return _encode(tokenizer, pictures, range(len(kept)), data, 0, 0, device)
 
@@ -97,4 +97,4 @@ def _load(path: Path) -> Int[Tensor, "pairs rows columns"]:
     try:
         return safetensors.torch.load_file(path)["image_tokens"]
     except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; remove it and it is made anew") from error
+        raise CheckpointError(f"{path} is damaged: {error}; remove it and it is computed again") from error

@@ -16,7 +16,7 @@ from trencadis.training.stage import Stage, StageLoss, Term, Totals
 
 MOST_SKIPPED = 20  # updates in a row
 Metrics = dict[str, Tensor]
-"""Of one update; they stay on the device until `mean_metrics` reads them."""
+"""Of one update; they stay on the device until somebody reads them."""
 
 
 class Trainer:
@@ -101,8 +101,13 @@ class Trainer:
             self.ema.replace_rows(name, parameter, rows)
         return _tensors(effects.metrics)
 
-    def save(self, directory: Path) -> None:
-        """Write a checkpoint. Skipped updates leave no trace in the weights, so they are always good ones."""
+    def save(self, directory: Path, **meta: Any) -> None:
+        """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones.
+
+        Args:
+            directory: Of the stage's checkpoints.
+            meta: What `resume` is to return; anything that JSON can hold.
+        """
         tensors: Mapping[str, Mapping[str, Tensor]] = {
             "model": self.stage.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -111,22 +116,24 @@ class Trainer:
         extra = self.stage.extra_state()
         if extra:
             tensors = {**tensors, "extra": extra}
-        meta = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped}
-        save_checkpoint(directory, self.step, tensors, meta)
+        own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped}
+        save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
-    def resume(self, directory: Path) -> None:
-        """Continue from the newest valid checkpoint, if there is one.
+    def resume(self, directory: Path) -> dict[str, Any]:
+        """Load the newest valid checkpoint and return its meta; nothing where there is none.
 
         Raises:
             CheckpointError: There are checkpoints and none is valid.
         """
         checkpoint = load_latest(directory)
-        if checkpoint is not None:
-            self.stage.model.load_state_dict(checkpoint.tensors["model"])
-            self.ema.load_state_dict(checkpoint.tensors["ema"])
-            restore_optimizers(self.optimizers, self.stage.model, checkpoint.tensors["optimizer"])
-            self.stage.load_extra_state(checkpoint.tensors.get("extra", {}))
-            self.step, self.skipped = checkpoint.step, checkpoint.meta.get("skipped", 0)
+        if checkpoint is None:
+            return {}
+        self.stage.model.load_state_dict(checkpoint.tensors["model"])
+        self.ema.load_state_dict(checkpoint.tensors["ema"])
+        restore_optimizers(self.optimizers, self.stage.model, checkpoint.tensors["optimizer"])
+        self.stage.load_extra_state(checkpoint.tensors.get("extra", {}))
+        self.step, self.skipped = checkpoint.step, checkpoint.meta.get("skipped", 0)
+        return checkpoint.meta
 
 
 def weighted_sum(terms: Mapping[str, Term], totals: Totals) -> Tensor:
@@ -141,12 +148,3 @@ def _mean(term: Term, totals: Totals) -> Tensor:
 
 def _tensors(values: Mapping[str, float | Tensor]) -> Metrics:
     return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
-
-
-def mean_metrics(measured: Sequence[Metrics]) -> dict[str, float]:
-    """Return the mean of each metric over the updates that have it; the device is waited for once a metric."""
-    names = dict.fromkeys(name for metrics in measured for name in metrics)
-    return {
-        name: torch.stack([metrics[name].double() for metrics in measured if name in metrics]).mean().item()
-        for name in names
-    }

@@ -15,6 +15,7 @@ from PIL import Image
 from trencadis.report.page import duration, write_report
 from trencadis.report.panels import panels_of
 from trencadis.report.pictures import chosen_pictures
+from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
 
 VOID = {"meta", "img", "br", "path", "circle", "rect"}
@@ -89,7 +90,7 @@ def run_directory(tmp_path: Path) -> Path:
 
 
 def test_the_page_tells_the_run(run_directory: Path) -> None:
-    path = write_report(run_directory)
+    path = write_report(RunDirectory(run_directory))
     assert path == run_directory / "report.html"
     page = Page(path)
     for said in (
@@ -117,7 +118,7 @@ def test_the_page_tells_the_run(run_directory: Path) -> None:
 
 
 def test_the_page_holds_all_it_shows(run_directory: Path) -> None:
-    page = Page(write_report(run_directory))
+    page = Page(write_report(RunDirectory(run_directory)))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     addresses = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
     assert addresses
@@ -130,7 +131,7 @@ def test_the_page_holds_all_it_shows(run_directory: Path) -> None:
 
 
 def test_pictures_are_the_first_some_between_and_the_last(run_directory: Path) -> None:
-    page = Page(write_report(run_directory))
+    page = Page(write_report(RunDirectory(run_directory)))
     said = [attributes["alt"] for attributes in page.named("img")]
     steps = (1, 11, 21, 30, 40)
     expected = ["What the codes draw", "Drawings after step 1"]
@@ -143,7 +144,7 @@ def test_pictures_are_the_first_some_between_and_the_last(run_directory: Path) -
 
 
 def test_codes_are_shown_as_the_whole_training_set_uses_them(run_directory: Path) -> None:
-    page = Page(write_report(run_directory))
+    page = Page(write_report(RunDirectory(run_directory)))
     codes = page.text.partition("\nCodes\n")[2].partition("\nTransformer\n")[0]
     perplexity = math.exp(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
     for said in ("50", "codes in use, all training pictures", f"{perplexity:.3g}", "code perplexity, all training"):
@@ -158,13 +159,13 @@ def test_codes_are_shown_as_the_whole_training_set_uses_them(run_directory: Path
 def test_codes_are_shown_as_far_as_they_are_known(run_directory: Path) -> None:
     samples = run_directory / "samples"
     (samples / "codes.png").write_bytes((samples / "codes.png").read_bytes()[:40])
-    text = Page(write_report(run_directory)).text
+    text = Page(write_report(RunDirectory(run_directory))).text
     assert "all training pictures" in text
     assert "outlined" not in text
     (samples / "codes.json").unlink()
-    assert "\nCodes\n" not in Page(write_report(run_directory)).text
+    assert "\nCodes\n" not in Page(write_report(RunDirectory(run_directory))).text
     Image.new("RGB", (4, 4)).save(samples / "codes.png")
-    text = Page(write_report(run_directory)).text
+    text = Page(write_report(RunDirectory(run_directory))).text
     assert "all training pictures" not in text
     assert "outlined" in text
 
@@ -172,7 +173,7 @@ def test_codes_are_shown_as_far_as_they_are_known(run_directory: Path) -> None:
 def test_codes_are_shown_of_a_tokenizer_that_the_run_was_given(run_directory: Path) -> None:
     lines = (run_directory / "log.jsonl").read_text().splitlines()
     (run_directory / "log.jsonl").write_text("\n".join(line for line in lines if '"image"' not in line) + "\n")
-    text = Page(write_report(run_directory)).text
+    text = Page(write_report(RunDirectory(run_directory))).text
     assert "all training pictures" in text
     assert text.index("\nImage tokenizer\n") < text.index("\nCodes\n") < text.rindex("\nTransformer\n")
 
@@ -180,7 +181,7 @@ def test_codes_are_shown_of_a_tokenizer_that_the_run_was_given(run_directory: Pa
 def test_large_pictures_are_packed(run_directory: Path) -> None:
     noise = Image.effect_noise((1000, 700), 90)
     noise.convert("RGB").save(run_directory / "samples" / "ranker-00000001.png")
-    (picture,) = chosen_pictures(run_directory / "samples", "ranker")
+    (picture,) = chosen_pictures(RunDirectory(run_directory), "ranker")
     assert picture.data_uri.startswith("data:image/webp;base64,")
     assert len(picture.data_uri) < (run_directory / "samples" / "ranker-00000001.png").stat().st_size
     assert (picture.width, picture.height, picture.is_wide) == (1000, 700, False)
@@ -191,13 +192,13 @@ def test_damaged_pictures_are_left_out(run_directory: Path) -> None:
     for path in samples.glob("image-*.png"):
         path.write_bytes(path.read_bytes()[:50])
     (samples / "image-00000099.png").mkdir()
-    assert chosen_pictures(samples, "image") == []
-    assert chosen_pictures(run_directory / "absent", "image") == []
-    assert [p.step for p in chosen_pictures(samples, "transformer")] == [1]
+    assert chosen_pictures(RunDirectory(run_directory), "image") == []
+    assert chosen_pictures(RunDirectory(run_directory / "absent"), "image") == []
+    assert [p.step for p in chosen_pictures(RunDirectory(run_directory), "transformer")] == [1]
 
 
 def test_a_run_of_nothing_has_a_page(tmp_path: Path) -> None:
-    assert "Nothing has been trained yet." in Page(write_report(tmp_path)).text
+    assert "Nothing has been trained yet." in Page(write_report(RunDirectory(tmp_path))).text
 
 
 NONSENSE = [None, b"", b"\xff\xfe\x00", b"[]", b"{}", b"null", b"3", b'"text"', b'{"choices": 3, "dropped": [1]}']
@@ -215,17 +216,17 @@ def test_nothing_that_is_missing_or_damaged_stops_it(run_directory: Path, name: 
         (run_directory / name).unlink()
     else:
         (run_directory / name).write_bytes(content)
-    assert "cats & dogs <3" in Page(write_report(run_directory)).text
+    assert "cats & dogs <3" in Page(write_report(RunDirectory(run_directory))).text
 
 
 def test_it_is_written_again_as_the_run_goes_on(run_directory: Path) -> None:
     shutil.rmtree(run_directory / "samples")
-    with RunLog(run_directory) as log:
+    with RunLog(RunDirectory(run_directory)) as log:
         for step in range(2, 100):
             log.append("transformer", step, {"image_loss": 1.0, "skipped": 0.0})
             log.append("transformer", step, {"loss": math.nan})
             if step in (2, 99):
-                write_report(run_directory)
+                write_report(RunDirectory(run_directory))
     assert "99 of 1,000" in Page(run_directory / "report.html").text
 
 

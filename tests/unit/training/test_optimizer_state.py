@@ -1,8 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from trencadis.config import OptimizerConfig
-from trencadis.errors import CheckpointError, ConfigError, StorageError
+from trencadis.errors import CheckpointError
 from trencadis.training.checkpoints import load_latest, save_checkpoint
-from trencadis.training.optimizer_state import EMA, RunLock, optimizer_tensors, restore_optimizers
+from trencadis.training.optimizer_state import EMA, optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import adamw
 
 
@@ -153,59 +148,3 @@ def test_ema_of_another_model_is_refused(change: str) -> None:
     with pytest.raises(CheckpointError, match=r"0\.bias|extra"):
         ema.load_state_dict(tensors)
     assert_equal(ema.state_dict(), before)
-
-
-HOLDER = """
-import os, sys, time
-from pathlib import Path
-from trencadis.training.optimizer_state import RunLock
-with RunLock(Path(sys.argv[1])):
-    reading, writing = os.pipe()
-    worker = os.fork()
-    if worker == 0:
-        os.write(writing, b"!")
-        time.sleep(600)
-    os.read(reading, 1)
-    os.write(1, f"{worker}\\n".encode())
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """Another process that holds the lock of `tmp_path`, and the id of a worker that it has forked."""
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            worker = int(process.stdout.readline())
-            yield process, worker
-            os.kill(worker, signal.SIGKILL)
-        finally:
-            process.kill()
-
-
-def test_a_run_belongs_to_one_process_until_it_ends(
-    tmp_path: Path, holder: tuple["subprocess.Popen[str]", int]
-) -> None:
-    process, worker = holder
-    with pytest.raises(ConfigError, match=f"process {process.pid};"), RunLock(tmp_path):
-        pass
-    process.kill()
-    process.wait()
-    os.kill(worker, 0)
-    with RunLock(tmp_path):
-        assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_a_lock_is_given_back(tmp_path: Path) -> None:
-    run_directory = tmp_path / "new" / "run"
-    for _ in range(2):
-        with RunLock(run_directory), pytest.raises(ConfigError, match=str(os.getpid())), RunLock(run_directory):
-            pass
-
-
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError), RunLock(tmp_path / "file" / "run"):
-        pass

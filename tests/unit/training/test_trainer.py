@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from trencadis.config import DataConfig, OptimizerConfig, StageConfig
 from trencadis.errors import DivergenceError
 from trencadis.recipes import RECIPES
+from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageBatch, ImageTraining
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
-from trencadis.training.trainer import Trainer, mean_metrics
+from trencadis.training.trainer import Trainer
 
 
 class Diverging(PlainStage):
@@ -62,14 +63,9 @@ def test_skipped_updates_are_counted_over_a_restart(tmp_path: Path) -> None:
     assert float(healed.update(BAD)["skipped"]) == 1
 
 
-def test_metrics_are_means_over_the_updates_that_have_them() -> None:
-    measured = [{"loss": torch.tensor(1.0)}, {"loss": torch.tensor(3.0), "discriminator": torch.tensor(0.5)}]
-    assert mean_metrics(measured) == {"loss": 2.0, "discriminator": 0.5}
-
-
 @pytest.fixture
 def pairs(shapes: Path, tmp_path: Path) -> RunPairs:
-    return read_pairs(DataConfig(path=str(shapes)), 0, tmp_path, resumed=False)
+    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path), resumed=False)
 
 
 def image_trainer(recipe: str, pairs: RunPairs) -> Trainer:

@@ -1,0 +1,79 @@
+"""How far each stage of a run has come, read for the report."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trencadis.report.pictures import Picture, chosen_pictures
+from trencadis.run_directory import STAGES, RunDirectory
+from trencadis.run_log import read_log
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What is known of one stage.
+
+    Args:
+        name: As in the log.
+        steps: Updates that it is to make; None where that is not known or it makes none.
+        lines: Its part of the log.
+        elapsed_s: What it has taken.
+        pictures: A few of those that it has drawn.
+        is_over: A later stage has begun.
+    """
+
+    name: str
+    steps: int | None
+    lines: Sequence[dict[str, Any]]
+    elapsed_s: float
+    pictures: Sequence[Picture]
+    is_over: bool
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was logged; 0 where none was."""
+        return max((line["step"] for line in self.lines), default=0)
+
+    @property
+    def state(self) -> str:
+        """`to come`, `training` or `done`."""
+        if self.is_over or (self.steps is not None and self.last_step >= self.steps):
+            return "done"
+        return "training" if self.lines else "to come"
+
+    def last(self, metric: str) -> float | int | None:
+        """Return a metric's last finite value, if it has one."""
+        values = [value for line in self.lines if is_number(value := line.get(metric))]
+        return values[-1] if values else None
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def read_stages(run: RunDirectory, config: dict[str, Any]) -> list[StageRecord]:
+    """Return the stages that the config names or the log holds, in order."""
+    lines = [line for line in read_log(run) if isinstance(line["step"], int) and is_number(line["elapsed_s"])]
+    logged = list(dict.fromkeys(str(line["stage"]) for line in lines))
+    names = [name for name in STAGES if name in logged or isinstance(config.get(name), dict)]
+    names += [name for name in logged if name not in names]
+    stages = []
+    before_s = 0.0
+    for number, name in enumerate(names):
+        own = [line for line in lines if line["stage"] == name]
+        until_s = max([before_s, *(line["elapsed_s"] for line in own)])
+        settings = config.get(name)
+        steps = settings.get("steps") if isinstance(settings, dict) else None
+        stages.append(
+            StageRecord(
+                name=name,
+                steps=steps if isinstance(steps, int) else None,
+                lines=own,
+                elapsed_s=until_s - before_s,
+                pictures=chosen_pictures(run, name),
+                is_over=any(later in logged for later in names[number + 1 :]),
+            )
+        )
+        before_s = until_s
+    return stages
