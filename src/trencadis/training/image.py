@@ -1,5 +1,6 @@
 """The second stage: the image tokenizer."""
 
+import itertools
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,12 +48,12 @@ class Observed(NamedTuple):
     Attributes:
         tokens: The codes.
         latents: What they were chosen for, where a moving codebook learns from them.
-        opposed: The images as the terms saw them, and the reconstructions as they are shown, for the discriminator.
+        real_and_shown: The images as the terms saw them, and the clamped reconstructions, for the discriminator.
     """
 
     tokens: Int[Tensor, "batch rows columns"]
     latents: Float[Tensor, "batch rows columns _"] | None
-    opposed: tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]] | None
+    real_and_shown: tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]] | None
 
 
 @runtime_checkable
@@ -102,9 +103,9 @@ class ImageTraining(PlainStage):
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
         """Yield the microbatches of each step."""
         for step, batch in enumerate(self._batches.iterate(from_step, to_step), from_step):
-            seeds = [derive_seed(self._seed, self.name, "noise", step, index) for index in range(len(batch.images))]
-            parts = torch.arange(len(seeds)).tensor_split(self.config.microbatches)
-            yield [ImageBatch(batch.images[part], tuple(seeds[index] for index in part)) for part in parts]
+            seeds = (derive_seed(self._seed, self.name, "noise", step, index) for index in range(len(batch.images)))
+            parts = batch.images.tensor_split(self.config.microbatches)
+            yield [ImageBatch(images, tuple(itertools.islice(seeds, len(images)))) for images in parts]
 
     def totals(self, batch: ImageBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
         """Return the number of images, and for a part of an update what its terms need to know of the other parts.
@@ -114,16 +115,16 @@ class ImageTraining(PlainStage):
         """
         totals = {"images": torch.tensor(len(batch.images))}
         has_entropy = bool(self.config.losses.entropy) and self._codebook is None
-        is_opposed = self._is_opposed(step, steps)
-        if is_whole or not (has_entropy or is_opposed):
+        is_adversarial = self._is_adversarial(step, steps)
+        if is_whole or not (has_entropy or is_adversarial):
             return totals
-        with torch.set_grad_enabled(is_opposed):
+        with torch.set_grad_enabled(is_adversarial):
             inputs = self._inputs(batch, totals, step, steps)
             if has_entropy:
                 logits, temperature = inputs.quantized.logits, inputs.entropy_temperature
                 assert logits is not None
                 totals["codes"] = code_probabilities(logits.detach(), entropy_temperature=temperature)
-            if is_opposed:
+            if is_adversarial:
                 totals |= self._last_gradients(self._terms(inputs, step, steps))
         return totals
 
@@ -132,8 +133,8 @@ class ImageTraining(PlainStage):
         inputs = self._inputs(batch, totals, step, steps)
         shown = inputs.shown.detach()
         terms, values = self._terms(inputs, step, steps), self._scheduled(step, steps)
-        is_opposed = "adversarial" in terms
-        if is_opposed:
+        is_adversarial = "adversarial" in terms
+        if is_adversarial:
             gradients = totals if "adversarial_gradient" in totals else self._last_gradients(terms)
             count, term = totals["images"], terms["adversarial"]
             weight = adaptive_weight(
@@ -146,11 +147,11 @@ class ImageTraining(PlainStage):
         quantized = inputs.quantized
         latents = None if self._codebook is None else quantized.latents.detach()
         return StageLoss(
-            terms, values, Observed(quantized.tokens, latents, (inputs.images, shown) if is_opposed else None)
+            terms, values, Observed(quantized.tokens, latents, (inputs.images, shown) if is_adversarial else None)
         )
 
-    def _is_opposed(self, step: int, steps: int) -> bool:
-        """Return whether the discriminator takes part."""
+    def _is_adversarial(self, step: int, steps: int) -> bool:
+        """Return whether the discriminator takes part in this update."""
         return self._adversary is not None and step >= self.config.losses.adversarial_start * steps
 
     def _inputs(self, batch: ImageBatch, totals: Totals, step: int, steps: int) -> TermInputs:
@@ -172,7 +173,7 @@ class ImageTraining(PlainStage):
             code_probabilities=totals["codes"] / totals["images"] if "codes" in totals else None,
             network=self._network,
         )
-        if self._adversary is None or not self._is_opposed(step, steps):
+        if self._adversary is None or not self._is_adversarial(step, steps):
             return inputs
         return replace(inputs, logits=self._adversary.logits(inputs.shown))
 
@@ -237,8 +238,8 @@ class ImageTraining(PlainStage):
         elif config.revive_below and step < REVIVED_UNTIL * steps and (counts := self._counts.window()) is not None:
             seed = derive_seed(self._seed, self.name, step)
             replaced = revive(self.model.bottleneck, counts, below=config.revive_below, seed=seed)
-        if self._adversary is not None and self._is_opposed(step, steps):
-            pairs = [part.opposed for part in observed if part.opposed is not None]
+        if self._adversary is not None and self._is_adversarial(step, steps):
+            pairs = [part.real_and_shown for part in observed if part.real_and_shown is not None]
             metrics = self._adversary.learn(pairs, step, steps)
         return UpdateEffects(metrics, {f"bottleneck.{name}": rows for name, rows in replaced.items()})
 

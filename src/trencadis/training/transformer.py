@@ -42,14 +42,14 @@ class TransformerTraining(PlainStage):
     """Trains the transformer on the joint stream. A `Stage`.
 
     Args:
-        config: Sizes and schedules, the tokenizers' sizes filled in.
+        config: Sizes and schedules, with the tokenizers' sizes filled in.
         pairs: The run's pairs.
-        captions: Captions as tokens.
-        image_tokens: Of the training pairs, in some crops each.
+        captions: Tokenizes captions.
+        image_tokens: Of the training pairs, several crops of each.
         validation_tokens: Of the validation pairs' middle crops.
-        image_tokenizer: For looking at what is drawn.
+        image_tokenizer: Decodes samples.
         seed: Of weights, order and noise.
-        device: Where the model is trained.
+        device: Of the model.
     """
 
     name = "transformer"
@@ -130,11 +130,9 @@ class TransformerTraining(PlainStage):
             self.scales.update(self.scales.unscale())
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return the gradients' scales, which a checkpoint keeps."""
         return {} if self.scales is None else self.scales.state_dict()
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `extra_state` returned."""
         if self.scales is not None:
             self.scales.load_state_dict(dict(state))
 
@@ -155,7 +153,7 @@ class TransformerTraining(PlainStage):
         }
 
     def sample(self) -> Image.Image:
-        """Return drawings of the same held-out captions, with the same seeds each time."""
+        """Return drawings of held-out captions, the same captions and seeds each time."""
         text_tokens = self._plain(self.shown).repeat(DRAWN_OF_EACH, 1).to(self.device)
         drawn = sample_image_tokens(Decoder(self.model), text_tokens, range(len(text_tokens)), Sampling())
         images = to_pillow(self._image_tokenizer.decode(drawn))
