@@ -140,9 +140,8 @@ def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
     with torch.no_grad():
         training.model.decoder.output.bias[0] = 3.0  # type: ignore[index]
     updates(Trainer(training, 4), 1)
-    _of_real, *looked_at = seen
-    assert len(looked_at) == 2
-    for pictures in looked_at:
+    by_adversary, _of_real, by_network = seen
+    for pictures in (by_adversary, by_network):
         assert pictures[:, 0].eq(1).all()
         assert not pictures[:, 1].eq(1).all()
 
