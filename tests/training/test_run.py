@@ -99,10 +99,10 @@ from trencadis.training import loop, run
 from trencadis.training.trainer import Trainer
 
 settings, starts = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-# Several updates a line, and a checkpoint every third update.
-loop.LOG_LINES, loop.VALIDATIONS = 4, 3
+# Several updates a line, and a checkpoint every second update, between the lines too.
+loop.LOG_LINES, loop.VALIDATIONS = 3, 2
 updates = itertools.count(1)
-loop.SavingTimes.is_due = lambda self: next(updates) % 3 == 0
+loop.SavingTimes.is_due = lambda self: next(updates) % 2 == 0
 FUNCTIONS = {"update": (Trainer, "update"), "log": (RunLog, "append"), "save": (Trainer, "save"),
              "picture": (loop, "write_picture"), "report": (run, "write_report"), "plan": (run, "write_settings")}
 
@@ -134,8 +134,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, shapes: Path) -
     drawn = [(chance.choice(["update", "log", "save"]), stage, chance.randint(1, 2)) for stage in TINY_STEPS]
     moments = [("plan", "", 1), drawn[0], ("report", "", 1), drawn[1], ("picture", "", 1), drawn[2]]
     print("killed after", moments)
-    settings = {"data": {"path": str(shapes)}, "threads": 1, "image": {"steps": 9}, "transformer": {"steps": 8}}
-    settings["ranker"] = {"steps": 7, "batch_size": 8}
+    settings = {"data": {"path": str(shapes)}, "threads": 1, "image": {"steps": 7}, "transformer": {"steps": 7}}
+    settings["ranker"] = {"steps": 6, "batch_size": 8}
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     starts = [(str(unbroken), None), *((str(killed), moment) for moment in moments), (str(killed), None)]
     subprocess.run([sys.executable, "-c", KILLING, json.dumps(settings), json.dumps(starts)], check=True)
@@ -155,7 +155,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, shapes: Path) -
             tags = accumulator.Tags()["scalars"]
             curves.append({tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags})
         assert curves[0] == curves[1]
-        assert len(curves[0]["loss"]) == 4
+        assert len(curves[0]["loss"]) == 3
 
 
 def test_a_finished_run_started_again_changes_no_file(tmp_path: Path, tiny_run: Path) -> None:
