@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from trencadis.config.checks import check_counts, check_ranges
+
+INFINITY = float("inf")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
@@ -25,6 +29,11 @@ class FilterConfig:
     min_image_side: int = 16
     max_image_pixels: int = 100_000_000
 
+    def __post_init__(self) -> None:
+        check_ranges(self, min_caption_chars=(0, INFINITY), min_aspect_ratio=(0, INFINITY))
+        check_ranges(self, max_aspect_ratio=(0, INFINITY), min_image_side=(0, INFINITY))
+        check_counts(self, "max_image_pixels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -44,3 +53,6 @@ class DataConfig:
     flip: bool = True
     filters: FilterConfig = field(default_factory=FilterConfig)
     held_out: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_ranges(self, min_crop=(0.01, 1), held_out=(1e-6, 0.99))

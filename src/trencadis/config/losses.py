@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+from trencadis.config.checks import AT, SettingError, check_counts, check_ranges
+
+INFINITY = float("inf")
+WEIGHTS = (
+    "likelihood", "l1", "l2", "rmse", "kl", "entropy", "commitment", "codebook", "perceptual", "adversarial", "lecam",
+)  # fmt: skip
+PIXELS = ("likelihood", "l1", "l2", "rmse", "perceptual")
+"""Terms that say what a picture is to look like."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLossConfig:
@@ -48,3 +57,16 @@ class ImageLossConfig:
     lecam: float = 0.0
     discriminator_dim: int = 64
     discriminator_layers: int = 3
+
+    def __post_init__(self) -> None:
+        check_ranges(self, **dict.fromkeys(WEIGHTS, (0, INFINITY)))
+        check_ranges(self, kl_steps=(0, 1), adversarial_start=(0, 1), entropy_temperature=(1e-4, 100))
+        check_counts(self, "discriminator_dim")
+        check_ranges(self, discriminator_layers=(1, 8))
+        if self.perceptual_network is not None and not self.perceptual:
+            given = f"{AT}perceptual_network {self.perceptual_network} with {AT}perceptual 0"
+            remedy = f"raise {AT}perceptual, or drop the network"
+            raise SettingError(given, expected="a weight above 0", remedy=remedy)
+        if not any(getattr(self, name) for name in PIXELS):
+            expected = f"one of {', '.join(AT + name for name in PIXELS)} above 0"
+            raise SettingError("a loss without any pixel term", expected=expected, remedy="raise one of them")
