@@ -15,7 +15,6 @@ import torch.nn.functional as F
 
 from benchmarks.machine import setting
 from trencadis.pipeline import DALLE
-from trencadis.training.config_files import from_settings, read_settings
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import encode_middle
 from trencadis.transformer import Decoder
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--json", type=str, help="file for the figures")
     arguments = parser.parse_args()
     run = Path(arguments.run)
-    config = from_settings(read_settings(run / "config.yaml"))
+    config = read_config(run / "config.yaml")
     pairs = read_pairs(config.data, config.seed, run, resumed=True)
     model = DALLE.from_pretrained(arguments.model or run / "model")
     stream = model.transformer.stream

@@ -81,8 +81,7 @@ def _model(directory: Path, settings: dict[str, Any]) -> Found:
     parts = tuple(_folder(directory / name) for name in PARTS if (directory / name).is_dir())
     config = read_json(directory / "transformer" / "config.json")
     weights_bytes = sum(part.parameters for part in parts) * BYTES_OF_FLOAT32
-    heads = config.get("design", {}).get("num_kv_heads") or config["num_heads"]
-    width = heads * config["head_dim"]
+    width = config["num_heads"] * config["head_dim"]
     # Keys and values, with the caption and without; the captions' own are shared by all candidates.
     candidate_bytes = 2 * 2 * config["num_layers"] * math.prod(config["grid_size"]) * width * BYTES_OF_FLOAT32
     facts = {

@@ -8,7 +8,6 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from types import NoneType
 from typing import Any, Literal, TypeVar
 
@@ -116,7 +115,6 @@ def setting_names(config_type: type[Any], at: str = "") -> Iterator[str]:
         yield from dict.fromkeys(nested) if kinds else (f"{at}{name}",)
 
 
-@cache
 def _hints(config_type: type[Any]) -> dict[str, Any]:
     """Return the types of a dataclass's fields."""
     hints = typing.get_type_hints(config_type)
@@ -135,7 +133,7 @@ def _nested(hint: Any, current: Any, settings: object, at: str) -> Any:
     if isinstance(current, kinds[kind]):
         return overlay(current, settings, at)
     kept = {name: to_plain(getattr(current, name)) for name in _hints(type(current)) if name in _hints(kinds[kind])}
-    return overlay(kinds[kind](), kept | settings, at)
+    return overlay(kinds[kind](), {**kept, **settings}, at)
 
 
 def _read(hint: Any, value: object, path: str) -> Any:

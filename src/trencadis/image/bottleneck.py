@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, NearestCodes
 from trencadis.image.fused_convolution import convolve
 from trencadis.image.layers import Float32Convolution
 
@@ -62,17 +62,18 @@ class Nearest(nn.Module):
 
     Args:
         feature_dim: Channels of the encoder's features.
-        config: Sizes; of `cosine` codes all vectors have length 1.
+        config: Sizes.
+        codes: Kind and size of the vectors; those of `cosine` codes have length 1.
     """
 
-    def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
+    def __init__(self, feature_dim: int, config: DiscreteVAEConfig, codes: NearestCodes) -> None:
         super().__init__()
-        self.is_cosine = config.codes == "cosine"
-        self.to_codes = Float32Convolution(feature_dim, config.codebook_dim)
+        self.is_cosine = codes.kind == "cosine"
+        self.to_codes = Float32Convolution(feature_dim, codes.codebook_dim)
         nn.init.normal_(self.to_codes.weight, std=feature_dim**-0.5)
         nn.init.zeros_(self.to_codes.bias)  # type: ignore[arg-type]
-        self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, config.codebook_dim), requires_grad=False)
-        self.from_codes = Float32Convolution(config.codebook_dim, config.latent_dim)
+        self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, codes.codebook_dim), requires_grad=False)
+        self.from_codes = Float32Convolution(codes.codebook_dim, config.latent_dim)
         nn.init.orthogonal_(self.from_codes.weight)
         nn.init.zeros_(self.from_codes.bias)  # type: ignore[arg-type]
 
@@ -118,3 +119,10 @@ class Nearest(nn.Module):
     def _vectors(self) -> Float[Tensor, "vocab code"]:
         codebook = self.codebook.float()
         return F.normalize(codebook, dim=-1) if self.is_cosine else codebook
+
+
+def build_bottleneck(feature_dim: int, config: DiscreteVAEConfig) -> Categorical | Nearest:
+    """Return the bottleneck for a kind of codes, behind an encoder of `feature_dim` channels."""
+    if isinstance(config.codes, NearestCodes):
+        return Nearest(feature_dim, config, config.codes)
+    return Categorical(feature_dim, config)

@@ -11,30 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig
-from trencadis.errors import ConfigError, PictureError
-from trencadis.image.architectures.attentive import AttentiveDecoder, AttentiveEncoder
-from trencadis.image.architectures.lean import LeanDecoder, LeanEncoder
-from trencadis.image.architectures.published import PublishedDecoder, PublishedEncoder
-from trencadis.image.architectures.strided import StridedDecoder, StridedEncoder
-from trencadis.image.bottleneck import Categorical, Nearest
+from trencadis.errors import PictureError
+from trencadis.image.architectures import Decoder, Encoder, build_decoder, build_encoder
+from trencadis.image.bottleneck import Categorical, Nearest, build_bottleneck
 from trencadis.image.likelihood import map_pixels, unmap_pixels
 from trencadis.pretrained import Pretrained
 
-Encoder = PublishedEncoder | StridedEncoder | AttentiveEncoder | LeanEncoder
-Decoder = PublishedDecoder | StridedDecoder | AttentiveDecoder | LeanDecoder
-
-_ENCODERS: dict[str, type[Encoder]] = {
-    "published": PublishedEncoder,
-    "strided": StridedEncoder,
-    "attentive": AttentiveEncoder,
-    "lean": LeanEncoder,
-}
-_DECODERS: dict[str, type[Decoder]] = {
-    "published": PublishedDecoder,
-    "strided": StridedDecoder,
-    "attentive": AttentiveDecoder,
-    "lean": LeanDecoder,
-}
 _MAPS = {"logit_laplace": 6, "signed": 3}
 
 
@@ -71,9 +53,6 @@ class DiscreteVAE(Pretrained, nn.Module):
 
     Args:
         config: Kind and sizes.
-
-    Raises:
-        ConfigError: A size is out of its range.
     """
 
     config_type: ClassVar[type[DiscreteVAEConfig]] = DiscreteVAEConfig
@@ -81,12 +60,10 @@ class DiscreteVAE(Pretrained, nn.Module):
 
     def __init__(self, config: DiscreteVAEConfig) -> None:
         super().__init__()
-        check_sizes(config)
         self.config = config
-        self.encoder: Encoder = _ENCODERS[config.architecture](config)
-        bottleneck: type[Categorical | Nearest] = Categorical if config.codes == "categorical" else Nearest
-        self.bottleneck: Categorical | Nearest = bottleneck(self.encoder.out_channels, config)
-        self.decoder: Decoder = _DECODERS[config.architecture](config, _MAPS[config.pixels])
+        self.encoder: Encoder = build_encoder(config)
+        self.bottleneck: Categorical | Nearest = build_bottleneck(self.encoder.out_channels, config)
+        self.decoder: Decoder = build_decoder(config, _MAPS[config.pixels])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -133,10 +110,7 @@ class DiscreteVAE(Pretrained, nn.Module):
                 remedy="resize or crop it",
             )
         pixels = map_pixels(images) if self.config.pixels == "logit_laplace" else 2 * images - 1
-        # The layout that keeps a pixel's channels together is faster, but PyTorch's group norm loses digits in it.
-        has_groups = self.config.architecture in ("strided", "attentive")
-        layout = torch.contiguous_format if has_groups else torch.channels_last
-        pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=layout)
+        pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=self.encoder.layout)
         features: Tensor = self.encoder(pixels)
         return features
 
@@ -183,26 +157,3 @@ class DiscreteVAE(Pretrained, nn.Module):
         """
         quantized = quantizer(self.latents(images))
         return quantized, self.draw(quantized.embedded)
-
-
-def check_sizes(config: DiscreteVAEConfig) -> None:
-    """Raise a `ConfigError` for sizes that no model can have."""
-    sizes = {
-        "hidden_dim": config.hidden_dim,
-        "blocks_per_group": config.blocks_per_group,
-        "image_vocab_size": config.image_vocab_size,
-        "latent_dim": config.latent_dim,
-        "codebook_dim": config.codebook_dim,
-        "width_multipliers": min(config.width_multipliers, default=0),
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} {size}", expected="1 or more", remedy=f"raise {name}")
-    if config.architecture == "lean" and len(config.width_multipliers) < 2:
-        expected = "2 or more for lean, which begins by halving pictures"
-        remedy = "add one, or choose another architecture"
-        raise ConfigError(f"{len(config.width_multipliers)} width_multipliers", expected=expected, remedy=remedy)
-    height, width = config.image_size
-    if height < 1 or width < 1 or height % config.down_factor or width % config.down_factor:
-        expected = f"height and width in multiples of {config.down_factor}, the down-sampling factor"
-        raise ConfigError(f"image_size {height}×{width}", expected=expected, remedy="change image_size")

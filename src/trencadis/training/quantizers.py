@@ -204,6 +204,5 @@ def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> Moving
         bottleneck.codebook.requires_grad_(True)
         return None
     assert isinstance(bottleneck, Nearest)
-    rows, columns = config.model.grid_size
-    even_use = config.batch_size * rows * columns / (config.microbatches * config.model.image_vocab_size)
+    even_use = config.batch_size * config.model.image_len / (config.microbatches * config.model.image_vocab_size)
     return MovingCodebook(bottleneck, config, even_use=even_use)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trencadis.config import RunConfig
+from trencadis.config.plain import Settings, differing, overlay
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes
@@ -24,18 +25,10 @@ from trencadis.report.page import write_report
 from trencadis.run_log import RunLog
 from trencadis.storage import sweep, write_picture, write_whole
 from trencadis.training.build_stages import Stages, check_models
-from trencadis.training.config_files import (
-    Settings,
-    contradictions,
-    from_settings,
-    parse_settings,
-    read_settings,
-    to_settings,
-    write_settings,
-)
+from trencadis.training.config_files import read_config, write_config
 from trencadis.training.loop import fit
 from trencadis.training.optimizer_state import RunLock
-from trencadis.training.plan import Plan, choose_sizes, fit_steps
+from trencadis.training.plan import Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
@@ -106,13 +99,11 @@ def _begin(
     say: Callable[[Plan], None] | None,
 ) -> tuple[RunConfig, RunPairs]:
     """Return the plan of a run that has one, or make it."""
-    asked = overrides | {name: value for name, value in (("recipe", recipe), ("hours", hours)) if value is not None}
-    given = parse_settings(asked)
     config_path = run_directory / "config.yaml"
     if config_path.exists():
-        settings = read_settings(config_path)
-        _check_same(settings, asked)
-        config = from_settings(settings)
+        config = read_config(config_path)
+        named = {"recipe": recipe, "hours": hours}
+        _check_same(config, overrides | {name: value for name, value in named.items() if value is not None})
         usable_device(config.device)
         return config, read_pairs(config.data, config.seed, run_directory, resumed=True)
     own = {"pairs.json", "plan.json", "data.json"}
@@ -120,26 +111,27 @@ def _begin(
     if strangers:
         found = f"{run_directory} holds {sorted(strangers)[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
+    given = draft(overrides, recipe)
     pairs = read_pairs(given.data, given.seed, run_directory, resumed=False)
     write_whole(run_directory / "data.json", json.dumps(_data_summary(pairs), indent=2) + "\n")
     plan = Plan()
     hours = 1.0 if hours is None else hours
-    config = from_settings(choose_sizes(overrides, recipe, hours, pairs, plan))
+    config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
     config = _fit_steps(config, pairs, began_s, plan)
     plan.save(run_directory)
-    write_settings(config_path, to_settings(config))
+    write_config(config_path, config)
     if say is not None:
         say(plan)
     return config, pairs
 
 
-def _check_same(settings: Settings, asked: Settings) -> None:
+def _check_same(config: RunConfig, asked: Settings) -> None:
     """Refuse options that differ from the plan that a run follows."""
-    differing = contradictions(settings, asked)
-    if differing:
+    changed = differing(config, overlay(config, asked))
+    if changed:
         raise ConfigError(
-            f"another {differing[0]} than the run was planned with",
+            f"another {changed[0]} than the run was planned with",
             expected="the plan in the run's config.yaml",
             remedy="drop the option to go on with the run, or choose another --out",
         )

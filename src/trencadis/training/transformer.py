@@ -9,7 +9,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from trencadis.config import TransformerStage
+from trencadis.config import TransformerConfig, TransformerStage
 from trencadis.data import SampleOrder
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
@@ -40,7 +40,8 @@ class TransformerTraining:
     """Trains the transformer on the joint stream. A `Stage`.
 
     Args:
-        config: Sizes and schedules, the tokenizers' sizes filled in.
+        config: Schedules.
+        model: Sizes.
         pairs: The run's pairs.
         captions: Captions as tokens.
         image_tokens: Of the training pairs, in some crops each.
@@ -55,6 +56,7 @@ class TransformerTraining:
     def __init__(
         self,
         config: TransformerStage,
+        model: TransformerConfig,
         pairs: RunPairs,
         captions: CaptionDraws,
         image_tokens: Int[Tensor, "variants pairs rows columns"],
@@ -66,7 +68,7 @@ class TransformerTraining:
     ) -> None:
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._seed = config, device, derive_seed(seed, self.name)
-        self.model = Transformer(config.model).to(device)
+        self.model = Transformer(model).to(device)
         self.model.checkpointed_blocks = config.checkpointed_blocks
         self._precision = config.precision or default_precision(device)
         self.scales = GradientScales(2 * config.model.num_layers) if self._precision == "float16" else None

@@ -2,11 +2,12 @@
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import AttentiveConfig
 from trencadis.image.layers import ResidualBlock, SpatialAttention, group_norm
 
 
@@ -79,10 +80,13 @@ class Middle(nn.Module):
 class AttentiveEncoder(nn.Module):
     """Pictures to features."""
 
-    def __init__(self, config: DiscreteVAEConfig) -> None:
+    # PyTorch's group norm loses digits in channels_last.
+    layout = torch.contiguous_format
+
+    def __init__(self, config: AttentiveConfig, latent_dim: int) -> None:
         super().__init__()
         widths, last = config.widths, len(config.widths) - 1
-        self.out_channels = config.latent_dim
+        self.out_channels = latent_dim
         self.input = nn.Conv2d(3, widths[0], 3, padding=1)
         self.groups = nn.ModuleList(
             Group(
@@ -96,7 +100,7 @@ class AttentiveEncoder(nn.Module):
         )
         self.middle = Middle(widths[-1], attention=config.attention != "none")
         self.norm = group_norm(widths[-1])
-        self.output = nn.Conv2d(widths[-1], config.latent_dim, 3, padding=1)
+        self.output = nn.Conv2d(widths[-1], latent_dim, 3, padding=1)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
         """Return the features of every token."""
@@ -110,10 +114,10 @@ class AttentiveEncoder(nn.Module):
 class AttentiveDecoder(nn.Module):
     """A grid of vectors to maps; each group has one block more than the encoder's."""
 
-    def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
+    def __init__(self, config: AttentiveConfig, latent_dim: int, out_channels: int) -> None:
         super().__init__()
         widths, last = config.widths[::-1], len(config.widths) - 1
-        self.input = nn.Conv2d(config.latent_dim, widths[0], 3, padding=1)
+        self.input = nn.Conv2d(latent_dim, widths[0], 3, padding=1)
         self.middle = Middle(widths[0], attention=config.attention != "none")
         self.groups = nn.ModuleList(
             Group(
