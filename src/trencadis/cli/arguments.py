@@ -7,6 +7,7 @@ shows the range and the default.
 """
 
 import argparse
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,8 @@ Number = float | int
 class UnfitValueError(argparse.ArgumentTypeError, ValueError):
     """A value is not of the argument's kind."""
 
-    def __init__(self, value: str, *, expected: str, remedy: str) -> None:
-        self.value, self.expected, self.remedy = value, expected, remedy
+    def __init__(self, value: str, *, expected: str, remedy: str, name: str) -> None:
+        self.name, self.value, self.expected, self.remedy = name, value, expected, remedy
         super().__init__(f"{value}; expected {expected}; {remedy}")
 
 
@@ -33,7 +34,12 @@ class Kind(Generic[Value]):
         limits: The range, to be read after `expected`, such as "in (0, 1]"; empty for none.
         remedy: What to do about an invalid value.
         metavar: The value's name in the help.
+
+    Attributes:
+        name: The argument's, for messages; `CommandParser` sets it.
     """
+
+    name = ""
 
     def __init__(
         self, read: Callable[[str], Value], *, expected: str, remedy: str, metavar: str, limits: str = ""
@@ -53,7 +59,13 @@ class Kind(Generic[Value]):
         try:
             return self.read(text)
         except ValueError as error:
-            raise UnfitValueError(text, expected=self.expected, remedy=self.remedy) from error
+            raise UnfitValueError(text, expected=self.expected, remedy=self.remedy, name=self.name) from error
+
+    def named(self, name: str) -> "Kind[Value]":
+        """Return the same kind for the argument of a name."""
+        own = copy.copy(self)
+        own.name = name
+        return own
 
 
 def integer(low: int | None = None, high: int | None = None, *, example: int | None = None) -> Kind[int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from trencadis.errors import ConfigError
 
+Number = float | int
 AT = "{at}"
 """Stands before every setting that a message names, for the path to it: `{at}beta2` becomes `image.optimizer.beta2`."""
 
@@ -30,7 +31,7 @@ class SettingError(ConfigError):
         return SettingError(given, expected=expected, remedy=remedy, at=at)
 
 
-def check_range(name: str, value: float | None, low: float, high: float = math.inf) -> None:
+def check_range(name: str, value: Number | None, low: Number, high: Number = math.inf) -> None:
     """Refuse a number outside [low, high], infinity and NaN; None is left alone.
 
     Raises:
@@ -41,7 +42,7 @@ def check_range(name: str, value: float | None, low: float, high: float = math.i
         raise SettingError(f"{AT}{name} {value}", expected=expected, remedy=f"change {AT}{name}")
 
 
-def check_ranges(config: Any, **limits: tuple[float, float]) -> None:
+def check_ranges(config: Any, **limits: tuple[Number, Number]) -> None:
     """Refuse a config with a number outside its limits, low and high; of a tuple every number is looked at.
 
     Raises:

@@ -62,12 +62,13 @@ class Nearest(nn.Module):
 
     Args:
         feature_dim: Channels of the encoder's features.
-        config: Sizes.
-        codes: Kind and size of the vectors; those of `cosine` codes have length 1.
+        config: Sizes; its codes are `NearestCodes`. The vectors of `cosine` codes have length 1.
     """
 
-    def __init__(self, feature_dim: int, config: DiscreteVAEConfig, codes: NearestCodes) -> None:
+    def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
         super().__init__()
+        codes = config.codes
+        assert isinstance(codes, NearestCodes), codes
         self.is_cosine = codes.kind == "cosine"
         self.to_codes = Float32Convolution(feature_dim, codes.codebook_dim)
         nn.init.normal_(self.to_codes.weight, std=feature_dim**-0.5)
@@ -119,10 +120,3 @@ class Nearest(nn.Module):
     def _vectors(self) -> Float[Tensor, "vocab code"]:
         codebook = self.codebook.float()
         return F.normalize(codebook, dim=-1) if self.is_cosine else codebook
-
-
-def build_bottleneck(feature_dim: int, config: DiscreteVAEConfig) -> Categorical | Nearest:
-    """Return the bottleneck for a kind of codes, behind an encoder of `feature_dim` channels."""
-    if isinstance(config.codes, NearestCodes):
-        return Nearest(feature_dim, config, config.codes)
-    return Categorical(feature_dim, config)

@@ -10,10 +10,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, NearestCodes
 from trencadis.errors import PictureError
 from trencadis.image.architectures import Decoder, Encoder, build_decoder, build_encoder
-from trencadis.image.bottleneck import Categorical, Nearest, build_bottleneck
+from trencadis.image.bottleneck import Categorical, Nearest
 from trencadis.image.likelihood import map_pixels, unmap_pixels
 from trencadis.pretrained import Pretrained
 
@@ -62,7 +62,8 @@ class DiscreteVAE(Pretrained, nn.Module):
         super().__init__()
         self.config = config
         self.encoder: Encoder = build_encoder(config)
-        self.bottleneck: Categorical | Nearest = build_bottleneck(self.encoder.out_channels, config)
+        bottleneck: type[Categorical | Nearest] = Nearest if isinstance(config.codes, NearestCodes) else Categorical
+        self.bottleneck: Categorical | Nearest = bottleneck(self.encoder.out_channels, config)
         self.decoder: Decoder = build_decoder(config, _MAPS[config.pixels])
 
     @property
