@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from benchmarks.machine import setting
 from trencadis.pipeline import DALLE
+from trencadis.training.config_files import read_config
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import encode_middle
 from trencadis.transformer import Decoder

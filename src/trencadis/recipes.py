@@ -48,23 +48,8 @@ MODERN_OPTIMIZER = replace(PAPER_OPTIMIZER, muon=True, learning_rate=8e-3)
 class Size:
     """The sizes of a recipe for minutes or hours on one machine.
 
-    Args:
-        name: The recipe's name.
-        image_side: Pictures are squares of this many pixels.
-        hidden_dim: Channels of the published convolutions' first group.
-        width_multipliers: Channels of each group in units of `hidden_dim`.
-        blocks_per_group: Residual blocks in each group.
-        image_vocab_size: Number of image codes.
-        latent_dim: Channels of the grid that the decoder takes.
-        image_batch: Pictures in an update of the image tokenizer.
-        vocab_size: Text tokens, at most.
-        text_len: Text positions, at most.
-        fit_captions: Both are set to what the captions need.
-        layers: Of the transformer.
-        heads: Of the transformer, each 32 wide.
-        clip_layers: Of each of CLIP's towers.
-        clip_heads: Of each of CLIP's towers, each 32 wide.
-        patch_size: CLIP's, in pixels.
+    The pictures are squares. Heads are 32 wide, and CLIP's towers alike. `hidden_dim`, `width_multipliers` and
+    `blocks_per_group` are those of the published convolutions, from which the other tokenizers take their widths.
     """
 
     name: str

@@ -54,6 +54,6 @@ def check_ranges(config: Any, **limits: tuple[Number, Number]) -> None:
             check_range(name, number, low, high)
 
 
-def check_counts(config: Any, *names: str) -> None:
-    """Refuse a config in which one of these fields is below 1."""
-    check_ranges(config, **dict.fromkeys(names, (1, math.inf)))
+def check_least(config: Any, low: Number, *names: str) -> None:
+    """Refuse a config in which one of these fields is below `low`."""
+    check_ranges(config, **dict.fromkeys(names, (low, math.inf)))

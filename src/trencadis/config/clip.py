@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from trencadis.config.checks import AT, SettingError, check_counts, check_range
+from trencadis.config.checks import AT, SettingError, check_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class TowerConfig:
     head_dim: int = 64
 
     def __post_init__(self) -> None:
-        check_counts(self, "num_layers", "num_heads", "head_dim")
+        check_least(self, 1, "num_layers", "num_heads", "head_dim")
 
     @property
     def dim(self) -> int:
@@ -39,7 +39,7 @@ class CLIPSizes:
     image: TowerConfig = field(default_factory=lambda: TowerConfig(num_heads=12))
 
     def __post_init__(self) -> None:
-        check_counts(self, "patch_size", "embed_dim")
+        check_least(self, 1, "patch_size", "embed_dim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class CLIPConfig(CLIPSizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "image_size", "text_vocab_size")
-        check_range("text_len", self.text_len, 2)
+        check_least(self, 1, "image_size", "text_vocab_size")
+        check_least(self, 2, "text_len")
         if any(side % self.patch_size for side in self.image_size):
             given = f"{AT}image_size {self.image_size[0]}×{self.image_size[1]} with patches of {self.patch_size}"
             remedy = f"change {AT}image_size or {AT}patch_size"

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from trencadis.config.checks import check_counts, check_ranges
-
-INFINITY = float("inf")
+from trencadis.config.checks import check_least, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +28,8 @@ class FilterConfig:
     max_image_pixels: int = 100_000_000
 
     def __post_init__(self) -> None:
-        check_ranges(self, min_caption_chars=(0, INFINITY), min_aspect_ratio=(0, INFINITY))
-        check_ranges(self, max_aspect_ratio=(0, INFINITY), min_image_side=(0, INFINITY))
-        check_counts(self, "max_image_pixels")
+        check_least(self, 0, "min_caption_chars", "min_aspect_ratio", "max_aspect_ratio", "min_image_side")
+        check_least(self, 1, "max_image_pixels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import AT, SettingError, check_counts, check_range
+from trencadis.config.checks import AT, SettingError, check_least, check_range
 
 BOTTLENECK = 4
 """The residual paths of the published blocks are this many times narrower than their output."""
@@ -25,7 +25,7 @@ class GroupsConfig:
     blocks_per_group: int = 2
 
     def __post_init__(self) -> None:
-        check_counts(self, "hidden_dim", "width_multipliers", "blocks_per_group")
+        check_least(self, 1, "hidden_dim", "width_multipliers", "blocks_per_group")
         check_range("width_multipliers' number", len(self.width_multipliers), 1)
 
     @property
@@ -90,7 +90,7 @@ class LeanConfig:
     attention_after: Literal["none", "first", "every"] = "none"
 
     def __post_init__(self) -> None:
-        check_counts(self, "widths", "blocks")
+        check_least(self, 1, "widths", "blocks")
         check_range("widths' number", len(self.widths), 1)
 
     @property
@@ -120,7 +120,7 @@ class NearestCodes:
     codebook_dim: int = 8
 
     def __post_init__(self) -> None:
-        check_counts(self, "codebook_dim")
+        check_least(self, 1, "codebook_dim")
 
 
 ArchitectureConfig = PublishedConfig | StridedConfig | AttentiveConfig | LeanConfig
@@ -149,7 +149,7 @@ class DiscreteVAEConfig:
     codes: CodesConfig = field(default_factory=CategoricalCodes)
 
     def __post_init__(self) -> None:
-        check_counts(self, "image_size", "image_vocab_size", "latent_dim")
+        check_least(self, 1, "image_size", "image_vocab_size", "latent_dim")
         if any(side % self.down_factor for side in self.image_size):
             given = f"{AT}image_size {self.image_size[0]}×{self.image_size[1]}"
             expected = f"height and width in multiples of {self.down_factor}, the down-sampling factor"

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from trencadis.config.checks import AT, SettingError, check_counts, check_ranges
+from trencadis.config.checks import AT, SettingError, check_least, check_ranges
 
-INFINITY = float("inf")
 WEIGHTS = (
     "likelihood", "l1", "l2", "rmse", "kl", "entropy", "commitment", "codebook", "perceptual", "adversarial", "lecam",
 )  # fmt: skip
@@ -59,9 +58,9 @@ class ImageLossConfig:
     discriminator_layers: int = 3
 
     def __post_init__(self) -> None:
-        check_ranges(self, **dict.fromkeys(WEIGHTS, (0, INFINITY)))
+        check_least(self, 0, *WEIGHTS)
         check_ranges(self, kl_steps=(0, 1), adversarial_start=(0, 1), entropy_temperature=(1e-4, 100))
-        check_counts(self, "discriminator_dim")
+        check_least(self, 1, "discriminator_dim")
         check_ranges(self, discriminator_layers=(1, 8))
         if self.perceptual_network is not None and not self.perceptual:
             given = f"{AT}perceptual_network {self.perceptual_network} with {AT}perceptual 0"

@@ -89,11 +89,9 @@ def nest(values: Iterable[tuple[str, Any]]) -> Settings:
     """Return nested settings for dotted names and their values."""
     settings: Settings = {}
     for name, value in values:
-        *parents, leaf = name.split(".")
-        inner = settings
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[leaf] = value
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        settings = merge(settings, value)
     return settings
 
 

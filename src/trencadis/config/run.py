@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from trencadis.config.checks import check_ranges
+from trencadis.config.checks import check_least, check_ranges
 from trencadis.config.clip import CLIPConfig, CLIPSizes
 from trencadis.config.data import DataConfig
 from trencadis.config.training import ImageStage, RankerStage, TextStage, TransformerStage
 from trencadis.config.transformer import TransformerConfig, TransformerSizes
-
-INFINITY = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,8 @@ class RunConfig:
     ranker: RankerStage = field(default_factory=RankerStage)
 
     def __post_init__(self) -> None:
-        check_ranges(self, seed=(0, 2**63 - 1), hours=(0, INFINITY), threads=(1, 4096), save_every_s=(0, INFINITY))
+        check_ranges(self, seed=(0, 2**63 - 1), threads=(1, 4096))
+        check_least(self, 0, "hours", "save_every_s")
 
     def transformer_model(self) -> TransformerConfig:
         """Return the transformer's whole config."""

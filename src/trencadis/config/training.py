@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import AT, SettingError, check_counts, check_range, check_ranges
+from trencadis.config.checks import AT, SettingError, check_least, check_ranges
 from trencadis.config.clip import CLIPSizes
 from trencadis.config.image import DiscreteVAEConfig
 from trencadis.config.losses import ImageLossConfig
 from trencadis.config.transformer import TransformerSizes
-
-INFINITY = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +43,11 @@ class OptimizerConfig:
     muon_weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        at_least_zero = ("learning_rate", "weight_decay", "warmup_steps", "muon_learning_rate", "muon_weight_decay")
-        check_ranges(self, **dict.fromkeys(at_least_zero, (0, INFINITY)))
-        check_ranges(self, final_learning_rate=(0, 1), beta2=(0, 0.999999), muon_momentum=(0, 0.9999))
-        check_ranges(self, decay_end=(1e-6, 1), max_grad_norm=(1e-6, INFINITY))
+        check_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "muon_learning_rate", "muon_weight_decay")
+        check_least(self, 1e-6, "max_grad_norm")
+        check_ranges(
+            self, final_learning_rate=(0, 1), decay_end=(1e-6, 1), beta2=(0, 0.999999), muon_momentum=(0, 0.9999)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ class StageConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        check_counts(self, "steps", "batch_size", "microbatches")
+        check_least(self, 1, "steps", "batch_size", "microbatches")
         check_ranges(self, ema_decay=(0, 1))
         if self.microbatches > self.batch_size:
             expected = f"at most {AT}batch_size, {self.batch_size}"
@@ -199,7 +198,7 @@ class TransformerStage(StageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, caption_dropout=(0, 1), token_variants=(1, 1000), text_weight=(0, 1))
-        check_range("checkpointed_blocks", self.checkpointed_blocks, 0)
+        check_least(self, 0, "checkpointed_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +221,7 @@ class RankerStage(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "image_size")
+        check_least(self, 1, "image_size")
         if any(side % self.model.patch_size for side in self.image_size or ()):
             expected = f"sides in multiples of {self.model.patch_size}, as {AT}model.patch_size"
             raise SettingError(

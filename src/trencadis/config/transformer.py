@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import AT, SettingError, check_counts
+from trencadis.config.checks import AT, SettingError, check_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class TransformerSizes:
     design: DesignConfig = field(default_factory=DesignConfig)
 
     def __post_init__(self) -> None:
-        check_counts(self, "num_layers", "num_heads", "head_dim", "mlp_dim", "kernel_size")
+        check_least(self, 1, "num_layers", "num_heads", "head_dim", "mlp_dim", "kernel_size")
         if self.kernel_size % 2 == 0:
             remedy = f"set {AT}kernel_size to 11, or another odd number"
             raise SettingError(f"{AT}kernel_size {self.kernel_size}", expected="an odd number", remedy=remedy)
@@ -84,4 +84,4 @@ class TransformerConfig(TransformerSizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "text_len", "text_vocab_size", "grid_size", "image_vocab_size")
+        check_least(self, 1, "text_len", "text_vocab_size", "grid_size", "image_vocab_size")

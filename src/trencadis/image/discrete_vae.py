@@ -21,13 +21,13 @@ _MAPS = {"logit_laplace": 6, "signed": 3}
 
 
 class Quantized(NamedTuple):
-    """Latents made codes in a way that gradients pass.
+    """Quantized latents that gradients pass.
 
     Attributes:
-        embedded: What the decoder takes.
-        tokens: The codes that they stand for.
-        terms: What the choice adds to the loss, by the names of `ImageLossConfig`, unweighted.
-        logits: What the codes were chosen by, where it was a choice of probabilities.
+        embedded: Input of the decoder.
+        tokens: The codes.
+        terms: Terms of the loss that the quantizer adds, by the names of `ImageLossConfig`, unweighted.
+        logits: Logits of the codes, where the quantizer has them.
     """
 
     embedded: Float[Tensor, "batch rows columns latent"]
@@ -38,21 +38,15 @@ class Quantized(NamedTuple):
 
 @runtime_checkable
 class Quantizer(Protocol):
-    """Makes latents codes while a model is trained."""
+    """Quantizes latents in training."""
 
-    def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized:
-        """Return the codes."""
+    def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized: ...
 
 
 class DiscreteVAE(Pretrained, nn.Module):
-    """A picture as a grid of codes. An `ImageTokenizer`.
+    """An `ImageTokenizer`: the published discrete VAE, VQ-VAE, VQ-GAN, or another combination, by its config.
 
-    Its config says which codes and which convolutions: the published discrete VAE, VQ-VAE, VQ-GAN, or another
-    combination. Pictures are RGB in [0, 1], of any height and width that are multiples of `down_factor`; they need not
-    be square.
-
-    Args:
-        config: Kind and sizes.
+    Pictures are RGB in [0, 1]. Height and width are any multiples of `down_factor`.
     """
 
     config_type: ClassVar[type[DiscreteVAEConfig]] = DiscreteVAEConfig
@@ -68,29 +62,22 @@ class DiscreteVAE(Pretrained, nn.Module):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width that it was trained on, in pixels."""
         return self.config.image_size
 
     @property
     def grid_size(self) -> tuple[int, int]:
-        """Rows and columns of tokens for a picture of `image_size`."""
         return self.config.grid_size
 
     @property
     def image_vocab_size(self) -> int:
-        """Number of codes; tokens are in 0..image_vocab_size-1."""
         return self.config.image_vocab_size
 
     @property
     def down_factor(self) -> int:
-        """Pixels a token stands for along each side."""
         return self.config.down_factor
 
     def latents(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch rows columns _"]:
-        """Return what the codes are chosen by, in float32.
-
-        They are the unnormalised log-probabilities of categorical codes; of the others, the vectors that are to be
-        near a code's.
+        """Return the logits of categorical codes, or the vectors of the others, in float32.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
@@ -98,7 +85,7 @@ class DiscreteVAE(Pretrained, nn.Module):
         return self.bottleneck.latents(self.features(images))
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return what the encoder sees.
+        """Return the encoder's features.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
@@ -117,7 +104,7 @@ class DiscreteVAE(Pretrained, nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the likeliest or nearest code of every place; never any noise, in training mode neither.
+        """Return the likeliest or nearest code of every place, without noise, in training mode too.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.
@@ -130,7 +117,6 @@ class DiscreteVAE(Pretrained, nn.Module):
         return self.picture(self.draw(self.bottleneck.look_up(image_tokens))).clamp(0, 1)
 
     def reconstruct(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return the pictures as they are after encoding and decoding."""
         return self.decode(self.encode(images))
 
     def draw(self, embedded: Float[Tensor, "batch rows columns latent"]) -> Float[Tensor, "batch maps height width"]:
@@ -140,9 +126,9 @@ class DiscreteVAE(Pretrained, nn.Module):
         return maps
 
     def picture(self, maps: Float[Tensor, "batch maps height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return what maps are shown as, in float32: RGB, in [0, 1] but for what the decoder overshoots.
+        """Return maps as RGB in float32, in [0, 1] except where the decoder overshoots.
 
-        Of the likelihood it is the median: φ⁻¹ of the sigmoid of μ.
+        With a likelihood it is the median: φ⁻¹ of the sigmoid of μ.
         """
         if self.config.pixels == "logit_laplace":
             return unmap_pixels(maps[:, :3].float().sigmoid())
@@ -151,7 +137,7 @@ class DiscreteVAE(Pretrained, nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], quantizer: Quantizer
     ) -> tuple[Quantized, Float[Tensor, "batch maps height width"]]:
-        """Return the codes that a quantizer gives pictures, and the maps that are drawn from them.
+        """Return the quantized pictures and the decoder's maps.
 
         Raises:
             PictureError: Height or width is no multiple of `down_factor`.

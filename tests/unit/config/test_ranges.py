@@ -18,9 +18,9 @@ def configs(config_type: type[Any]) -> Iterator[type[Any]]:
     """Yield a config's type and those of all configs in it, of every kind."""
     yield config_type
     for hint in get_type_hints(config_type).values():
-        yield from (
-            inner for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind) for inner in configs(kind)
-        )  # type: ignore[arg-type]
+        for kind in (hint, *get_args(hint)):
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                yield from configs(kind)
 
 
 def kinds(hint: Any) -> set[Any]:

@@ -18,7 +18,6 @@ class Downsample(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=2)
 
     def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the picture at half of its size."""
         return super().forward(F.pad(input, (0, 1, 0, 1)))
 
 
@@ -29,7 +28,6 @@ class Upsample(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, input: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the picture at twice its size."""
         return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
 
 
@@ -54,7 +52,6 @@ class Group(nn.Module):
         self.resize = resize
 
     def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return what the next group takes."""
         for index, block in enumerate(self.blocks):
             x = block(x)
             if self.attentions:
@@ -71,7 +68,6 @@ class Middle(nn.Module):
         self.attention = SpatialAttention(channels) if attention else None
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the grid, looked at as a whole."""
         x = self.before(x)
         output: Tensor = self.after(x if self.attention is None else self.attention(x))
         return output
@@ -103,7 +99,6 @@ class AttentiveEncoder(nn.Module):
         self.output = nn.Conv2d(widths[-1], latent_dim, 3, padding=1)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.input(pixels)
         for group in self.groups:
             x = group(x)
@@ -133,7 +128,6 @@ class AttentiveDecoder(nn.Module):
         self.output = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         x = self.middle(self.input(x))
         for group in self.groups:
             x = group(x)

@@ -1,8 +1,8 @@
-"""Residual blocks on the grid of tokens alone, and the least between it and the pixels.
+"""Residual blocks on the grid of tokens only, and strided convolutions between the grid and the pixels.
 
-It is made for many updates in little time: on a grid of an eighth of the size a block costs 1/64, and it is there that
-a token sees its neighbours. The shape is that of the first VQ-VAE (van den Oord et al. 2017), with norms, one block
-less in the encoder, and paths that begin as the identity.
+It is made for many updates in little time: a block on a grid of an eighth of the size costs 1/64. The shape is that of
+the first VQ-VAE (van den Oord et al. 2017), with norms, one block less in the encoder, and paths that begin as the
+identity.
 """
 
 from itertools import pairwise
@@ -33,7 +33,6 @@ class LeanEncoder(nn.Module):
         self.norm = ChannelNorm(self.out_channels)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.input(pixels)
         for resize in self.resizes:
             x = resize(F.silu(x))
@@ -41,7 +40,7 @@ class LeanEncoder(nn.Module):
 
 
 class LeanDecoder(nn.Module):
-    """A grid of vectors to maps: one residual block more than the encoder has, and transposed 4×4 convolutions."""
+    """A grid of vectors to maps: residual blocks, one more than the encoder has, and transposed 4×4 convolutions."""
 
     def __init__(self, config: LeanConfig, latent_dim: int, out_channels: int) -> None:
         super().__init__()
@@ -54,7 +53,6 @@ class LeanDecoder(nn.Module):
         self.output = nn.ConvTranspose2d(widths[-1], out_channels, 4, stride=2, padding=1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         x = self.blocks(self.input(x))
         for resize in self.resizes:
             x = resize(F.silu(x))

@@ -20,7 +20,6 @@ class Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
         nn.init.normal_(self.weight, std=(self.in_channels * self.kernel_size[0] ** 2) ** -0.5)
         assert self.bias is not None
         nn.init.zeros_(self.bias)
@@ -62,7 +61,6 @@ class Block(nn.Module):
         self.identity = nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the identity plus the scaled residual."""
         first, second, third, last = cast("list[Convolution]", list(self.convolutions))
         residual = convolve(first, F.relu(x), relu=True)
         total = x if isinstance(self.identity, nn.Identity) else convolve(self.identity, x)
@@ -84,7 +82,6 @@ class PublishedEncoder(nn.Module):
         self.groups = _groups((config.widths[0], *config.widths), (3, 3, 3, 1), config)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.input(pixels)
         for index, group in enumerate(self.groups):
             x = group(F.max_pool2d(x, 2) if index else x)
@@ -100,7 +97,6 @@ class PublishedDecoder(nn.Module):
         self.output = Convolution(config.widths[0], out_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         for group in self.groups:
             x = group(x)
         return convolve(self.output, F.relu(x, inplace=True))

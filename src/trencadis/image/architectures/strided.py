@@ -31,7 +31,6 @@ class StridedEncoder(nn.Module):
         self.norm = group_norm(self.out_channels)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.groups[0](self.input(pixels))
         for resize, group in zip(self.resizes, self.groups[1:], strict=True):
             x = group(resize(x))
@@ -53,7 +52,6 @@ class StridedDecoder(nn.Module):
         self.output = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         x = self.groups[0](self.input(x))
         for resize, group in zip(self.resizes, self.groups[1:], strict=True):
             x = group(resize(x))
