@@ -1,6 +1,7 @@
 """What a run is planned as, for a machine, a time and pictures that the tests make up."""
 
 import dataclasses
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from trencadis.training import plan as planning
 from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flops
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.timing import Timing
+
+
+FLOPS = cache(training_flops)  # counting takes seconds
 
 
 class Unread:
@@ -43,6 +47,7 @@ def pairs(count: int = 100, side: int = 300, caption: str = "a red circle on a b
 
 def planned(hours: float, *, rate: float, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[RunConfig, Plan]:
     monkeypatch.setattr(planning, "_matmul_rate", lambda device: rate)
+    monkeypatch.setattr(planning, "training_flops", FLOPS)
     plan = Plan()
     return choose_sizes({"device": "cpu"}, None, hours, options.pop("data", pairs()), plan), plan
 
@@ -68,9 +73,9 @@ def test_the_recipe_goes_with_time_machine_and_pictures(
     assert all(choice["why"] for choice in plan.choices)
 
 
-def test_sizes_that_parts_share_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_parts_share_agree() -> None:
     for recipe in RECIPES:
-        config = choose_sizes({"device": "cpu"}, recipe, 1.0, pairs(), Plan())
+        config = RECIPES[recipe]()
         transformer, ranker = config.transformer_model(), config.ranker_model()
         assert transformer.grid_size == config.image.model.grid_size
         assert transformer.image_vocab_size == config.image.model.image_vocab_size
@@ -99,7 +104,7 @@ def test_overrides_stand_and_carry_over(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_larger_recipes_take_more_operations() -> None:
-    totals = [sum(training_flops(recipe()).values()) for recipe in LADDER]
+    totals = [sum(FLOPS(recipe()).values()) for recipe in LADDER]
     assert totals == sorted(totals)
     # By hand: six operations a parameter and position of the blocks, three times attention's two products, the heads.
     model = LADDER[0]().transformer_model()
@@ -107,9 +112,7 @@ def test_larger_recipes_take_more_operations() -> None:
     blocks = model.num_layers * 12 * model.dim**2
     attention = 3 * model.num_layers * 4 * positions**2 * model.dim
     heads = 6 * model.dim * (255 * (4096 + 256) + 64 * 512)
-    assert training_flops(LADDER[0]())["transformer"] == pytest.approx(
-        6 * blocks * positions + attention + heads, rel=0.02
-    )
+    assert FLOPS(LADDER[0]())["transformer"] == pytest.approx(6 * blocks * positions + attention + heads, rel=0.02)
 
 
 def test_steps_fill_the_time_and_leave_some() -> None:
