@@ -124,7 +124,7 @@ def _nested(hint: Any, current: Any, settings: object, at: str) -> Any:
     kinds = {kind: member for member in typing.get_args(hint) for kind in typing.get_args(_hints(member)["kind"])}
     if not kinds or not isinstance(settings, Mapping) or "kind" not in settings:
         return overlay(current, settings, at)
-    kind = settings["kind"]
+    kind = str(settings["kind"])
     if kind not in kinds:
         remedy = f"change {at}kind"
         raise ConfigError(f"{at}kind {kind}", expected="one of " + ", ".join(kinds), remedy=remedy)

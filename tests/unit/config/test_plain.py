@@ -53,6 +53,7 @@ def test_another_kind_keeps_what_both_have() -> None:
     [
         ({"image": {"model": {"architecture": {"kind": "lene"}}}}, r"image\.model\.architecture\.kind lene; expected"),
         ({"image": {"model": {"architecture": {"kind": "lean", "attention": "none"}}}}, r"unknown .*\.attention; expe"),
+        ({"image": {"model": {"codes": {"kind": [1]}}}}, r"image\.model\.codes\.kind \[1\]; expected one of categ"),
         ({"image": {"model": {"codes": "cosine"}}}, r"image\.model\.codes cosine; expected a mapping of settings"),
         ({"image": {"bach_size": 8}}, r"unknown setting image\.bach_size; expected batch_size"),
         ({"threads": 1.5}, "threads 1.5; expected a whole number; change threads"),
