@@ -15,7 +15,6 @@ from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flop
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.timing import Timing
 
-
 FLOPS = cache(training_flops)  # counting takes seconds
 
 
