@@ -156,7 +156,7 @@ WRONG = {
     "draw x --candidates 1.5": "--candidates 1.5; expected a whole number of 1 or more; give one such as 1",
     "draw x --seed -1": "--seed -1; expected a whole number in 0..2^63-1; give one such as 7",
     "draw x --mode fost": "--mode fost; expected one of fast, fine; choose one of these",
-    "data chek pictures": "check chek; expected one of check; choose one of these",
+    "data chek pictures": "ACTION chek; expected one of check; choose one of these",
     "draw x --json=1": "--json: ignored explicit argument '1'; expected it as the help shows it; see",
     "draw x /absent.png": "IMAGE /absent.png; expected a file that exists; check the path",
 }

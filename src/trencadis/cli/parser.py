@@ -27,11 +27,11 @@ class CommandParser(jsonargparse.ArgumentParser):
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         """Add an argument whose type, choices included, knows its name and refuses values itself."""
+        shown = names[-1] if names[-1].startswith("-") else options.get("metavar", names[-1].upper())
         if "choices" in options:
             options["type"] = one_of(*options.pop("choices"))
             options.setdefault("metavar", options["type"].metavar)
         if isinstance(options.get("type"), Kind):
-            shown = names[-1] if names[-1].startswith("-") else options.get("metavar", names[-1].upper())
             options["type"] = options["type"].named(shown)
         action: argparse.Action = super().add_argument(*names, **options)
         return action
