@@ -14,7 +14,7 @@ from benchmarks import reconstruction
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining
 from benchmarks.reconstruction import main, stage_of, train_ours
 from tests.shapes import write_shapes
-from trencadis.config import DataConfig
+from trencadis.config import DataConfig, LeanConfig
 from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
@@ -51,9 +51,10 @@ class Colours(nn.Module):
 
 
 def test_contenders_are_recipes_with_settings() -> None:
-    stage = stage_of("tiny-vqvae:batch_size=3,losses.commitment=0.5,model.width_multipliers=[1,2]")
-    assert (stage.batch_size, stage.losses.commitment, stage.model.width_multipliers) == (3, 0.5, (1, 2))
-    assert stage.model.codes == "euclidean"
+    stage = stage_of("tiny-vqvae:batch_size=3,losses.commitment=0.5,model.architecture.widths=[8,16]")
+    assert (stage.batch_size, stage.losses.commitment) == (3, 0.5)
+    assert stage.model.architecture == LeanConfig(widths=(8, 16))
+    assert stage.model.codes.kind == "euclidean"
     with pytest.raises(ConfigError, match="no-such"):
         stage_of("no-such")
 

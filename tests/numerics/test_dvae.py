@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, PublishedConfig
 from trencadis.image import DiscreteVAE
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
@@ -21,10 +21,8 @@ from trencadis.training.schedules import cosine_schedule
 TINY = DiscreteVAEConfig(
     image_size=(16, 16),
     image_vocab_size=32,
-    hidden_dim=16,
-    width_multipliers=(1, 2),
-    blocks_per_group=1,
     latent_dim=16,
+    architecture=PublishedConfig(hidden_dim=16, width_multipliers=(1, 2), blocks_per_group=1),
 )
 
 RELAXATIONS = ("gumbel", "straight_through", "ibq")

@@ -71,11 +71,12 @@ def image_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
 
 def transformer_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
     config = RECIPES[recipe]()
-    grid = config.transformer.model.grid_size
+    model = config.transformer_model()
+    grid = model.grid_size
     tokens = torch.zeros(1, len(pairs.train), *grid, dtype=torch.int32)
     held_out = torch.zeros(len(pairs.validation), *grid, dtype=torch.int32)
     vae = DiscreteVAE(config.image.model)
-    stage = TransformerTraining(config.transformer, pairs, captions(), tokens, held_out, vae, seed=0, device=CPU)
+    stage = TransformerTraining(config.transformer, model, pairs, captions(), tokens, held_out, vae, seed=0, device=CPU)
     trainer = Trainer(stage, STEPS)
     for step in range(STEPS):
         images, texts = drawings(step)
@@ -86,7 +87,8 @@ def transformer_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
 
 
 def ranker_losses(recipe: str, pairs: RunPairs) -> Iterator[float]:
-    stage = RankerTraining(RECIPES[recipe]().ranker, pairs, DataConfig(), captions(), seed=0, device=CPU)
+    config = RECIPES[recipe]()
+    stage = RankerTraining(config.ranker, config.ranker_model(), pairs, DataConfig(), captions(), seed=0, device=CPU)
     trainer = Trainer(stage, STEPS)
     for step in range(STEPS):
         images, texts = drawings(step)

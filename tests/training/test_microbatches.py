@@ -13,11 +13,11 @@ from benchmarks.contenders.ours import synthetic_training
 from tests.shapes import draw_shape
 from trencadis.config import DataConfig, ImageLossConfig, TransformerConfig
 from trencadis.config.losses import LOSS_TERMS
+from trencadis.config.plain import overlay
 from trencadis.data.pixels import to_tensor
 from trencadis.image.loss_terms import TERMS
 from trencadis.recipes import MODERN_DESIGN, RECIPES
 from trencadis.run_directory import RunDirectory
-from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageBatch, ImageTraining
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.stage import Stage
@@ -96,8 +96,7 @@ class Edges:
 
 
 def image_stage(recipe: str, pairs: RunPairs, **losses: float) -> ImageTraining:
-    settings = lay_over(to_settings(RECIPES[recipe]()), {"image": {"optimizer": {"max_grad_norm": None}}})
-    config = from_settings(lay_over(settings, {"image": {"losses": losses}})).image
+    config = overlay(RECIPES[recipe](), {"image": {"optimizer": {"max_grad_norm": None}, "losses": losses}}).image
     stage = ImageTraining(config, pairs, DataConfig(), seed=0, device=CPU)
     if config.losses.perceptual:
         stage._network = Edges()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from trencadis.config.checks import check_least, check_ranges
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
@@ -25,6 +27,10 @@ class FilterConfig:
     min_image_side: int = 16
     max_image_pixels: int = 100_000_000
 
+    def __post_init__(self) -> None:
+        check_least(self, 0, "min_caption_chars", "min_aspect_ratio", "max_aspect_ratio", "min_image_side")
+        check_least(self, 1, "max_image_pixels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -44,3 +50,6 @@ class DataConfig:
     flip: bool = True
     filters: FilterConfig = field(default_factory=FilterConfig)
     held_out: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_ranges(self, min_crop=(0.01, 1), held_out=(1e-6, 0.99))

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from trencadis.config.checks import check_range
+from trencadis.config.checks import AT, SettingError, check_least, check_ranges
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,17 @@ class ImageLossConfig:
     discriminator_layers: int = 3
 
     def __post_init__(self) -> None:
-        for name in (*LOSS_TERMS, "lecam"):
-            check_range(name, getattr(self, name), 0)
-        for name in ("kl_steps", "adversarial_start"):
-            check_range(name, getattr(self, name), 0, 1)
-        check_range("entropy_temperature", self.entropy_temperature, 1e-4, 100)
-        check_range("discriminator_dim", self.discriminator_dim, 1)
-        check_range("discriminator_layers", self.discriminator_layers, 1, 8)
+        check_least(self, 0, *LOSS_TERMS, "lecam")
+        check_ranges(self, kl_steps=(0, 1), adversarial_start=(0, 1), entropy_temperature=(1e-4, 100))
+        check_least(self, 1, "discriminator_dim")
+        check_ranges(self, discriminator_layers=(1, 8))
+        if self.perceptual_network is not None and not self.perceptual:
+            given = f"{AT}perceptual_network {self.perceptual_network} with {AT}perceptual 0"
+            remedy = f"raise {AT}perceptual, or drop the network"
+            raise SettingError(given, expected="a weight above 0", remedy=remedy)
+        if not any(getattr(self, name) for name in PIXEL_TERMS):
+            expected = f"one of {', '.join(AT + name for name in PIXEL_TERMS)} above 0"
+            raise SettingError("a loss without any pixel term", expected=expected, remedy="raise one of them")
 
 
 LOSS_TERMS: dict[str, LossTerm] = {

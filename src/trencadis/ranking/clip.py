@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import CLIPConfig
-from trencadis.errors import ConfigError
 from trencadis.pretrained import Pretrained
 from trencadis.ranking.tower import Tower
 
@@ -103,9 +102,6 @@ class CLIP(Pretrained, nn.Module):
 
     Args:
         config: Sizes.
-
-    Raises:
-        ConfigError: A size is out of its range.
     """
 
     config_type: ClassVar[type[CLIPConfig]] = CLIPConfig
@@ -113,7 +109,6 @@ class CLIP(Pretrained, nn.Module):
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
-        _check(config)
         self.config = config
         self.text = TextEncoder(config)
         self.image = ImageEncoder(config)
@@ -203,16 +198,3 @@ def _equal_rows(text_tokens: Int[Tensor, "batch text_len"]) -> Bool[Tensor, "bat
     """Return which captions are equal."""
     group: Tensor = torch.unique(text_tokens, dim=0, return_inverse=True)[1]
     return group[:, None] == group[None, :]
-
-
-def _check(config: CLIPConfig) -> None:
-    """Raise a `ConfigError` for sizes that no model can have."""
-    if config.patch_size < 1 or any(side < 1 or side % config.patch_size for side in config.image_size):
-        given = f"image_size {config.image_size[0]}×{config.image_size[1]} with patches of {config.patch_size}"
-        raise ConfigError(given, expected="sides in multiples of patch_size", remedy="change one of the two")
-    if config.text_len < 2:
-        expected = "2 or more: a token and the end"
-        raise ConfigError(f"text_len {config.text_len}", expected=expected, remedy="raise text_len")
-    sizes = (config.text.num_heads, config.text.head_dim, config.image.num_heads, config.image.head_dim)
-    if min(*sizes, config.embed_dim, config.text_vocab_size) < 1:
-        raise ConfigError(f"{config}", expected="sizes of 1 or more", remedy="raise the one that is lower")

@@ -33,8 +33,8 @@ def check_models(config: RunConfig) -> None:
         image_tokenizer = DiscreteVAE(config.image.model)
         if config.image.pretrained is None:
             optimizers(image_tokenizer, config.image.optimizer)
-        optimizers(Transformer(config.transformer.model), config.transformer.optimizer)
-        optimizers(CLIP(config.ranker.model), config.ranker.optimizer)
+        optimizers(Transformer(config.transformer_model()), config.transformer.optimizer)
+        optimizers(CLIP(config.ranker_model()), config.ranker.optimizer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Stages:
         config = self.config
         return TransformerTraining(
             config.transformer,
+            config.transformer_model(),
             self.pairs,
             self._captions(config.text.text_len, config.transformer.caption_dropout, "transformer"),
             train_tokens,
@@ -85,8 +86,11 @@ class Stages:
     def ranker(self) -> RankerTraining:
         config = self.config
         # The last of CLIP's positions is for the end of the caption.
-        captions = self._captions(config.ranker.model.text_len - 1, 0.0, "ranker")
-        return RankerTraining(config.ranker, self.pairs, config.data, captions, seed=config.seed, device=self.device)
+        captions = self._captions(config.text.text_len - 1, 0.0, "ranker")
+        model = config.ranker_model()
+        return RankerTraining(
+            config.ranker, model, self.pairs, config.data, captions, seed=config.seed, device=self.device
+        )
 
     def _captions(self, text_len: int, caption_dropout: float, stage: str) -> CaptionDraws:
         return CaptionDraws(

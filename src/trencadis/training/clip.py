@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trencadis.config import DataConfig, RankerStage
-from trencadis.errors import ConfigError
+from trencadis.config import CLIPConfig, DataConfig, RankerStage
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
@@ -31,15 +30,13 @@ class RankerTraining(PlainStage):
     """Trains CLIP to match captions and pictures. A `Stage`.
 
     Args:
-        config: Sizes and schedules, with the text tokenizer's size filled in.
+        config: Schedules.
+        model: Sizes.
         pairs: The run's pairs.
         data: How pictures are cropped.
         captions: Tokenizes captions, without caption dropout.
         seed: Of weights, order and crops.
         device: Of the model.
-
-    Raises:
-        ConfigError: Microbatches were asked for; the loss compares all pairs of a batch with each other.
     """
 
     name = "ranker"
@@ -47,6 +44,7 @@ class RankerTraining(PlainStage):
     def __init__(
         self,
         config: RankerStage,
+        model: CLIPConfig,
         pairs: RunPairs,
         data: DataConfig,
         captions: CaptionDraws,
@@ -54,14 +52,11 @@ class RankerTraining(PlainStage):
         seed: int,
         device: torch.device,
     ) -> None:
-        if config.microbatches != 1:
-            given = f"ranker.microbatches {config.microbatches}"
-            raise ConfigError(given, expected="1", remedy="lower ranker.batch_size instead")
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._captions = config, device, captions
         self._precision = default_precision(device)
-        self.model = CLIP(config.model).to(device)
-        size = config.model.image_size
+        self.model = CLIP(model).to(device)
+        size = model.image_size
         order = derive_seed(seed, self.name)
         # Nothing is mirrored: captions speak of sides.
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=False)

@@ -91,8 +91,7 @@ class ImageTraining(PlainStage):
         order = derive_seed(seed, self.name)
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=data.flip)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
-        rows, columns = config.model.grid_size
-        self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * rows * columns, device)
+        self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * config.model.image_len, device)
         self._codebook = codebook_of(self.model.bottleneck, config)
         self._network = feature_network(config.losses.perceptual_network, device) if config.losses.perceptual else None
         self._adversary = None

@@ -214,6 +214,5 @@ def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> Moving
         bottleneck.codebook.requires_grad_(True)
         return None
     assert isinstance(bottleneck, Nearest)
-    rows, columns = config.model.grid_size
-    even_use = config.batch_size * rows * columns / config.model.image_vocab_size
+    even_use = config.batch_size * config.model.image_len / config.model.image_vocab_size
     return MovingCodebook(bottleneck, config, even_use=even_use)

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor, nn
 
-from trencadis.config import TransformerStage
+from trencadis.config import TransformerConfig, TransformerStage
 from trencadis.data import SampleOrder
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
@@ -42,7 +42,8 @@ class TransformerTraining(PlainStage):
     """Trains the transformer on the joint stream. A `Stage`.
 
     Args:
-        config: Sizes and schedules, with the tokenizers' sizes filled in.
+        config: Schedules.
+        model: Sizes.
         pairs: The run's pairs.
         captions: Tokenizes captions.
         image_tokens: Of the training pairs, several crops of each.
@@ -57,6 +58,7 @@ class TransformerTraining(PlainStage):
     def __init__(
         self,
         config: TransformerStage,
+        model: TransformerConfig,
         pairs: RunPairs,
         captions: CaptionDraws,
         image_tokens: Int[Tensor, "variants pairs rows columns"],
@@ -68,7 +70,7 @@ class TransformerTraining(PlainStage):
     ) -> None:
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._seed = config, device, derive_seed(seed, self.name)
-        self.model = Transformer(config.model).to(device)
+        self.model = Transformer(model).to(device)
         self.model.checkpointed_blocks = config.checkpointed_blocks
         self._precision = config.precision or default_precision(device)
         self.scales = GradientScales(branches(self.model)) if self._precision == "float16" else None

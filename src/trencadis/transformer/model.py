@@ -7,7 +7,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import TransformerConfig
-from trencadis.errors import ConfigError
 from trencadis.pretrained import Pretrained
 from trencadis.stream import Stream
 from trencadis.transformer.attending import StreamAttention
@@ -84,7 +83,6 @@ class Transformer(nn.Module, Pretrained):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        check_config(config)
         self.config = config
         self.stream = stream = Stream.of(config)
         self.text_embedding = nn.Embedding(stream.text_id_count, config.dim)
@@ -219,36 +217,3 @@ class Transformer(nn.Module, Pretrained):
         if after > before:
             return checkpoint_block(block, *arguments)  # type: ignore[no-any-return]
         return block(*arguments)  # type: ignore[no-any-return]
-
-
-def check_config(config: TransformerConfig) -> None:
-    """Refuse sizes that no transformer can be built from.
-
-    Raises:
-        ConfigError: A count is below 1, the convolutional kernel is even, or heads do not divide as the design needs.
-    """
-    sizes = {
-        "text_len": config.text_len,
-        "text_vocab_size": config.text_vocab_size,
-        "grid_size": min(config.grid_size),
-        "image_vocab_size": config.image_vocab_size,
-        "num_layers": config.num_layers,
-        "num_heads": config.num_heads,
-        "head_dim": config.head_dim,
-        "design.num_kv_heads": config.num_kv_heads,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} {size}", expected="a whole number from 1", remedy=f"set {name} higher")
-    if config.kernel_size % 2 == 0 or config.kernel_size < 1:
-        remedy = "set kernel_size to 11, or another odd number"
-        raise ConfigError(f"kernel_size {config.kernel_size}", expected="an odd number", remedy=remedy)
-    if config.num_heads % config.num_kv_heads:
-        given = f"{config.num_kv_heads} heads of keys and values for {config.num_heads} of queries"
-        remedy = "set design.num_kv_heads to a divisor of num_heads"
-        raise ConfigError(given, expected="each shared by as many queries", remedy=remedy)
-    if config.design.positions != "learned" and config.head_dim % 4:
-        remedy = "choose a multiple of 4, or learned positions"
-        raise ConfigError(
-            f"head_dim {config.head_dim}", expected="two axes of pairs, for rotary positions", remedy=remedy
-        )

@@ -156,12 +156,11 @@ def test_weights_start_as_published() -> None:
         {"patch_size": 0},
         {"text_len": 1},
         {"embed_dim": 0},
-        {"text": TowerConfig(num_heads=0)},
     ],
 )
 def test_sizes_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        CLIP(dataclasses.replace(TINY, **changes))  # type: ignore[arg-type]
+        dataclasses.replace(TINY, **changes)  # type: ignore[arg-type]
 
 
 def test_saving_and_loading(clip: CLIP, tmp_path: Path) -> None:

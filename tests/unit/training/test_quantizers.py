@@ -7,18 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trencadis.config import DiscreteVAEConfig, ImageStage
+from trencadis.config import CategoricalCodes, DiscreteVAEConfig, ImageStage, NearestCodes
 from trencadis.image import Categorical, Nearest
 from trencadis.image.loss_terms import TERMS, TermInputs, commitment_loss
 from trencadis.training.quantizers import CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 
 CPU = torch.device("cpu")
-CONFIG = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=6, latent_dim=5, codebook_dim=3, codes="euclidean")
+CONFIG = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=6, latent_dim=5, codes=NearestCodes(codebook_dim=3))
+CATEGORICAL = dataclasses.replace(CONFIG, codes=CategoricalCodes())
 
 
 def nearest(codes: str = "euclidean", image_vocab_size: int = 6) -> Nearest:
     torch.manual_seed(0)
-    return Nearest(4, dataclasses.replace(CONFIG, codes=codes, image_vocab_size=image_vocab_size))  # type: ignore[arg-type]
+    kind = NearestCodes(kind=codes, codebook_dim=3)  # type: ignore[arg-type]
+    return Nearest(4, dataclasses.replace(CONFIG, codes=kind, image_vocab_size=image_vocab_size))
 
 
 def clusters(seed: int = 0) -> Tensor:
@@ -102,7 +104,7 @@ def test_enough_tokens_are_counted_before_a_code_is_judged() -> None:
 
 def test_dead_codes_take_a_part_of_used_ones() -> None:
     torch.manual_seed(0)
-    bottleneck = Categorical(4, dataclasses.replace(CONFIG, codes="categorical"))
+    bottleneck = Categorical(4, CATEGORICAL)
     weight, vectors = bottleneck.to_logits.weight, bottleneck.codebook
     before = weight.detach().clone(), vectors.detach().clone()
     counts = torch.tensor([400, 0, 100, 2, 600, 100])
@@ -125,7 +127,7 @@ def test_dead_codes_take_a_part_of_used_ones() -> None:
 
 def test_what_is_used_most_is_split_most() -> None:
     torch.manual_seed(0)
-    bottleneck = Categorical(4, dataclasses.replace(CONFIG, codes="categorical", image_vocab_size=400))
+    bottleneck = Categorical(4, dataclasses.replace(CATEGORICAL, image_vocab_size=400))
     counts = torch.zeros(400, dtype=torch.long)
     counts[:3] = torch.tensor([600, 300, 100])
     before = bottleneck.codebook.detach().clone()
@@ -145,7 +147,7 @@ def test_codes_in_use_are_left_alone() -> None:
 @pytest.mark.parametrize(("relaxation", "is_hard"), [("gumbel", False), ("straight_through", True), ("ibq", True)])
 def test_what_the_decoder_is_given(relaxation: str, is_hard: bool) -> None:
     torch.manual_seed(0)
-    bottleneck = Categorical(4, dataclasses.replace(CONFIG, codes="categorical"))
+    bottleneck = Categorical(4, CATEGORICAL)
     logits = torch.randn(2, 3, 4, 6, requires_grad=True)
     quantized = Relaxation(bottleneck, range(2), relaxation, 0.5)(logits)
     distances = torch.cdist(quantized.embedded.flatten(0, 2), bottleneck.codebook)

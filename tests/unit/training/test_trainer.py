@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from trencadis.config import DataConfig, OptimizerConfig, StageConfig
+from trencadis.config.plain import overlay
 from trencadis.errors import DivergenceError
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
-from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageBatch, ImageTraining
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
@@ -69,8 +69,8 @@ def pairs(shapes: Path, tmp_path: Path) -> RunPairs:
 
 
 def image_trainer(recipe: str, pairs: RunPairs) -> Trainer:
-    settings = lay_over(to_settings(RECIPES[recipe]()), {"image": {"revive_below": 0.5, "batch_size": 32}})
-    stage = ImageTraining(from_settings(settings).image, pairs, DataConfig(), seed=0, device=torch.device("cpu"))
+    config = overlay(RECIPES[recipe](), {"image": {"revive_below": 0.5, "batch_size": 32}}).image
+    stage = ImageTraining(config, pairs, DataConfig(), seed=0, device=torch.device("cpu"))
     return Trainer(stage, 100)
 
 
