@@ -22,20 +22,21 @@ import torch
 from benchmarks.machine import setting
 from benchmarks.options import nested_settings
 from trencadis.config import RunConfig
+from trencadis.config.plain import overlay
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE
-from trencadis.recipes import modern, paper
+from trencadis.recipes import MODERN_DESIGN, MODERN_OPTIMIZER, PAPER_DESIGN, PAPER_OPTIMIZER
 from trencadis.run_directory import RunDirectory
 from trencadis.text import CaptionTokenizer
 from trencadis.training.build_stages import Stages
-from trencadis.training.config_files import from_settings, lay_over, read_settings, to_settings
+from trencadis.training.config_files import read_config
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import cache_tokens, encode_middle
-from trencadis.training.trainer import Trainer
+from trencadis.training.trainer import Metrics, Trainer
 from trencadis.training.transformer import TransformerTraining
 
 TIMED_STEPS = 6
-DESIGNS = {"paper": paper, "modern": modern}
+DESIGNS = {"paper": (PAPER_DESIGN, PAPER_OPTIMIZER), "modern": (MODERN_DESIGN, MODERN_OPTIMIZER)}
 
 
 def variant(name: str, config: RunConfig) -> RunConfig:
@@ -47,8 +48,10 @@ def variant(name: str, config: RunConfig) -> RunConfig:
     design, _, changes = name.partition(":")
     if design not in DESIGNS:
         raise ConfigError(f"variant {name!r}", expected="paper or modern, then :setting=value,…", remedy="see --help")
-    overrides = {"transformer": nested_settings(changes)}
-    return from_settings(lay_over(to_settings(DESIGNS[design](config)), overrides))
+    blocks, optimizer = DESIGNS[design]
+    model = dataclasses.replace(config.transformer.model, design=blocks)
+    stage = dataclasses.replace(config.transformer, model=model, optimizer=optimizer)
+    return dataclasses.replace(config, transformer=overlay(stage, nested_settings(changes), "transformer."))
 
 
 def train(stages: Stages, tokens: tuple[Any, ...], seconds: float) -> dict[str, float]:
@@ -60,14 +63,14 @@ def train(stages: Stages, tokens: tuple[Any, ...], seconds: float) -> dict[str, 
     trainer = Trainer(training, steps)
     training.model.train()
     began_s = time.process_time()
-    last: dict[str, float] = {}
+    last: Metrics = {}
     for step in range(steps):
         last = trainer.update(training.batch(step))
     spent_s = time.process_time() - began_s
     with trainer.ema.apply_to(training.model), torch.no_grad():
         training.model.eval()
         measured = training.validate()
-    return {**measured, "steps": steps, "processor_s": spent_s, "training_loss": last["loss"]}
+    return {**measured, "steps": steps, "processor_s": spent_s, "training_loss": float(last["loss"])}
 
 
 def _with_ema(stages: Stages, steps: int) -> Stages:
@@ -96,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = RunDirectory(Path(arguments.run))
-    config = from_settings(read_settings(run.config))
+    config = read_config(run.config)
     pairs = read_pairs(config.data, config.seed, run, resumed=True)
     vae = DiscreteVAE.from_pretrained(run.part("image"))
     tokenizer = CaptionTokenizer.from_pretrained(run.part("text"))

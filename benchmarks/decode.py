@@ -76,10 +76,8 @@ def run(arguments: jsonargparse.Namespace) -> None:
     from benchmarks.machine import setting
     from benchmarks.report import publish, table
     from benchmarks.work import matrices_of
-    from trencadis.transformer.model import check_config
 
     config, peer = config_of(arguments), peer_of(arguments)
-    check_config(config)
     before = setting(threads=arguments.threads, repeats=arguments.repeats)
     if peer is not None and peer.name == "minDALL-E" and arguments.guidance_scale != 1:
         given = f"--guidance-scale {arguments.guidance_scale:g} with --peer minDALL-E"

@@ -15,10 +15,10 @@ from trencadis.cli.arguments import Kind, existing_directory, existing_file, int
 from trencadis.cli.faults import reported
 from trencadis.cli.parser import CommandParser
 from trencadis.config import DesignConfig, TransformerConfig
+from trencadis.config.plain import merge
 from trencadis.data.prefetch import available_cores
 from trencadis.errors import ConfigError
 from trencadis.recipes import MODERN_DESIGN
-from trencadis.training.config_files import lay_over
 
 DESIGNS = {"paper": DesignConfig(), "modern": MODERN_DESIGN}
 PEERS = ("minDALL-E", "DALLE-pytorch")
@@ -158,7 +158,7 @@ def nested_settings(changes: str) -> dict[str, Any]:
         nested: Any = yaml.safe_load(text)
         for part in reversed(path.split(".")):
             nested = {part: nested}
-        settings = lay_over(settings, nested)
+        settings = merge(settings, nested)
     return settings
 
 

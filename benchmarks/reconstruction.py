@@ -26,6 +26,7 @@ from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining, 
 from benchmarks.machine import setting
 from benchmarks.options import nested_settings
 from trencadis.config import DataConfig, ImageStage
+from trencadis.config.plain import overlay
 from trencadis.data import TOKENIZER_CROPS, read_picture
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
@@ -34,7 +35,6 @@ from trencadis.image import code_perplexity, code_use, count_codes, psnr, ssim
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.storage import write_picture
-from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.trainer import Trainer
@@ -66,8 +66,7 @@ def stage_of(contender: str) -> ImageStage:
     recipe, _, changes = contender.partition(":")
     if recipe not in RECIPES:
         raise ConfigError(f"contender {recipe!r}", expected="a recipe or DALLE-pytorch", remedy="see --help")
-    settings = lay_over(to_settings(RECIPES[recipe]()), {"image": nested_settings(changes)})
-    return from_settings(settings).image
+    return overlay(RECIPES[recipe]().image, nested_settings(changes), "image.")
 
 
 def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float) -> Outcome:

@@ -106,9 +106,8 @@ def run(arguments: jsonargparse.Namespace) -> None:
     from benchmarks.machine import setting
     from benchmarks.report import publish, table
     from trencadis.progress import progress
-    from trencadis.transformer.model import check_config
 
-    check_config(config_of(arguments))
+    config_of(arguments)
     before = setting(threads=arguments.threads, repeats=arguments.repeats)
     grids = sorted(set(arguments.grids))
     rows: list[dict[str, Any]] = []

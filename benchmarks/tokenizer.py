@@ -37,7 +37,7 @@ from benchmarks.ceilings import PASSES, Ceilings
 from benchmarks.options import TOKENIZER_PEERS, add_peer, peer_of, run_command
 from benchmarks.work import FLOAT32_BYTES
 from trencadis.cli.arguments import integer
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, PublishedConfig
 
 if TYPE_CHECKING:
     from benchmarks.child import Child
@@ -98,11 +98,11 @@ class Work(NamedTuple):
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add, published = parser.add_argument, DiscreteVAEConfig()
+    add, published, convolutions = parser.add_argument, DiscreteVAEConfig(), PublishedConfig()
     add("--batch-sizes", nargs="+", type=integer(1), default=[1, 8], help="pictures of a batch; several are measured")
     add("--image-size", type=integer(8), default=published.image_size[0], help="height and width, a multiple of 8")
-    add("--hidden-dim", type=integer(4), default=published.hidden_dim, help="channels of the first group")
-    add("--blocks", type=integer(1), default=published.blocks_per_group, help="of a group")
+    add("--hidden-dim", type=integer(4), default=convolutions.hidden_dim, help="channels of the first group")
+    add("--blocks", type=integer(1), default=convolutions.blocks_per_group, help="of a group")
     add("--image-vocab", type=integer(1), default=published.image_vocab_size, help="codes")
     add_peer(parser, TOKENIZER_PEERS)
 
@@ -112,10 +112,8 @@ def run(arguments: jsonargparse.Namespace) -> None:
     from benchmarks.child import TOKENIZER, Child
     from benchmarks.machine import setting
     from benchmarks.report import publish, table
-    from trencadis.image.discrete_vae import check_sizes
 
     config, peer = config_of(arguments), peer_of(arguments, TOKENIZER_PEERS)
-    check_sizes(config)
     before, ceilings = setting(threads=arguments.threads, repeats=arguments.repeats), ConvolutionCeilings()
     with ExitStack() as opened:
         children = [opened.enter_context(Child(config, threads=arguments.threads, ours=TOKENIZER))]
@@ -153,9 +151,8 @@ def config_of(arguments: jsonargparse.Namespace) -> DiscreteVAEConfig:
     """Return the config that the arguments ask for, of the published architecture."""
     return DiscreteVAEConfig(
         image_size=(arguments.image_size, arguments.image_size),
-        hidden_dim=arguments.hidden_dim,
-        blocks_per_group=arguments.blocks,
         image_vocab_size=arguments.image_vocab,
+        architecture=PublishedConfig(hidden_dim=arguments.hidden_dim, blocks_per_group=arguments.blocks),
     )
 
 

@@ -65,10 +65,8 @@ def run(arguments: jsonargparse.Namespace) -> None:
     from benchmarks.machine import setting
     from benchmarks.report import publish, table
     from benchmarks.work import matrices_of, training_flops
-    from trencadis.transformer.model import check_config
 
     config, peer = config_of(arguments), peer_of(arguments)
-    check_config(config)
     before = setting(threads=arguments.threads, repeats=arguments.repeats)
     flops = training_flops(config, arguments.batch_size)
     with ExitStack() as opened:

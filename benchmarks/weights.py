@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from benchmarks.machine import setting
 from trencadis.pipeline import DALLE
 from trencadis.run_directory import RunDirectory
-from trencadis.training.config_files import from_settings, read_settings
+from trencadis.training.config_files import read_config
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import encode_middle
 from trencadis.transformer import Decoder
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--json", type=str, help="file for the figures")
     arguments = parser.parse_args()
     run = RunDirectory(Path(arguments.run))
-    config = from_settings(read_settings(run.config))
+    config = read_config(run.config)
     pairs = read_pairs(config.data, config.seed, run, resumed=True)
     model = DALLE.from_pretrained(arguments.model or run.model)
     stream = model.transformer.stream

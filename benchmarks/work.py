@@ -82,7 +82,7 @@ def attended_bytes(config: TransformerConfig) -> Int[Tensor, " image_len"]:
 
 def _bytes_of_a_position(config: TransformerConfig) -> int:
     """Return the bytes of a position's key and value in one layer."""
-    return 2 * config.num_kv_heads * config.head_dim * FLOAT32_BYTES
+    return 2 * config.dim * FLOAT32_BYTES
 
 
 def attended_image_bytes(config: TransformerConfig) -> Int[Tensor, " image_len"]:

@@ -62,12 +62,13 @@ class OpenAIDALLE:
 
     def __init__(self, shape: dict[str, Any]) -> None:
         torch.manual_seed(SEED)
-        assert len(shape["width_multipliers"]) == GROUPS
+        convolutions = shape["architecture"]
+        assert len(convolutions["width_multipliers"]) == GROUPS
         self.image_size = tuple(shape["image_size"])
         self.vocab_size = shape["image_vocab_size"]
         sizes = {
-            "n_hid": shape["hidden_dim"],
-            "n_blk_per_group": shape["blocks_per_group"],
+            "n_hid": convolutions["hidden_dim"],
+            "n_blk_per_group": convolutions["blocks_per_group"],
             "vocab_size": self.vocab_size,
         }
         self.encoder = self.encoder_type(**sizes).eval()

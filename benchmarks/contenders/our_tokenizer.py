@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.contenders.openai_dalle import SEED, image_tokens, pictures
 from trencadis.config import DiscreteVAEConfig
+from trencadis.config.plain import from_plain
 from trencadis.image import DiscreteVAE
 from trencadis.importers import read_openai_dvae
 
@@ -28,10 +29,7 @@ class OurTokenizer:
     settings = "DiscreteVAE.encode() and decode(), float32"
 
     def __init__(self, shape: dict[str, Any]) -> None:
-        sizes: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in shape.items()
-        }
-        self.config = DiscreteVAEConfig(**sizes)
+        self.config = from_plain(DiscreteVAEConfig, shape)
         self._kept: dict[str, torch.Tensor] = {}
 
     @cached_property

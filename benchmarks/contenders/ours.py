@@ -1,20 +1,20 @@
 """Trencadís itself."""
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.config import TransformerConfig, TransformerStage
+from trencadis.config.plain import from_plain
 from trencadis.data import KeptPair
 from trencadis.image import DiscreteVAE
-from trencadis.recipes import tiny
+from trencadis.recipes import RECIPES
 from trencadis.sampling import ImagePrompt, Sampling, sample_image_tokens
 from trencadis.text import CaptionTokenizer
 from trencadis.training.run_pairs import RunPairs
@@ -94,20 +94,6 @@ def sampling_of(*, guidance_scale: float, decoder: str) -> Sampling:
     return Sampling(guidance_scale=guidance_scale, decoder=decoder)  # type: ignore[arg-type]
 
 
-def _from_json(config_type: type[Any], fields: dict[str, Any]) -> Any:
-    """Return a config from its fields as JSON holds them: lists for tuples, objects for configs inside."""
-    types = get_type_hints(config_type)
-    values = {
-        name: _from_json(types[name], value)
-        if dataclasses.is_dataclass(types[name])
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for name, value in fields.items()
-    }
-    return config_type(**values)
-
-
 class NoPictures:
     """A source of one pair whose picture is never asked for. A `PairSource`."""
 
@@ -136,6 +122,7 @@ def synthetic_training(config: TransformerConfig, **settings: Any) -> Transforme
     pair = KeptPair(0, "synthetic", ("",), 1.0, (1, 1))
     return TransformerTraining(
         TransformerStage(model=config, **settings),
+        config,
         RunPairs(source=NoPictures(), train=(pair,), validation=(), kept=1, dropped={}),
         CaptionDraws(
             CaptionTokenizer.train(["a pair"], vocab_size=256),
@@ -143,7 +130,7 @@ def synthetic_training(config: TransformerConfig, **settings: Any) -> Transforme
         ),
         torch.zeros(1, 1, *config.grid_size, dtype=torch.int32),
         torch.zeros(0, *config.grid_size, dtype=torch.int32),
-        DiscreteVAE(tiny().image.model),
+        DiscreteVAE(RECIPES["tiny"]().image.model),
         seed=SEED,
         device=torch.device("cpu"),
     )  # fmt: skip
@@ -159,7 +146,7 @@ class Ours:
     settings = "sample_image_tokens(), weights laid out before; an update by Trainer, which clips and averages weights"
 
     def __init__(self, shape: dict[str, Any]) -> None:
-        self.config = _from_json(TransformerConfig, shape)
+        self.config = from_plain(TransformerConfig, shape)
 
     @cached_property
     def transformer(self) -> Transformer:
@@ -217,8 +204,8 @@ class Ours:
     def forward_backward(self, batch_size: int) -> None:
         """Compute the gradient of a batch's loss and drop it."""
         transformer = self.transformer.train()
-        losses = transformer(self._text(batch_size), self._images(batch_size), return_losses=True)
-        torch.autograd.backward(losses.total)
+        losses = transformer.losses(self._text(batch_size), self._images(batch_size))
+        torch.autograd.backward(losses.text / losses.text_count / 8 + losses.image / losses.image_count * 7 / 8)
         transformer.zero_grad(set_to_none=True)
 
     @torch.inference_mode()

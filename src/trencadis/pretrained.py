@@ -1,6 +1,5 @@
 """A part of a model as a directory: `config.json` beside `model.safetensors`, sharded over 2 GB as the hub does."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -12,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from trencadis.errors import ModelError
+from trencadis.config.older import upgraded
+from trencadis.config.plain import from_plain, to_plain
+from trencadis.errors import ConfigError, ModelError
 from trencadis.storage import whole_directory
 
 MAX_SHARD_SIZE = "2GB"
@@ -59,20 +60,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def config_from_dict(config_type: type[Any], content: dict[str, Any]) -> Any:
-    """Build a frozen config, nested ones too, from what `config.json` holds.
+    """Build a frozen config, nested ones too, from the content of `config.json`, which may be an older one.
 
     Raises:
-        ModelError: A name is unknown, or a value has the wrong kind.
+        ModelError: A name is unknown, a value has the wrong type, or a number is out of its range.
     """
-    import jsonargparse
-
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(config_type, "config")
     try:
-        return parser.instantiate(parser.parse_object({"config": content})).config
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(reason, expected=f"the fields of {config_type.__name__}", remedy="mend config.json") from error
+        return from_plain(config_type, upgraded(config_type, content))
+    except ConfigError as error:
+        expected = f"the fields of {config_type.__name__}"
+        raise ModelError(f"{error.given}: {error.expected}", expected=expected, remedy="mend config.json") from error
 
 
 def load_weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -113,7 +110,7 @@ class Pretrained(ModelHubMixin):
         """
         assert isinstance(self, nn.Module)
         with whole_directory(Path(save_directory)) as directory:
-            config = {"kind": type(self).__name__, **dataclasses.asdict(self.config)}
+            config = {"kind": type(self).__name__, **to_plain(self.config)}
             (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
             save_torch_state_dict(state, directory, max_shard_size=MAX_SHARD_SIZE)

@@ -1,26 +1,30 @@
 """Recipes: functions that return the whole config of a run, from a model for tests to DALL·E itself.
 
-`train` chooses among the small ones by the time that it is given (see `trencadis.training.plan`); the sizes of a
-chosen one can be overridden field by field.
+A recipe for minutes or hours has a size, an image tokenizer and a transformer, each chosen apart. `train` chooses the
+size by the time that it is given (see `trencadis.training.plan`); every setting can be overridden.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from trencadis.config import (
-    CLIPConfig,
+    CLIPSizes,
     DesignConfig,
     DiscreteVAEConfig,
     ImageLossConfig,
     ImageStage,
+    LeanConfig,
+    NearestCodes,
     OptimizerConfig,
+    PublishedConfig,
     RankerStage,
     RunConfig,
+    StridedConfig,
     TextStage,
     TowerConfig,
-    TransformerConfig,
+    TransformerSizes,
     TransformerStage,
 )
 
@@ -29,224 +33,215 @@ _SHORT_VAE = OptimizerConfig(
     learning_rate=4e-3, final_learning_rate=0.02, beta2=0.95, weight_decay=1e-4, max_grad_norm=1.0
 )
 _LEAN = replace(_SHORT_VAE, learning_rate=3e-3, final_learning_rate=0.01, decay="linear", beta2=0.99, max_grad_norm=0.5)
-_SHORT_TRANSFORMER = OptimizerConfig(learning_rate=1.5e-3, final_learning_rate=0.05, beta2=0.96, max_grad_norm=1.0)
 _SHORT_CLIP = OptimizerConfig(learning_rate=1e-3, final_learning_rate=0.02, beta2=0.98, weight_decay=0.1)
 
+PAPER_DESIGN = DesignConfig()
+PAPER_OPTIMIZER = OptimizerConfig(learning_rate=1.5e-3, final_learning_rate=0.05, beta2=0.96, max_grad_norm=1.0)
 MODERN_DESIGN = DesignConfig(
     norm="rms", qk_norm=True, positions="rotary", activation="relu2", biases=False, zero_init=True
 )
-
-MODERN_LEARNING_RATE = 8e-3  # AdamW's beside Muon: of embeddings, heads and gains; see docs/log.md
-
-
-def paper(config: RunConfig) -> RunConfig:
-    """Return a run with the transformer as published: the design, and AdamW for every parameter."""
-    stage = config.transformer
-    optimizer = replace(stage.optimizer, muon=False)
-    if stage.optimizer.muon:
-        optimizer = replace(optimizer, learning_rate=_SHORT_TRANSFORMER.learning_rate)
-    model = replace(stage.model, design=DesignConfig())
-    return replace(config, transformer=replace(stage, model=model, optimizer=optimizer))
+# Muon for the hidden matrices; AdamW's rate is that of embeddings, heads and gains: see docs/log.md.
+MODERN_OPTIMIZER = replace(PAPER_OPTIMIZER, muon=True, learning_rate=8e-3)
 
 
-def modern(config: RunConfig) -> RunConfig:
-    """Return a run with the transformer as the field makes it today, and Muon for its hidden matrices.
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The sizes of a recipe for minutes or hours on one machine.
 
-    What each choice is worth is measured in docs/results.md.
+    The pictures are squares. Heads are 32 wide, and CLIP's towers alike. `hidden_dim`, `width_multipliers` and
+    `blocks_per_group` are those of the published convolutions, from which the other tokenizers take their widths.
     """
-    stage = config.transformer
-    optimizer = replace(stage.optimizer, muon=True, learning_rate=MODERN_LEARNING_RATE)
-    model = replace(stage.model, design=MODERN_DESIGN)
-    return replace(config, transformer=replace(stage, model=model, optimizer=optimizer))
+
+    name: str
+    image_side: int
+    hidden_dim: int
+    width_multipliers: tuple[int, ...]
+    blocks_per_group: int = 2
+    image_vocab_size: int
+    latent_dim: int = 128
+    image_batch: int
+    vocab_size: int
+    text_len: int = 256
+    fit_captions: bool = True
+    layers: int
+    heads: int
+    clip_layers: int
+    clip_heads: int
+    patch_size: int
 
 
-def strided(config: RunConfig) -> RunConfig:
-    """Return a run whose discrete VAE has the convolutions that most explanations of DALL·E draw.
+def gumbel(size: Size) -> ImageStage:
+    """Return the discrete VAE as published, with schedules that learn most in few steps: see docs/log.md.
+
+    β is the paper's measure of the KL against sub-pixels, so it goes with the area that a token stands for.
+    """
+    model = DiscreteVAEConfig(
+        image_size=(size.image_side, size.image_side),
+        image_vocab_size=size.image_vocab_size,
+        latent_dim=size.latent_dim,
+        architecture=PublishedConfig(
+            hidden_dim=size.hidden_dim,
+            width_multipliers=size.width_multipliers,
+            blocks_per_group=size.blocks_per_group,
+        ),
+    )
+    return ImageStage(
+        model=model,
+        batch_size=size.image_batch,
+        optimizer=_SHORT_VAE,
+        losses=ImageLossConfig(kl=10 * (model.down_factor / 8) ** 2),
+        final_relaxation_temperature=0.1,
+        relaxation_steps=0.8,
+        pixel_noise=0.05,
+    )
+
+
+def strided(size: Size) -> ImageStage:
+    """Return a discrete VAE with the convolutions that most explanations of DALL·E draw.
 
     Its blocks are four times as wide inside as the published bottlenecks; at half of the width an update takes as long.
     """
-    model = replace(config.image.model, architecture="strided", hidden_dim=config.image.model.hidden_dim // 2)
-    return replace(config, image=replace(config.image, model=model))
+    published = gumbel(size)
+    architecture = StridedConfig(
+        hidden_dim=size.hidden_dim // 2,
+        width_multipliers=size.width_multipliers,
+        blocks_per_group=size.blocks_per_group,
+    )
+    return replace(published, model=replace(published.model, architecture=architecture))
 
 
-def ibq(config: RunConfig) -> RunConfig:
-    """Return a run whose discrete VAE decodes its likeliest codes from the first update on, without noise.
+def ibq(size: Size) -> ImageStage:
+    """Return a discrete VAE that decodes its likeliest codes from the first update on, without noise.
 
-    A code's logit is how near it is, so that what makes it likelier makes it fit better. Of the recipes the most
-    faithful in the same time: see docs/results.md.
+    The logit of a code is how near it is. Of the recipes it is the most faithful in the same time: see docs/results.md.
 
     Source: Shi et al. 2024.
     """
     losses = ImageLossConfig(
         likelihood=0.0, rmse=1.5, kl=0.0, entropy=5e-4, entropy_temperature=1.0, commitment=0.003, codebook=0.012
     )
-    return _nearest_codes(config, losses, "ibq")
+    return _nearest(size, NearestCodes(codebook_dim=32), losses, "ibq")
 
 
-def vqvae(config: RunConfig) -> RunConfig:
-    """Return a run with a VQ-VAE: nearest codes that follow by moving averages, squared error and commitment.
+def vqvae(size: Size) -> ImageStage:
+    """Return a VQ-VAE: nearest codes that follow by an EMA, squared error and commitment.
 
     Source: van den Oord et al. 2017.
     """
-    return _nearest_codes(config, ImageLossConfig(likelihood=0.0, l2=10.0, commitment=0.25), "rotation")
+    losses = ImageLossConfig(likelihood=0.0, l2=10.0, commitment=0.25)
+    return _nearest(size, NearestCodes(codebook_dim=32), losses, "rotation")
 
 
-def _nearest_codes(config: RunConfig, losses: ImageLossConfig, relaxation: Literal["ibq", "rotation"]) -> RunConfig:
-    """Return a run with euclidean codes and the lean convolutions, by a relaxation of which nothing is random."""
-    published = config.image.model
-    model = replace(
-        published, codes="euclidean", architecture="lean", hidden_dim=published.hidden_dim * 3 // 2,
-        width_multipliers=(1, *(2**halving for halving in range(len(published.width_multipliers) - 1))),
-        blocks_per_group=1, attention="none", codebook_dim=32, latent_dim=32, pixels="signed",
-    )  # fmt: skip
-    image = replace(
-        config.image, model=model, losses=losses, relaxation=relaxation, pixel_noise=0.0, revive_below=0.1,
-        batch_size=max(16, config.image.batch_size), optimizer=_LEAN,
-    )  # fmt: skip
-    return replace(config, image=image)
+def vqgan(size: Size) -> ImageStage:
+    """Return a VQ-GAN: short codes of length 1, attention, a perceptual and an adversarial term.
 
-
-def vqgan(config: RunConfig) -> RunConfig:
-    """Return a run with a VQ-GAN: short codes of length 1, attention, a perceptual and an adversarial term.
-
-    The convolutions are the lean ones with attention among them; those of the source, `architecture: attentive`, take
-    more time than a short run has.
+    Its convolutions are the lean ones with attention among them; those of the source, `attentive`, take more time than
+    a short run has.
 
     Source: Esser et al. 2021; the codes as in Yu et al. 2022.
     """
     losses = ImageLossConfig(
         likelihood=0.0, l1=2.0, commitment=0.25, perceptual=0.1, adversarial=0.5, lecam=0.05,
-        discriminator_dim=config.image.model.hidden_dim, discriminator_layers=2,
+        discriminator_dim=size.hidden_dim, discriminator_layers=2,
     )  # fmt: skip
-    short = _nearest_codes(config, losses, "rotation")
-    model = replace(short.image.model, codes="cosine", codebook_dim=8, attention="middle")
-    return replace(short, image=replace(short.image, model=model))
+    return _nearest(size, NearestCodes(kind="cosine", codebook_dim=8), losses, "rotation", attention_after="first")
 
 
-def _short_run(
-    recipe: str,
-    *,
-    image_side: int,
-    vae: DiscreteVAEConfig,
-    text: TextStage,
-    layers: int,
-    heads: int,
-    clip_layers: int,
-    clip_heads: int,
-    patch_size: int,
-    image_batch: int,
-) -> RunConfig:
-    """Return a run for minutes or hours on one machine; the three models have their sizes from the arguments.
-
-    The discrete VAE's schedules are those that learnt most in few steps: see docs/log.md. β is the paper's measure of
-    the KL against sub-pixels, so it goes with the area that a token stands for.
-    """
-    image = ImageStage(
-        model=vae,
-        batch_size=image_batch,
-        optimizer=_SHORT_VAE,
-        losses=ImageLossConfig(kl=10 * (vae.down_factor / 8) ** 2),
+def _nearest(
+    size: Size,
+    codes: NearestCodes,
+    losses: ImageLossConfig,
+    relaxation: Literal["ibq", "rotation"],
+    attention_after: Literal["none", "first"] = "none",
+) -> ImageStage:
+    """Return a tokenizer with nearest codes and the lean convolutions, trained without noise."""
+    halvings = len(size.width_multipliers) - 1
+    widths = tuple(size.hidden_dim * 3 // 2 * 2**halving for halving in range(halvings))
+    model = DiscreteVAEConfig(
+        image_size=(size.image_side, size.image_side),
+        image_vocab_size=size.image_vocab_size,
+        latent_dim=32,
+        pixels="signed",
+        architecture=LeanConfig(widths=widths, attention_after=attention_after),
+        codes=codes,
+    )
+    return ImageStage(
+        model=model,
+        batch_size=max(16, size.image_batch),
+        optimizer=_LEAN,
+        losses=losses,
+        relaxation=relaxation,
         final_relaxation_temperature=0.1,
         relaxation_steps=0.8,
-        pixel_noise=0.05,
+        revive_below=0.1,
     )
-    tower = TowerConfig(num_layers=clip_layers, num_heads=clip_heads, head_dim=32)
-    transformer = TransformerConfig(
-        text_len=text.text_len,
-        text_vocab_size=text.vocab_size,
-        grid_size=vae.grid_size,
-        image_vocab_size=vae.image_vocab_size,
-        num_layers=layers,
-        num_heads=heads,
-        head_dim=32,
-    )
-    clip = CLIPConfig(
-        image_size=(image_side, image_side),
-        patch_size=patch_size,
-        text_len=text.text_len,
-        text_vocab_size=text.vocab_size,
-        embed_dim=tower.dim,
-        text=tower,
-        image=tower,
-    )
-    config = RunConfig(
-        recipe=recipe,
-        text=text,
-        image=image,
-        transformer=TransformerStage(model=transformer, batch_size=64, optimizer=_SHORT_TRANSFORMER),
+
+
+def modern(size: Size) -> TransformerStage:
+    """Return the transformer as the field builds it today, with Muon for its hidden matrices.
+
+    What each choice is worth is measured in docs/results.md.
+    """
+    return _transformer(size, MODERN_DESIGN, MODERN_OPTIMIZER)
+
+
+def paper(size: Size) -> TransformerStage:
+    """Return the transformer as published: the design, and AdamW for every parameter."""
+    return _transformer(size, PAPER_DESIGN, PAPER_OPTIMIZER)
+
+
+def _transformer(size: Size, design: DesignConfig, optimizer: OptimizerConfig) -> TransformerStage:
+    model = TransformerSizes(num_layers=size.layers, num_heads=size.heads, head_dim=32, design=design)
+    return TransformerStage(model=model, batch_size=64, optimizer=optimizer)
+
+
+def short_run(
+    size: Size,
+    variant: str = "",
+    *,
+    image: Callable[[Size], ImageStage] = gumbel,
+    transformer: Callable[[Size], TransformerStage] = modern,
+) -> RunConfig:
+    """Return a run for minutes or hours on one machine.
+
+    Args:
+        size: Sizes of the three models.
+        variant: Put behind the size's name.
+        image: Makes the image tokenizer.
+        transformer: Makes the transformer.
+    """
+    tower = TowerConfig(num_layers=size.clip_layers, num_heads=size.clip_heads, head_dim=32)
+    clip = CLIPSizes(patch_size=size.patch_size, embed_dim=tower.dim, text=tower, image=tower)
+    return RunConfig(
+        recipe="-".join(filter(None, (size.name, variant))),
+        text=TextStage(vocab_size=size.vocab_size, text_len=size.text_len, fit_captions=size.fit_captions),
+        image=image(size),
+        transformer=transformer(size),
         ranker=RankerStage(model=clip, batch_size=128, optimizer=_SHORT_CLIP),
     )
-    return modern(config)
 
 
-def tiny() -> RunConfig:
-    """Pictures of 16 pixels in a grid of 4: seconds, for tests."""
-    return _short_run(
-        "tiny",
-        image_side=16,
-        vae=DiscreteVAEConfig(
-            image_size=(16, 16), image_vocab_size=32, hidden_dim=16, width_multipliers=(1, 2, 2), blocks_per_group=1,
-            latent_dim=16,
-        ),
-        text=TextStage(vocab_size=300, text_len=16),
-        layers=3, heads=2, clip_layers=1, clip_heads=2, patch_size=4, image_batch=32,
-    )  # fmt: skip
-
-
-def pocket() -> RunConfig:
-    """Pictures of 64 pixels in a grid of 8: minutes on a laptop's processor."""
-    return _short_run(
-        "pocket",
-        image_side=64,
-        vae=DiscreteVAEConfig(
-            image_size=(64, 64), image_vocab_size=512, hidden_dim=32, width_multipliers=(1, 2, 4, 4),
-            blocks_per_group=1, latent_dim=128,
-        ),
-        text=TextStage(vocab_size=4096, text_len=256),
-        layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8, image_batch=8,
-    )  # fmt: skip
-
-
-def small() -> RunConfig:
-    """Pictures of 64 pixels in a grid of 16: hours on a laptop's processor, minutes on a GPU."""
-    return _short_run(
-        "small",
-        image_side=64,
-        vae=DiscreteVAEConfig(
-            image_size=(64, 64), image_vocab_size=1024, hidden_dim=32, width_multipliers=(1, 2, 4),
-            blocks_per_group=1, latent_dim=128,
-        ),
-        text=TextStage(vocab_size=8192, text_len=256),
-        layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8, image_batch=8,
-    )  # fmt: skip
-
-
-def medium() -> RunConfig:
-    """Pictures of 128 pixels in a grid of 16: days on a processor, an hour on a GPU."""
-    return _short_run(
-        "medium",
-        image_side=128,
-        vae=DiscreteVAEConfig(
-            image_size=(128, 128), image_vocab_size=4096, hidden_dim=64, width_multipliers=(1, 2, 4, 4),
-            latent_dim=128,
-        ),
-        text=TextStage(vocab_size=16384, text_len=256),
-        layers=12, heads=16, clip_layers=6, clip_heads=8, patch_size=16, image_batch=32,
-    )  # fmt: skip
-
-
-def large() -> RunConfig:
-    """Pictures of 256 pixels in a grid of 32 with DALL·E's vocabularies: hours on a large GPU."""
-    return _short_run(
-        "large",
-        image_side=256,
-        vae=DiscreteVAEConfig(
-            image_size=(256, 256), image_vocab_size=8192, hidden_dim=128, width_multipliers=(1, 2, 4, 8),
-            latent_dim=128,
-        ),
-        text=TextStage(vocab_size=16384, text_len=256),
-        layers=16, heads=32, clip_layers=8, clip_heads=16, patch_size=32, image_batch=32,
-    )  # fmt: skip
+TINY = Size(  # seconds, for tests
+    name="tiny", image_side=16, hidden_dim=16, width_multipliers=(1, 2, 2), blocks_per_group=1, image_vocab_size=32,
+    latent_dim=16, image_batch=32, vocab_size=300, text_len=16, fit_captions=False, layers=3, heads=2, clip_layers=1,
+    clip_heads=2, patch_size=4,
+)  # fmt: skip
+POCKET = Size(  # minutes on a laptop's processor
+    name="pocket", image_side=64, hidden_dim=32, width_multipliers=(1, 2, 4, 4), blocks_per_group=1,
+    image_vocab_size=512, image_batch=8, vocab_size=4096, layers=6, heads=6, clip_layers=3, clip_heads=4, patch_size=8,
+)  # fmt: skip
+SMALL = Size(  # hours on a laptop's processor, minutes on a GPU
+    name="small", image_side=64, hidden_dim=32, width_multipliers=(1, 2, 4), blocks_per_group=1,
+    image_vocab_size=1024, image_batch=8, vocab_size=8192, layers=8, heads=8, clip_layers=4, clip_heads=6, patch_size=8,
+)  # fmt: skip
+MEDIUM = Size(  # days on a processor, an hour on a GPU
+    name="medium", image_side=128, hidden_dim=64, width_multipliers=(1, 2, 4, 4), image_vocab_size=4096,
+    image_batch=32, vocab_size=16384, layers=12, heads=16, clip_layers=6, clip_heads=8, patch_size=16,
+)  # fmt: skip
+LARGE = Size(  # hours on a large GPU, with DALL·E's vocabularies
+    name="large", image_side=256, hidden_dim=128, width_multipliers=(1, 2, 4, 8), image_vocab_size=8192,
+    image_batch=32, vocab_size=16384, layers=16, heads=32, clip_layers=8, clip_heads=16, patch_size=32,
+)  # fmt: skip
 
 
 def dalle_v1() -> RunConfig:
@@ -275,33 +270,16 @@ def dalle_v1() -> RunConfig:
             ema_decay=0.99 ** (1 / 25),
             optimizer=OptimizerConfig(warmup_steps=5_000),
         ),
-        ranker=RankerStage(steps=400_000, batch_size=32_768),
+        ranker=RankerStage(steps=400_000, batch_size=32_768, image_size=(224, 224)),
     )
 
 
-VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
-    "paper": paper,
-    "strided": strided,
-    "ibq": ibq,
-    "vqvae": vqvae,
-    "vqgan": vqgan,
-}
-"""What may be changed about a recipe, by the name that is put behind its own."""
+LADDER = tuple(partial(short_run, size) for size in (POCKET, SMALL, MEDIUM, LARGE))
+"""The recipes that `train` chooses from by the time that it is given, smallest first."""
 
-
-def _varied(recipe: Callable[[], RunConfig], variant: str) -> RunConfig:
-    config = VARIANTS[variant](recipe())
-    return replace(config, recipe=f"{config.recipe}-{variant}")
-
-
-LADDER = (pocket, small, medium, large)
-"""What `train` chooses from by the time that it is given, smallest first."""
-
-RECIPES: dict[str, Callable[[], RunConfig]] = {
-    **{recipe.__name__: recipe for recipe in (tiny, *LADDER, dalle_v1)},
-    **{
-        f"{recipe.__name__}-{variant}": partial(_varied, recipe, variant)
-        for recipe in (tiny, *LADDER)
-        for variant in VARIANTS
-    },
-}
+RECIPES: dict[str, Callable[[], RunConfig]] = {"dalle_v1": dalle_v1}
+for _size in (TINY, POCKET, SMALL, MEDIUM, LARGE):
+    RECIPES[_size.name] = partial(short_run, _size)
+    RECIPES[f"{_size.name}-paper"] = partial(short_run, _size, "paper", transformer=paper)
+    for _image in (strided, ibq, vqvae, vqgan):
+        RECIPES[f"{_size.name}-{_image.__name__}"] = partial(short_run, _size, _image.__name__, image=_image)

@@ -1,6 +1,7 @@
 """Tokenizers measured beside each other, on tiny sizes, with somebody else's standing in for the peer."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from benchmarks import reconstruction
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining
 from benchmarks.reconstruction import main, stage_of, train_ours
 from tests.shapes import write_shapes
-from trencadis.config import DataConfig
+from trencadis.config import DataConfig, LeanConfig
 from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.run_pairs import read_pairs
-from trencadis.training.trainer import Trainer
+from trencadis.training.trainer import Metrics, Trainer
 
 MODEL = RECIPES["tiny"]().image.model
 
@@ -50,9 +51,10 @@ class Colours(nn.Module):
 
 
 def test_contenders_are_recipes_with_settings() -> None:
-    stage = stage_of("tiny-vqvae:batch_size=3,losses.commitment=0.5,model.width_multipliers=[1,2]")
-    assert (stage.batch_size, stage.losses.commitment, stage.model.width_multipliers) == (3, 0.5, (1, 2))
-    assert stage.model.codes == "euclidean"
+    stage = stage_of("tiny-vqvae:batch_size=3,losses.commitment=0.5,model.architecture.widths=[8,16]")
+    assert (stage.batch_size, stage.losses.commitment) == (3, 0.5)
+    assert stage.model.architecture == LeanConfig(widths=(8, 16))
+    assert stage.model.codes.kind == "euclidean"
     with pytest.raises(ConfigError, match="no-such"):
         stage_of("no-such")
 
@@ -85,7 +87,7 @@ def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
     shares, clock = list[float](), [0.0]
 
     class Watched(Trainer):
-        def update(self, microbatches: list[Any]) -> dict[str, float]:
+        def update(self, microbatches: Sequence[Any]) -> Metrics:
             shares.append(self.step / self.steps)
             clock[0] += 1.0 if clock[0] < 20 else 4.0
             return super().update(microbatches)

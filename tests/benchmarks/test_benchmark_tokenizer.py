@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ceilings, tokenizer
 from benchmarks.tokenizer import ConvolutionCeilings, work_of
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, PublishedConfig
 from trencadis.image import DiscreteVAE
 
 SMALL = ["--image-size", "16", "--hidden-dim", "8", "--blocks", "1", "--image-vocab", "24", "--threads", "1"]
@@ -124,7 +124,10 @@ def test_a_difference_is_found(tmp_path: Path) -> None:
 
 def test_operations_are_the_counters() -> None:
     config = DiscreteVAEConfig(
-        image_size=(32, 48), hidden_dim=8, width_multipliers=(1, 2, 4), image_vocab_size=24, latent_dim=12
+        image_size=(32, 48),
+        image_vocab_size=24,
+        latent_dim=12,
+        architecture=PublishedConfig(hidden_dim=8, width_multipliers=(1, 2, 4)),
     )
     dvae, works = DiscreteVAE(config).double(), work_of(config)  # in 64 bits nothing is fused
     assert works.keys() == {"encode", "decode"}

@@ -76,7 +76,7 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(tmp_path: Path, caps
         ("taming-vqgan", tmp_path, out): "is a folder; expected a checkpoint file; check the path",
         ("openai-dvae", good, out): "is one file; expected the encoder's file and the decoder's",
         ("openai-dvae", tmp_path, out): "encoder.pkl is not there; expected a checkpoint file",
-        ("openai-vae", good, out): "expected openai-dvae; see `trencadis import --help`",
+        ("openai-vae", good, out): "KIND openai-vae; expected one of openai-dvae, taming-vqgan; choose one of these",
         ("taming-vqgan", good, taken): "taken holds something; expected an empty folder; choose another --out",
         ("taming-vqgan", good, good): "expected a folder, there already or not; check the path",
     }

@@ -16,7 +16,6 @@ import pytest
 from trencadis import cli
 from trencadis.cli import COMMANDS, main
 from trencadis.cli.arguments import existing_file, integer, real, seed
-from trencadis.config import TextStage
 from trencadis.errors import PromptError, RunError
 
 Run = Callable[[jsonargparse.Namespace], int]
@@ -32,8 +31,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed(), default=0, help="of the noise")
     parser.add_argument("--mode", choices=["fast", "fine"], default="fast", help="how")
     parser.add_argument("--json", action="store_true", help="prints JSON")
-    parser.add_argument("--config", action="config")
-    parser.add_argument("--text", type=TextStage, default=TextStage())
 
 
 @pytest.fixture
@@ -121,19 +118,18 @@ def test_help_shows_ranges_and_defaults(
     assert "--candidates N pictures drawn, 1 or more; default 4" in lines
     assert "--keep N pictures kept (the best), in 1..8; default a half" in lines
     assert "--seed N of the noise, in 0..2^63-1; default 0" in lines
-    assert "--mode {fast,fine} how; default fast" in lines
+    assert "--mode fast|fine how; default fast" in lines
     assert "--json prints JSON" in lines
 
 
 def test_arguments_arrive_as_their_kinds(command: Callable[[Run], None], tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"")
     seen = seen_by(command)
-    given = ["a cat", str(tmp_path / "cat.png"), "--top-p", "0.5", "--seed=9", "--text.vocab_size", "500", "--json"]
+    given = ["a cat", str(tmp_path / "cat.png"), "--top-p", "0.5", "--seed=9", "--json"]
     assert main(["draw", *given]) == 0
     [arguments] = seen
     assert (arguments.prompt, arguments.image) == ("a cat", tmp_path / "cat.png")
     assert (arguments.top_p, arguments.seed, arguments.candidates, arguments.json) == (0.5, 9, 4, True)
-    assert arguments.text.vocab_size == 500
 
 
 @pytest.mark.parametrize("prompt", ["null", "1e5", "{a: b}", "- x", "-5", "[1, 2]", "true", "a: b", "@x", "é ✿"])
@@ -155,23 +151,14 @@ WRONG = {
     "draw x --top-p 1.5": "--top-p 1.5; expected a number in (0, 1]; give one such as 0.95",
     "draw x --top-p 0": "--top-p 0; expected a number in (0, 1]; give one such as 0.95",
     "draw x --top-p nan": "--top-p nan; expected a number in (0, 1]; give one such as 0.95",
-    "draw x --top-p": "--top-p without a value; expected a number in (0, 1]; see",
+    "draw x --top-p": "--top-p: expected one argument; expected it as the help shows it; see `trencadis draw --help`",
     "draw x --candidates 0": "--candidates 0; expected a whole number of 1 or more; give one such as 1",
     "draw x --candidates 1.5": "--candidates 1.5; expected a whole number of 1 or more; give one such as 1",
     "draw x --seed -1": "--seed -1; expected a whole number in 0..2^63-1; give one such as 7",
-    "draw x --mode fost": "--mode fost; expected fast; see",
-    "data chek pictures": "'chek'; expected check; see `trencadis data --help`",
-    "draw x --json=1": "--json=1; expected --json alone; see",
+    "draw x --mode fost": "--mode fost; expected one of fast, fine; choose one of these",
+    "data chek pictures": "ACTION chek; expected one of check; choose one of these",
+    "draw x --json=1": "--json: ignored explicit argument '1'; expected it as the help shows it; see",
     "draw x /absent.png": "IMAGE /absent.png; expected a file that exists; check the path",
-    "draw x --text.vocab_size many": "--text.vocab_size many; expected a whole number; see",
-    "draw x --text.vocab_sise 5": "unknown option --text.vocab_sise; expected --text.vocab_size; see",
-    "draw x --config /absent.yaml": "--config /absent.yaml; expected a file that exists; check the path",
-    "draw x --config {bad_value}": "--candidates -3; expected a whole number of 1 or more; give one such as 1",
-    "draw x --config {bad_type}": "--text.dropout much; expected a number; see",
-    "draw x --config {bad_name}": "unknown setting top_q; expected top_p; see",
-    "draw x --config {bad_nested}": "unknown setting vocab; expected vocab_size; see",
-    "draw x --config {bad_yaml}": "a settings file that cannot be read: ",
-    "draw x --config {bad_shape}": "",
 }
 
 
@@ -179,18 +166,8 @@ WRONG = {
 def test_what_is_asked_wrongly_is_one_line_and_2(
     typed: str, command: Callable[[Run], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    contents = {
-        "file": "",
-        "bad_value": "candidates: -3",
-        "bad_type": "text: {dropout: much}",
-        "bad_name": "top_q: 0.5",
-        "bad_nested": "text: {vocab: 3}",
-        "bad_yaml": "a: [",
-        "bad_shape": "- 1\n- 2",
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_text(content)
-    arguments = typed.format(**{name: tmp_path / name for name in contents}).split(" ")
+    (tmp_path / "file").write_text("")
+    arguments = typed.format(file=tmp_path / "file").split(" ")
     assert main(arguments) == 2
     assert one_line(capsys).startswith("trencadis: error: " + WRONG[typed])
 
@@ -275,20 +252,6 @@ def test_a_warning_is_one_line_and_the_command_goes_on(
         warnings.simplefilter("always")
         assert main(["draw", "x"]) == 0
     assert one_line(capsys) == "trencadis: warning: the caption was cut"
-
-
-def test_settings_are_printed_as_yaml_that_reads_back(
-    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "cat.png").write_bytes(b"")
-    changes = ["--top-p", "0.25", "--text.dropout", "0.5", "--print-config"]
-    assert main(["draw", "x", str(tmp_path / "cat.png"), *changes]) == 0
-    (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
-    seen = seen_by(command)
-    assert main(["draw", "y", "--config", str(tmp_path / "config.yaml"), "--candidates", "9"]) == 0
-    [arguments] = seen
-    assert (arguments.prompt, arguments.top_p, arguments.candidates) == ("y", 0.25, 9)
-    assert arguments.text.dropout == 0.5
 
 
 def test_python_dash_m_is_the_command() -> None:

@@ -62,6 +62,13 @@ def test_steps_are_fitted_into_the_hours(tmp_path: Path, capsys: pytest.CaptureF
         pytest.param(["--device", "cuda"], marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")),
         ["--text.text_len", "257"],
         ["--ranker.microbatches", "2"],
+        ["--transformer.optimizer.beta2", "1.5"],
+        ["--transformer.optimizer.warmup_steps", "-5"],
+        ["--image.relaxation_steps", "-3"],
+        ["--image.optimizer.weight_decay", "-1"],
+        ["--ranker.optimizer.learning_rate", "nan"],
+        ["--save_every_s", "inf"],
+        ["--image.model.architecture.kind", "round"],
         ["--no.such.setting", "1"],
         ["--config", "absent.yaml"],
     ],
@@ -71,13 +78,23 @@ def test_options_that_cannot_be_are_one_line_and_exit_2(
 ) -> None:
     recipe = [] if "--recipe" in arguments else ["--recipe", "tiny"]
     assert main(["train", str(shapes), "--out", str(tmp_path / "run"), *recipe, *arguments]) == 2
-    assert len(errors(capsys)) == 1
+    (line,) = errors(capsys)
+    assert "." not in arguments[0] or arguments[0].removeprefix("--") in line
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["threads: many", "hours: soon", "recipe: [1]", "transformer: 5", "device: tpu", "image: {steps: [1]}", "- 1"],
+    [
+        "threads: many",
+        "hours: soon",
+        "recipe: [1]",
+        "transformer: 5",
+        "device: tpu",
+        "image: {steps: [1]}",
+        "- 1",
+        "a: [",
+    ],
 )
 def test_a_settings_file_that_makes_no_sense_is_one_line_and_exit_2(
     tmp_path: Path, text: str, shapes: Path, capsys: pytest.CaptureFixture[str]

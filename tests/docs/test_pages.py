@@ -18,7 +18,6 @@ from PIL import Image
 
 import trencadis
 from trencadis.cli import command_parser, main
-from trencadis.cli.parser import files_first
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -103,7 +102,7 @@ def test_python_on_a_page_runs_in_order(page: Path, desk: Path) -> None:
 def test_commands_on_a_page_exist_and_take_their_arguments(block: Block, desk: Path) -> None:
     for program, *arguments in block.commands():
         if program == "trencadis":
-            command_parser(arguments[0]).parse_args(files_first(arguments[1:]))
+            command_parser(arguments[0]).parse_args(arguments[1:])
         elif program == "make" and shutil.which("make"):
             subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
         else:

@@ -1,6 +1,5 @@
 """Every form of a pattern against the dense mask: blocks, FlexAttention, and what decoding reads."""
 
-import dataclasses
 import itertools
 import subprocess
 import sys
@@ -26,7 +25,6 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 DESIGNS = {
     "paper": DesignConfig(),
     "modern": MODERN_DESIGN,
-    "grouped": dataclasses.replace(MODERN_DESIGN, num_kv_heads=2, positions="both"),
 }
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 

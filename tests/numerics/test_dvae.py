@@ -7,23 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, PublishedConfig
 from trencadis.image import DiscreteVAE
 from trencadis.image.divergence import divergence_from_uniform, divergence_weight
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
 from trencadis.image.loss_terms import likelihood_loss
 from trencadis.image.metrics import psnr
 from trencadis.image.relaxation import gumbel_noise, relax
+from trencadis.randomness import derive_seed
 from trencadis.training.quantizers import Relaxation
 from trencadis.training.schedules import cosine_schedule
 
 TINY = DiscreteVAEConfig(
     image_size=(16, 16),
     image_vocab_size=32,
-    hidden_dim=16,
-    width_multipliers=(1, 2),
-    blocks_per_group=1,
     latent_dim=16,
+    architecture=PublishedConfig(hidden_dim=16, width_multipliers=(1, 2), blocks_per_group=1),
 )
 
 RELAXATIONS = ("gumbel", "straight_through", "ibq")
@@ -53,7 +52,8 @@ def _images(batch: int = 4) -> Tensor:
 
 
 def _noise(batch: int, seed: int = 0) -> Tensor:
-    return gumbel_noise((batch, 8, 8, 32), generator=torch.Generator().manual_seed(seed))
+    generators = [torch.Generator().manual_seed(derive_seed(seed + image, "codes")) for image in range(batch)]
+    return torch.stack([gumbel_noise((8, 8, 32), generator=generator) for generator in generators])
 
 
 class Loss(NamedTuple):
@@ -72,11 +72,11 @@ def _loss(
     kl_weight: float = 6.6,
 ) -> Loss:
     """The negated evidence lower bound, put together of its parts."""
-    generator = torch.Generator().manual_seed(seed)
     latents = dvae.latents(images)
-    quantized = Relaxation(dvae.bottleneck, generator, relaxation, relaxation_temperature)(latents)
-    reconstruction = likelihood_loss(dvae.draw(quantized.embedded), images)
-    kl = divergence_from_uniform(latents)
+    seeds = range(seed, seed + len(images))
+    quantized = Relaxation(dvae.bottleneck, seeds, relaxation, relaxation_temperature)(latents)
+    reconstruction = likelihood_loss(dvae.draw(quantized.embedded), images).mean()
+    kl = divergence_from_uniform(latents).mean()
     return Loss(reconstruction + divergence_weight(kl_weight, down_factor=2) * kl, reconstruction, kl)
 
 
@@ -84,7 +84,7 @@ def test_the_divergence_is_that_of_the_formula() -> None:
     logits = 3 * torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     q = logits.double().softmax(-1)
     expected = (q * (q / (1 / 7)).log()).sum(-1).mean()
-    assert float(divergence_from_uniform(logits)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(divergence_from_uniform(logits).mean()) == pytest.approx(float(expected), rel=1e-5)
     assert float(divergence_from_uniform(torch.full((1, 2, 2, 8), 4.0))) == pytest.approx(0, abs=1e-6)
     certain = 1e4 * torch.eye(8).view(1, 2, 4, 8)
     assert float(divergence_from_uniform(certain)) == pytest.approx(math.log(8), rel=1e-6)
@@ -93,7 +93,7 @@ def test_the_divergence_is_that_of_the_formula() -> None:
 def test_the_divergence_does_not_change_with_the_batch_or_the_grid() -> None:
     logits = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     one = divergence_from_uniform(logits)
-    torch.testing.assert_close(divergence_from_uniform(logits.repeat(8, 1, 1, 1)), one)
+    torch.testing.assert_close(divergence_from_uniform(logits.repeat(8, 1, 1, 1)), one.repeat(8))
     torch.testing.assert_close(divergence_from_uniform(logits.repeat(1, 4, 2, 1)), one)
 
 
@@ -171,7 +171,7 @@ def test_one_batch_is_learned_by_heart() -> None:
         kl_weight = cosine_schedule(step, start=0.0, end=1.0, steps=40)
         # A flat colour has an unbounded density: without a little noise, ever smaller scales would be what is learned.
         grainy = (images + 0.1 * (torch.rand(images.shape, generator=generator) - 0.5)).clamp(0, 1)
-        loss = _loss(dvae, grainy, seed=step, relaxation_temperature=temperature, kl_weight=kl_weight)
+        loss = _loss(dvae, grainy, seed=4 * step, relaxation_temperature=temperature, kl_weight=kl_weight)
         optimizer.zero_grad()
         torch.autograd.backward(loss.total)
         torch.nn.utils.clip_grad_norm_(dvae.parameters(), 1.0)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trencadis.config import DataConfig, ImageStage
+from trencadis.config.plain import overlay
 from trencadis.errors import ConfigError, ModelError
 from trencadis.image import DiscreteVAE
 from trencadis.image.perceptual import VGG16
@@ -19,7 +20,6 @@ from trencadis.inspection import inspect
 from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
-from trencadis.training.config_files import from_settings, lay_over, to_settings
 from trencadis.training.image import ImageTraining
 from trencadis.training.run import train
 from trencadis.training.run_pairs import RunPairs, read_pairs
@@ -40,8 +40,7 @@ def pairs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> RunPair
 
 
 def stage_of(recipe: str, **changes: object) -> ImageStage:
-    settings = lay_over(to_settings(RECIPES[recipe]()), {"image": {"batch_size": 8, **changes}})
-    return from_settings(settings).image
+    return overlay(RECIPES[recipe]().image, {"batch_size": 8, **changes}, "image.")
 
 
 def updates(trainer: Trainer, count: int) -> None:
@@ -126,23 +125,22 @@ def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
 ) -> None:
     seen = list[Tensor]()
 
-    def watched(opinion: Callable[[Tensor], object], drawn: Tensor) -> object:
-        seen.append(drawn.detach())
-        return opinion(drawn)
+    def watched(network: Callable[[Tensor], object], images: Tensor) -> object:
+        seen.append(images.detach())
+        return network(images)
 
     stage = stage_of("tiny-vqgan", losses={"adversarial_start": 0.0, "perceptual": 1.0})
     training = ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu"))
     adversary, network = training._adversary, VGG16()
     assert adversary is not None
     training._network = network
-    monkeypatch.setattr(adversary, "opinion", partial(watched, adversary.opinion))
+    monkeypatch.setattr(adversary, "logits", partial(watched, adversary.logits))
     monkeypatch.setattr(network, "features", partial(watched, network.features))
     with torch.no_grad():
         training.model.decoder.output.bias[0] = 3.0  # type: ignore[index]
     updates(Trainer(training, 4), 1)
-    _of_real, *looked_at = seen
-    assert len(looked_at) == 2
-    for pictures in looked_at:
+    by_adversary, _of_real, by_network = seen
+    for pictures in (by_adversary, by_network):
         assert pictures[:, 0].eq(1).all()
         assert not pictures[:, 1].eq(1).all()
 
@@ -175,7 +173,7 @@ def test_bfloat16_is_close_to_float32(recipe: str, pairs: RunPairs, data: DataCo
         measured = trainer.update(next(batches))
         batches.close()
         assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
-        return measured["loss"]
+        return float(measured["loss"])
 
     wide, narrow = first_loss("float32"), first_loss("bfloat16")
     assert narrow != wide
@@ -214,8 +212,8 @@ def test_a_given_tokenizer_is_used_as_it_is(
     image |= {"model": {"image_size": image_size}} if image_size else {}
     settings = {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT, "image": image}
     config = train(out, settings, recipe="tiny")
-    assert config.transformer.model.grid_size == grid
-    assert config.transformer.model.image_vocab_size == 20
+    assert config.transformer_model().grid_size == grid
+    assert config.transformer_model().image_vocab_size == 20
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in log} == {"transformer", "ranker"}
     model = DALLE.from_pretrained(out / "model")
@@ -231,7 +229,7 @@ def test_a_given_tokenizer_is_used_as_it_is(
 def test_the_shipped_tokenizer_may_be_given(shapes: Path, tmp_path: Path) -> None:
     settings = {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT, "image": {"pretrained": "emoji"}}
     config = train(tmp_path / "run", settings, recipe="tiny")
-    assert config.transformer.model.image_vocab_size == 512
+    assert config.transformer_model().image_vocab_size == 512
     assert DALLE.from_pretrained(tmp_path / "run" / "model").image_tokenizer.grid_size == (8, 8)
 
 
@@ -248,20 +246,24 @@ def test_the_time_of_a_given_tokenizer_goes_to_the_others(given: Path, shapes: P
 
 def test_settings_that_do_not_go_together(given: Path, shapes: Path, tmp_path: Path) -> None:
     cases: list[tuple[dict[str, object], type[Exception], str]] = [
-        ({"pretrained": str(given), "model": {"hidden_dim": 8}}, ConfigError, r"image\.model\.hidden_dim"),
+        ({"pretrained": str(given), "model": {"architecture": {"hidden_dim": 8}}}, ConfigError, "the tokenizer's own"),
         ({"pretrained": str(given), "model": {"image_size": [30, 32]}}, ConfigError, "30×32"),
         ({"pretrained": str(tmp_path / "nowhere")}, ModelError, "no model"),
         ({"model": {"pixels": "signed"}}, ConfigError, "likelihood"),
-        ({"losses": {"likelihood": 0.0}}, ConfigError, "no pixel"),
+        ({"losses": {"likelihood": 0.0}}, ConfigError, "without any pixel term"),
         ({"losses": {"adversarial": 1.0, "discriminator_layers": 3}}, ConfigError, "24 pixels or more"),
         ({"losses": {"perceptual_network": "emoji"}}, ConfigError, "perceptual 0; expected a weight above 0"),
         ({"losses": {"entropy": -1.0}}, ConfigError, r"image\.losses\.entropy"),
         ({"losses": {"codebook": -1.0}}, ConfigError, r"image\.losses\.codebook"),
         ({"revive_below": 2.0}, ConfigError, "revive_below"),
         ({"relaxation": "rotation"}, ConfigError, "gumbel or straight_through or ibq"),
-        ({"relaxation": "ibq", "model": {"codes": "cosine"}}, ConfigError, "expected rotation"),
-        ({"model": {"hidden_dim": 18}}, ConfigError, "multiples of 4"),
-        ({"model": {"architecture": "lean", "width_multipliers": [1]}}, ConfigError, "2 or more for lean"),
+        ({"relaxation": "ibq", "model": {"codes": {"kind": "cosine"}}}, ConfigError, "expected rotation"),
+        ({"model": {"architecture": {"hidden_dim": 18}}}, ConfigError, "multiples of 4"),
+        (
+            {"model": {"architecture": {"kind": "lean", "widths": []}}},
+            ConfigError,
+            r"image\.model\.architecture\.widths",
+        ),
         ({"optimizer": {"muon": True}}, ConfigError, "no hidden matrices"),
     ]
     # Nothing has to be timed where all steps are given, and so no stage is tried out.

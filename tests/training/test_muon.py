@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from trencadis.config import OptimizerConfig, StageConfig
 from trencadis.errors import CheckpointError, ConfigError
 from trencadis.training import muon
-from trencadis.training.config_files import from_settings, to_settings
 from trencadis.training.muon import JORDAN, POLAR_EXPRESS, Muon, orthogonal
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import optimizers
-from trencadis.training.stage import PlainStage
+from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
 from trencadis.training.trainer import Trainer
 
 SHAPES = [(6, 6), (6, 8), (6, 30)]  # the last is wide enough for the iteration on Gram matrices
@@ -192,9 +191,12 @@ class SmallStage(PlainStage):
         for step in range(from_step, to_step):
             yield [torch.randint(5, (6,), generator=torch.Generator().manual_seed(step))]
 
-    def loss(self, batch: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        loss = nn.functional.cross_entropy(self.model(batch), batch)
-        return loss * (math.nan if step == self.spoilt else 1.0), {}
+    def totals(self, batch: Tensor, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
+        return {"ids": torch.tensor(len(batch))}
+
+    def loss(self, batch: Tensor, totals: Totals, step: int, steps: int) -> StageLoss:
+        loss = nn.functional.cross_entropy(self.model(batch), batch, reduction="sum")
+        return StageLoss({"ids": Term(loss * (math.nan if step == self.spoilt else 1.0), "ids")})
 
     def validate(self) -> dict[str, float]:
         return {}
@@ -233,7 +235,7 @@ def test_both_learning_rates_are_on_one_schedule_and_that_of_adamw_is_logged() -
     trainer = Trainer(stage, 12)
     logged = []
     for microbatches in stage.batches(0, 12):
-        logged.append(trainer.update(microbatches)["learning_rate"])
+        logged.append(float(trainer.update(microbatches)["learning_rate"]))
         rates = [group["lr"] for each in trainer.optimizers for group in each.param_groups]
         assert rates[:2] == [logged[-1]] * 2
         assert rates[2] == pytest.approx(50 * logged[-1])
@@ -293,11 +295,3 @@ def test_the_state_of_the_other_optimizer_is_refused(was: bool) -> None:
     after = optimizers(model, OptimizerConfig() if was else CONFIG)
     with pytest.raises(CheckpointError, match=r"(fused|plain)\.weight/.*muon was changed"):
         restore_optimizers(after, model, optimizer_tensors(before, model))
-
-
-def test_the_settings_of_muon_are_settings_of_a_stage() -> None:
-    given = {"muon": True, "muon_learning_rate": 0.01, "muon_momentum": 0.9, "muon_weight_decay": 0.0}
-    config = from_settings({"transformer": {"optimizer": given}})
-    assert config.transformer.optimizer.muon
-    assert given.items() <= to_settings(config)["transformer"]["optimizer"].items()
-    assert not config.ranker.optimizer.muon

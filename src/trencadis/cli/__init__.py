@@ -19,7 +19,7 @@ from typing import Protocol, cast, runtime_checkable
 import jsonargparse
 
 from trencadis.cli.faults import reported
-from trencadis.cli.parser import CommandParser, closest, files_first
+from trencadis.cli.parser import CommandParser, closest
 from trencadis.errors import ConfigError
 
 # In the order of the data.
@@ -104,4 +104,4 @@ def _dispatch(arguments: list[str]) -> int:
             remedy="see `trencadis --help`",
         )
     parser = command_parser(name)
-    return _command(name).run(parser.parse_args(files_first(arguments[1:])))
+    return _command(name).run(parser.parse_args(arguments[1:]))

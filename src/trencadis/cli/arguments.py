@@ -2,11 +2,12 @@
 
     parser.add_argument("--top-p", type=real(low=0, high=1, low_open=True, example=0.95), help="...")
 
-A value outside is refused by one line, `--top-p 1.5; expected a number in (0, 1]; give one such as 0.95`, and the range
-and the default stand in the help by themselves.
+An invalid value is refused in one line, `--top-p 1.5; expected a number in (0, 1]; give one such as 0.95`. The help
+shows the range and the default.
 """
 
 import argparse
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,29 +18,28 @@ Number = float | int
 
 
 class UnfitValueError(argparse.ArgumentTypeError, ValueError):
-    """A value is not of the argument's kind.
+    """A value is not of the argument's kind."""
 
-    Args:
-        value: What was given.
-        expected: What would have been right.
-        remedy: What to do about it.
-    """
-
-    def __init__(self, value: str, *, expected: str, remedy: str) -> None:
-        self.value, self.expected, self.remedy = value, expected, remedy
+    def __init__(self, value: str, *, expected: str, remedy: str, name: str) -> None:
+        self.name, self.value, self.expected, self.remedy = name, value, expected, remedy
         super().__init__(f"{value}; expected {expected}; {remedy}")
 
 
 class Kind(Generic[Value]):
-    """One kind of argument. It reads its own values too, as the parser checks them a second time.
+    """One kind of argument. It accepts its own values too, because the parser checks them twice.
 
     Args:
-        read: Returns the value that a text stands for; raises ValueError where it stands for none.
-        expected: What is right, such as "a number".
-        limits: The range, in words that go on from `expected`, such as "in (0, 1]"; empty where there is none.
-        remedy: What to do where the value is wrong.
-        metavar: What stands for the value in the help.
+        read: Parses a text; raises ValueError for an invalid one.
+        expected: What is valid, such as "a number".
+        limits: The range, to be read after `expected`, such as "in (0, 1]"; empty for none.
+        remedy: What to do about an invalid value.
+        metavar: The value's name in the help.
+
+    Attributes:
+        name: The argument's, for messages; `CommandParser` sets it.
     """
+
+    name = ""
 
     def __init__(
         self, read: Callable[[str], Value], *, expected: str, remedy: str, metavar: str, limits: str = ""
@@ -50,7 +50,7 @@ class Kind(Generic[Value]):
         self.limits = limits.removeprefix("of ")
 
     def __call__(self, value: object) -> Value:
-        """Return what a text or a value of a config file stands for.
+        """Parse a text, or return a value that was parsed before.
 
         Raises:
             UnfitValueError: It is not of this kind.
@@ -59,7 +59,13 @@ class Kind(Generic[Value]):
         try:
             return self.read(text)
         except ValueError as error:
-            raise UnfitValueError(text, expected=self.expected, remedy=self.remedy) from error
+            raise UnfitValueError(text, expected=self.expected, remedy=self.remedy, name=self.name) from error
+
+    def named(self, name: str) -> "Kind[Value]":
+        """Return the same kind for the argument of a name."""
+        own = copy.copy(self)
+        own.name = name
+        return own
 
 
 def integer(low: int | None = None, high: int | None = None, *, example: int | None = None) -> Kind[int]:
@@ -110,6 +116,18 @@ def seed() -> Kind[int]:
     return Kind(
         numbers.read, expected="a whole number", limits="in 0..2^63-1", remedy="give one such as 7", metavar="N"
     )
+
+
+def one_of(*choices: str) -> Kind[str]:
+    """Return the kind of texts that are one of `choices`."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    listed = ", ".join(choices)
+    return Kind(read, expected=f"one of {listed}", remedy="choose one of these", metavar="|".join(choices))
 
 
 def existing_file() -> Kind[Path]:

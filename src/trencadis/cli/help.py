@@ -1,24 +1,17 @@
 """What `trencadis COMMAND --help` looks like: one usage line, then each argument with its range and default.
 
-A help that ends in "(default: …)" says what stands in for a value that is not given.
+A help that ends in "(default: …)" says what an argument without a value means.
 """
 
 import argparse
 import re
 import shutil
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 import jsonargparse
 
 from trencadis.cli.arguments import Kind
-
-# The parser's library adds arguments of its own with long explanations, under names that are private to it.
-_SHORT_HELP = {
-    "_HelpAction": "shows this text",
-    "ActionConfigFile": "reads settings from a YAML file",
-    "_ActionPrintConfig": "prints the settings as YAML, and does nothing else",
-}
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
@@ -36,18 +29,12 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
                 names.append({"+": f"{name}...", "*": f"[{name}...]", "?": f"[{name}]"}.get(str(action.nargs), name))
         return " ".join([f"usage: {self._prog} [options]", *names]) + "\n\n"
 
-    def _format_action(self, action: argparse.Action) -> str:
-        # A file of settings for one group alone is more than a person wants to read about.
-        return "" if type(action).__name__ == "_ActionConfigLoad" else super()._format_action(action)
-
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        if type(action).__name__ == "_ActionPrintConfig":
-            return action.option_strings[0]
         return super()._format_action_invocation(action) if action.option_strings else shown_name(action)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if short := _SHORT_HELP.get(type(action).__name__):
-            return short
+        if "--help" in action.option_strings:
+            return "shows this text"
         words, _, default = re.sub(r"\(default: (.*)\)$", r"\0\1", action.help or "").partition("\0")
         if action.default not in (None, "", argparse.SUPPRESS) and action.default is not False:
             default = _shown_value(action.default)
@@ -68,15 +55,9 @@ def shown_name(action: argparse.Action) -> str:
     """Return what stands for an argument's value in the help."""
     if isinstance(action.metavar, str):
         return action.metavar
-    if action.choices:
-        return "|".join(map(str, action.choices))
     if action.option_strings and isinstance(action.type, Kind):
         return action.type.metavar
-    if type(action).__name__ == "ActionConfigFile":
-        return "FILE"
-    hint = getattr(action, "_typehint", None)
-    types = get_args(hint) or (hint,)
-    return "N" if int in types else "X" if float in types else action.dest.rsplit(".")[-1].upper()
+    return action.dest.upper()
 
 
 def _shown_value(default: object) -> str:

@@ -3,28 +3,48 @@
 Imports nothing heavy, so that `--help` stays fast. Sizes are (height, width) in pixels and (rows, columns) in tokens.
 """
 
-from trencadis.config.clip import CLIPConfig, TowerConfig
+from trencadis.config.clip import CLIPConfig, CLIPSizes, TowerConfig
 from trencadis.config.data import DataConfig, FilterConfig
-from trencadis.config.image import DiscreteVAEConfig
+from trencadis.config.image import (
+    ArchitectureConfig,
+    AttentiveConfig,
+    CategoricalCodes,
+    CodesConfig,
+    DiscreteVAEConfig,
+    LeanConfig,
+    NearestCodes,
+    PublishedConfig,
+    StridedConfig,
+)
 from trencadis.config.losses import ImageLossConfig
 from trencadis.config.run import RunConfig
 from trencadis.config.training import ImageStage, OptimizerConfig, RankerStage, StageConfig, TextStage, TransformerStage
-from trencadis.config.transformer import DesignConfig, TransformerConfig
+from trencadis.config.transformer import DesignConfig, TransformerConfig, TransformerSizes
 
 __all__ = [
+    "ArchitectureConfig",
+    "AttentiveConfig",
     "CLIPConfig",
+    "CLIPSizes",
+    "CategoricalCodes",
+    "CodesConfig",
     "DataConfig",
     "DesignConfig",
     "DiscreteVAEConfig",
     "FilterConfig",
     "ImageLossConfig",
     "ImageStage",
+    "LeanConfig",
+    "NearestCodes",
     "OptimizerConfig",
+    "PublishedConfig",
     "RankerStage",
     "RunConfig",
     "StageConfig",
+    "StridedConfig",
     "TextStage",
     "TowerConfig",
     "TransformerConfig",
+    "TransformerSizes",
     "TransformerStage",
 ]

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import check_range
-from trencadis.errors import ConfigError
+from trencadis.config.checks import AT, SettingError, check_least, check_ranges
 
 Fit = Literal["crop", "pad", "auto"]
 
@@ -32,14 +31,12 @@ class FilterConfig:
     max_image_pixels: int = 100_000_000
 
     def __post_init__(self) -> None:
-        check_range("min_caption_chars", self.min_caption_chars, 0)
-        check_range("min_aspect_ratio", self.min_aspect_ratio, 0.001, 1000)
-        check_range("max_aspect_ratio", self.max_aspect_ratio, 0.001, 1000)
-        check_range("min_image_side", self.min_image_side, 1)
-        check_range("max_image_pixels", self.max_image_pixels, 1)
+        check_least(self, 0, "min_caption_chars")
+        check_ranges(self, min_aspect_ratio=(0.001, 1000), max_aspect_ratio=(0.001, 1000))
+        check_least(self, 1, "min_image_side", "max_image_pixels")
         if self.min_aspect_ratio > self.max_aspect_ratio:
-            given = f"min_aspect_ratio {self.min_aspect_ratio:g} and max_aspect_ratio {self.max_aspect_ratio:g}"
-            raise ConfigError(given, expected="the first not above the second", remedy="change one of them")
+            given = f"{AT}min_aspect_ratio {self.min_aspect_ratio:g} and {AT}max_aspect_ratio {self.max_aspect_ratio:g}"
+            raise SettingError(given, expected="the first not above the second", remedy="change one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +60,4 @@ class DataConfig:
     held_out: float = 0.02
 
     def __post_init__(self) -> None:
-        check_range("held_out", self.held_out, 1e-6, 0.99)
+        check_ranges(self, held_out=(1e-6, 0.99))

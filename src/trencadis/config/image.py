@@ -1,53 +1,164 @@
-"""An image tokenizer's config."""
+"""The image tokenizer's config: each architecture and each kind of codes has its own, told apart by `kind`."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
+
+from trencadis.config.checks import AT, SettingError, check_least, check_range
+
+BOTTLENECK = 4
+"""The residual paths of the published blocks are this many times narrower than their output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsConfig:
+    """Groups of residual blocks; the picture is halved between them.
+
+    Args:
+        hidden_dim: Channels of the first group.
+        width_multipliers: Channels of each group in units of `hidden_dim`, largest grid first.
+        blocks_per_group: Residual blocks in each group.
+    """
+
+    hidden_dim: int = 256
+    width_multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    blocks_per_group: int = 2
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "hidden_dim", "width_multipliers", "blocks_per_group")
+        check_range("width_multipliers' number", len(self.width_multipliers), 1)
+
+    @property
+    def down_factor(self) -> int:
+        """Pixels per token along each side."""
+        return int(2 ** (len(self.width_multipliers) - 1))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each group, largest grid first."""
+        return tuple(self.hidden_dim * multiplier for multiplier in self.width_multipliers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedConfig(GroupsConfig):
+    """Bottleneck blocks without norms, max-pooling, nearest up-sampling. Source: Ramesh et al. 2021, appendix A.1."""
+
+    kind: Literal["published"] = "published"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(width % BOTTLENECK for width in self.widths):
+            given = f"{AT}hidden_dim {self.hidden_dim} for groups of widths {list(self.widths)}"
+            expected = f"widths in multiples of {BOTTLENECK}"
+            raise SettingError(given, expected=expected, remedy=f"change {AT}hidden_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StridedConfig(GroupsConfig):
+    """Blocks of norm, activation and convolution, with 4×4 strided and transposed convolutions between groups."""
+
+    kind: Literal["strided"] = "strided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentiveConfig(GroupsConfig):
+    """VQ-GAN's blocks; the decoder has one block more in each group. Source: Esser et al. 2021.
+
+    Args:
+        kind: Tells the architectures apart.
+        attention: In the `middle` only, after each block of the smallest grid's group too (`last`), or `none`.
+    """
+
+    kind: Literal["attentive"] = "attentive"
+    attention: Literal["none", "middle", "last"] = "last"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeanConfig:
+    """Residual blocks on the grid of tokens only, and one strided convolution for each halving of the picture.
+
+    Args:
+        kind: Tells the architectures apart.
+        widths: Channels after each halving, largest grid first.
+        blocks: Residual blocks of the encoder; the decoder has one more.
+        attention_after: Where there is attention: after the `first` block, after `every` block, or `none`.
+    """
+
+    kind: Literal["lean"] = "lean"
+    widths: tuple[int, ...] = (96, 192, 384)
+    blocks: int = 1
+    attention_after: Literal["none", "first", "every"] = "none"
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "widths", "blocks")
+        check_range("widths' number", len(self.widths), 1)
+
+    @property
+    def down_factor(self) -> int:
+        """Pixels per token along each side."""
+        return int(2 ** len(self.widths))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoricalCodes:
+    """A logit for every code at each place, and a learnt vector of `latent_dim` numbers for each code."""
+
+    kind: Literal["categorical"] = "categorical"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestCodes:
+    """The code whose vector is nearest.
+
+    Args:
+        kind: `euclidean` takes the nearest vector (VQ-VAE; van den Oord et al. 2017), `cosine` the one at the smallest
+            angle (Yu et al. 2022).
+        codebook_dim: Size of the vectors. A small one keeps more codes in use.
+    """
+
+    kind: Literal["euclidean", "cosine"] = "euclidean"
+    codebook_dim: int = 8
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "codebook_dim")
+
+
+ArchitectureConfig = PublishedConfig | StridedConfig | AttentiveConfig | LeanConfig
+CodesConfig = CategoricalCodes | NearestCodes
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteVAEConfig:
-    """An image tokenizer: how pictures become codes, and codes pictures. Every choice goes with every other.
-
-    The defaults are the published discrete VAE. Source: Ramesh et al. 2021, appendix A.1.
+    """An image tokenizer. Any architecture goes with any codes; the defaults are the published discrete VAE.
 
     Args:
-        image_size: Height and width that it is trained on, in pixels; multiples of the down-sampling factor.
+        image_size: Height and width of the training pictures, in pixels; multiples of the down-sampling factor.
         image_vocab_size: Number of codes.
-        codes: `categorical` has a logit for every code, and a learnt vector behind it. `euclidean` takes the code whose
-            vector is nearest (VQ-VAE; van den Oord et al. 2017), `cosine` the one at the least angle (Yu et al. 2022).
-        architecture: `published` has bottleneck blocks, max-pooling and nearest up-sampling. `strided` has blocks of
-            norm, activation and convolution, with 4×4 strided and transposed convolutions between groups. `attentive`
-            has such blocks and attention where the grid is small (VQ-GAN; Esser et al. 2021). `lean` has blocks on the
-            grid of tokens only, and the least between it and the pixels.
-        hidden_dim: Width of the first group, in channels.
-        width_multipliers: Width of each group in units of `hidden_dim`; pictures are halved between groups. `lean` has
-            none at full size, and no use for the first.
-        blocks_per_group: Residual blocks in each group; `lean` has only one, and `attentive` and `lean` one block more
-            in the decoder.
-        attention: Of `attentive`: `none`, in the `middle` only, or after each block of the `last` group too. Of `lean`:
-            `none`, after the first block (`middle`), or after each (`last`).
-        latent_dim: Channels of the grid that the decoder takes. Categorical codes have vectors of this size.
-        codebook_dim: Size of the vectors of euclidean and cosine codes; a small one keeps more codes in use.
+        latent_dim: Channels of the grid that the decoder takes.
         pixels: `logit_laplace` has the paper's likelihood: pixels enter as φ(x), and the decoder gives a median and a
             scale for each. `signed` has pixels in [−1, 1] at both ends.
+        architecture: The convolutions of encoder and decoder.
+        codes: How a place gets its code.
     """
 
     image_size: tuple[int, int] = (256, 256)
     image_vocab_size: int = 8192
-    codes: Literal["categorical", "euclidean", "cosine"] = "categorical"
-    architecture: Literal["published", "strided", "attentive", "lean"] = "published"
-    hidden_dim: int = 256
-    width_multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    blocks_per_group: int = 2
-    attention: Literal["none", "middle", "last"] = "last"
     latent_dim: int = 128
-    codebook_dim: int = 8
     pixels: Literal["logit_laplace", "signed"] = "logit_laplace"
+    architecture: ArchitectureConfig = field(default_factory=PublishedConfig)
+    codes: CodesConfig = field(default_factory=CategoricalCodes)
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "image_size", "image_vocab_size", "latent_dim")
+        if any(side % self.down_factor for side in self.image_size):
+            given = f"{AT}image_size {self.image_size[0]}×{self.image_size[1]}"
+            expected = f"height and width in multiples of {self.down_factor}, the down-sampling factor"
+            raise SettingError(given, expected=expected, remedy=f"change {AT}image_size")
 
     @property
     def down_factor(self) -> int:
-        """Pixels a token stands for along each side."""
-        return int(2 ** (len(self.width_multipliers) - 1))
+        """Pixels per token along each side."""
+        return self.architecture.down_factor
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -55,6 +166,6 @@ class DiscreteVAEConfig:
         return self.image_size[0] // self.down_factor, self.image_size[1] // self.down_factor
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each group, of the largest grid first."""
-        return tuple(self.hidden_dim * multiplier for multiplier in self.width_multipliers)
+    def image_len(self) -> int:
+        """Tokens of a picture."""
+        return math.prod(self.grid_size)

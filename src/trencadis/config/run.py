@@ -1,23 +1,28 @@
 """Config of a whole run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from trencadis.config.checks import check_least, check_ranges
+from trencadis.config.clip import CLIPConfig, CLIPSizes
 from trencadis.config.data import DataConfig
 from trencadis.config.training import ImageStage, RankerStage, TextStage, TransformerStage
+from trencadis.config.transformer import TransformerConfig, TransformerSizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """A whole run: BPE, image tokenizer, cached tokens, transformer, CLIP.
 
+    A size that several models share is set once: the text's in `text`, the pictures' and the codes' in `image.model`.
+
     Args:
-        recipe: Name of the recipe that the sizes came from, for people to read.
+        recipe: Name of the recipe that the sizes came from. It is only shown.
         seed: Of the weights, the order of the data, the augmentation and all noise.
         hours: Time budget that the steps were fitted into.
         threads: CPU threads; part of the plan because sums depend on it.
         device: `cpu` or `cuda`.
-        save_every_s: Seconds between checkpoints, about.
+        save_every_s: Approximate time between checkpoints, in seconds.
         data: The pairs.
         text: The byte-pair encoding.
         image: The image tokenizer.
@@ -36,3 +41,34 @@ class RunConfig:
     image: ImageStage = field(default_factory=ImageStage)
     transformer: TransformerStage = field(default_factory=TransformerStage)
     ranker: RankerStage = field(default_factory=RankerStage)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, seed=(0, 2**63 - 1), threads=(1, 4096))
+        check_least(self, 0, "hours", "save_every_s")
+
+    def transformer_model(self) -> TransformerConfig:
+        """Return the transformer's whole config."""
+        own = {size.name: getattr(self.transformer.model, size.name) for size in fields(TransformerSizes)}
+        return TransformerConfig(
+            **own,
+            text_len=self.text.text_len,
+            text_vocab_size=self.text.vocab_size,
+            grid_size=self.image.model.grid_size,
+            image_vocab_size=self.image.model.image_vocab_size,
+        )
+
+    def ranker_model(self) -> CLIPConfig:
+        """Return CLIP's whole config."""
+        own = {size.name: getattr(self.ranker.model, size.name) for size in fields(CLIPSizes)}
+        return CLIPConfig(
+            **own,
+            image_size=self.ranker.image_size or self._whole_patches(),
+            text_len=self.text.text_len,
+            text_vocab_size=self.text.vocab_size,
+        )
+
+    def _whole_patches(self) -> tuple[int, int]:
+        """Return the size of the image tokenizer's pictures, cut to multiples of CLIP's patches."""
+        patch = self.ranker.model.patch_size
+        height, width = self.image.model.image_size
+        return max(patch, height // patch * patch), max(patch, width // patch * patch)

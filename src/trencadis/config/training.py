@@ -3,30 +3,30 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.clip import CLIPConfig
+from trencadis.config.checks import AT, SettingError, check_least, check_ranges
+from trencadis.config.clip import CLIPSizes
 from trencadis.config.image import DiscreteVAEConfig
 from trencadis.config.losses import ImageLossConfig
-from trencadis.config.transformer import TransformerConfig
+from trencadis.config.transformer import TransformerSizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW, or Muon and AdamW, with a warm-up and a fall to the final learning rate.
+    """AdamW, or Muon and AdamW, with a warm-up and a decay of the learning rate.
 
     Args:
-        learning_rate: Peak.
-        final_learning_rate: At the last step, as a share of the peak.
+        learning_rate: Peak of AdamW's learning rate.
+        final_learning_rate: Learning rate of the last step, as a share of the peak.
         beta2: Decay of the second moment; beta1 is 0.9.
         weight_decay: For matrices and kernels only, never for gains, biases and embeddings.
-        warmup_steps: Linear, from zero; None takes 2 % of the steps.
-        decay: How it falls from the peak: by half a `cosine`, or `linear`.
+        warmup_steps: Steps of the linear warm-up from zero; None takes 2 % of the steps.
+        decay: Shape of the decay: half a `cosine`, or `linear`.
         decay_end: Share of the steps after which the final learning rate is reached, in (0, 1].
-        max_grad_norm: The gradient is scaled down to it; None never.
-        muon: Train the hidden matrices by Muon and only the rest by AdamW; for models that say which those are.
-        muon_learning_rate: Peak of Muon's, which moves as AdamW's does.
-        muon_momentum: Of Muon, in [0, 1).
-        muon_weight_decay: Of the hidden matrices under Muon, in place of `weight_decay`; decoupled, and multiplied by
-            Muon's learning rate.
+        max_grad_norm: Gradients are clipped to this norm; None never clips.
+        muon: Train the hidden matrices by Muon and only the rest by AdamW; for models that name those matrices.
+        muon_learning_rate: Peak of Muon's learning rate, which follows the same schedule.
+        muon_momentum: Muon's momentum, in [0, 1).
+        muon_weight_decay: Decoupled weight decay of the matrices under Muon, times Muon's learning rate.
     """
 
     learning_rate: float = 4.5e-4
@@ -42,17 +42,24 @@ class OptimizerConfig:
     muon_momentum: float = 0.95
     muon_weight_decay: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "muon_learning_rate", "muon_weight_decay")
+        check_least(self, 1e-6, "max_grad_norm")
+        check_ranges(
+            self, final_learning_rate=(0, 1), decay_end=(1e-6, 1), beta2=(0, 0.999999), muon_momentum=(0, 0.9999)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What the training of any part takes.
+    """Training of any part.
 
     Args:
         steps: Updates; None fits them into the run's hours.
         batch_size: Samples of an update, over all its microbatches.
         microbatches: Parts that an update is computed in, to save memory.
-        ema_decay: Of the averaged weights that are kept in the end, after a warm-up.
-        optimizer: AdamW's settings.
+        ema_decay: Decay of the EMA of the weights, which is kept at the end; it has a warm-up.
+        optimizer: The optimizer's settings.
     """
 
     steps: int | None = None
@@ -61,6 +68,15 @@ class StageConfig:
     ema_decay: float = 0.999
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
+    def __post_init__(self) -> None:
+        check_least(self, 1, "steps", "batch_size", "microbatches")
+        check_ranges(self, ema_decay=(0, 1))
+        if self.microbatches > self.batch_size:
+            expected = f"at most {AT}batch_size, {self.batch_size}"
+            raise SettingError(
+                f"{AT}microbatches {self.microbatches}", expected=expected, remedy=f"lower {AT}microbatches"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextStage:
@@ -68,13 +84,26 @@ class TextStage:
 
     Args:
         vocab_size: At most this many ids; fewer where the captions hold fewer merges.
-        text_len: Text positions of the stream, 1..256; longer captions are cut.
+        text_len: Text positions of the stream, 2..256; longer captions are cut.
         dropout: Share of merges skipped in training (BPE-dropout).
+        fit_captions: The plan sets the two sizes to what the captions need, at most `vocab_size`.
     """
 
     vocab_size: int = 16384
     text_len: int = 256
     dropout: float = 0.1
+    fit_captions: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, vocab_size=(256, 16384), text_len=(2, 256), dropout=(0, 1))
+
+
+_RELAXATIONS = {
+    "categorical": ("gumbel", "straight_through", "ibq"),
+    "euclidean": ("gumbel", "straight_through", "ibq", "rotation"),
+    "cosine": ("rotation",),
+}
+"""How each kind of codes can be trained. Logits have no vectors to average, and cosines are too alike for logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +111,21 @@ class ImageStage(StageConfig):
     """Training of the image tokenizer. The defaults are the paper's. Source: Ramesh et al. 2021, appendix A.2.
 
     Args:
-        model: Kind and sizes.
+        model: The image tokenizer. Its sizes are those of the run's pictures and image tokens.
         pretrained: A directory, hub id or shipped model whose image tokenizer is used as it is; none is trained.
-        losses: What is minimised.
+        losses: The terms of the loss.
         relaxation: How the gradient passes the choice of codes. `gumbel` gives the decoder the paper's softmax with
-            noise; `straight_through` its arg max, and the gradient passes as if it were that softmax; `ibq` the arg max
-            without noise (Shi et al. 2024). `rotation` gives it the code, turns the gradient (Fifty et al. 2024), and
-            has the codes follow by moving averages. Categorical codes cannot have the last; cosine ones nothing else.
-        final_relaxation_temperature: τ falls from 1 to this by a cosine; `ibq` has it at 1.
+            noise; `straight_through` the arg max, with that softmax's gradient; `ibq` the arg max without noise (Shi
+            et al. 2024). `rotation` gives it the code, rotates the gradient (Fifty et al. 2024), and moves the
+            codebook by an EMA. `rotation` is not available for categorical codes, and the only choice for cosine ones.
+        final_relaxation_temperature: τ falls from 1 to this by a cosine; `ibq` keeps τ at 1.
         relaxation_steps: Share of the steps that the fall of τ takes.
-        codebook_decay: Of the moving averages of `rotation`.
-        revive_below: A code used less than this share of an even use is given up, and begins anew where many tokens
-            are; 0 never.
+        codebook_decay: Decay of the codebook's EMA under `rotation`.
+        revive_below: A code that is used less than this share of an even use is replaced; 0 never.
         pixel_noise: Uniform noise of ±this is added to pixels in training, below 0.125; the paper adds none. On
             drawings with flat grounds the likelihood has no upper bound without it, and such grounds take over.
-        precision: Type that convolutions are computed in; codes, weights and losses are float32. `bfloat16` is faster
-            on CUDA devices and on processors with AVX-512 BF16.
+        precision: Type of the convolutions; codes, weights and losses are float32. `bfloat16` is faster on CUDA
+            devices and on processors with AVX-512 BF16.
     """
 
     model: DiscreteVAEConfig = field(default_factory=DiscreteVAEConfig)
@@ -116,29 +144,61 @@ class ImageStage(StageConfig):
         )
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, final_relaxation_temperature=(1e-3, 100), relaxation_steps=(0, 1), pixel_noise=(0, 0.124))
+        check_ranges(self, codebook_decay=(0, 0.99999), revive_below=(0, 1))
+        if self.pretrained is None:
+            self._check_codes()
+        self._check_losses()
+
+    def _check_codes(self) -> None:
+        codes, known = self.model.codes.kind, _RELAXATIONS[self.model.codes.kind]
+        if self.relaxation not in known:
+            given, remedy = f"{AT}relaxation {self.relaxation} for {codes} codes", f"change it or {AT}model.codes.kind"
+            raise SettingError(given, expected=" or ".join(known), remedy=remedy)
+
+    def _check_losses(self) -> None:
+        """Refuse terms that these pictures or this decoder cannot have."""
+        losses, side = self.losses, min(self.model.image_size)
+        needed = 3 * 2**losses.discriminator_layers
+        if losses.adversarial and side < needed:
+            given = f"{AT}losses.discriminator_layers {losses.discriminator_layers} for pictures of {side} pixels"
+            expected, remedy = f"{needed} pixels or more along each side", f"lower {AT}losses.discriminator_layers"
+            raise SettingError(given, expected=expected, remedy=remedy)
+        if self.model.pixels == "signed" and losses.likelihood and self.pretrained is None:
+            remedy = f"set {AT}losses.likelihood to 0 and {AT}losses.l1, l2 or rmse above it"
+            given = f"{AT}losses.likelihood {losses.likelihood} for {AT}model.pixels signed"
+            raise SettingError(given, expected="0: signed pixels have no likelihood", remedy=remedy)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerStage(StageConfig):
     """Training of the transformer. Source: Ramesh et al. 2021, section 2.2 and appendix B.
 
     Args:
-        model: Sizes; the fields that follow from the tokenizers are filled in when the stage begins.
-        caption_dropout: Share of captions replaced by the empty one, so that guidance works.
+        model: Its own sizes; the others are those of `text` and `image.model`.
+        caption_dropout: Share of captions replaced by the empty one, for classifier-free guidance.
         token_variants: Crops of each picture whose tokens are cached: the middle one, then random ones. None takes
             enough that each is seen about ten times.
-        text_weight: Of the text loss; the image loss has the rest.
-        precision: Type that products are computed in; weights and losses are float32. `float16` has a gradient scale
-            for each residual branch, as the paper does. None takes bfloat16 on CUDA and float32 on a CPU.
-        checkpointed_blocks: So many of the blocks keep nothing for the backward pass and are computed twice, to save
+        text_weight: Weight of the text loss; the image loss has the rest of 1.
+        precision: Type of the products; weights and losses are float32. `float16` has a gradient scale for each
+            residual branch, as the paper does. None takes bfloat16 on CUDA and float32 on a CPU.
+        checkpointed_blocks: Number of blocks that keep nothing for the backward pass and are computed twice, to save
             memory.
     """
 
-    model: TransformerConfig = field(default_factory=TransformerConfig)
+    model: TransformerSizes = field(default_factory=TransformerSizes)
     caption_dropout: float = 0.1
     token_variants: int | None = None
     text_weight: float = 1 / 8
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     checkpointed_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, caption_dropout=(0, 1), token_variants=(1, 1000), text_weight=(0, 1))
+        check_least(self, 0, "checkpointed_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +206,28 @@ class RankerStage(StageConfig):
     """Training of CLIP on the same pairs. Source: Radford et al. 2021.
 
     Args:
-        model: Sizes; the text fields are filled in when the stage begins.
+        model: Its own sizes; those of the text are in `text`.
+        image_size: Height and width that pictures are cut to, in multiples of a patch. None takes the image
+            tokenizer's, rounded down to whole patches.
     """
 
-    model: CLIPConfig = field(default_factory=CLIPConfig)
+    model: CLIPSizes = field(default_factory=CLIPSizes)
+    image_size: tuple[int, int] | None = None
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             learning_rate=5e-4, final_learning_rate=0.01, beta2=0.98, weight_decay=0.2
         )
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, 1, "image_size")
+        if any(side % self.model.patch_size for side in self.image_size or ()):
+            expected = f"sides in multiples of {self.model.patch_size}, as {AT}model.patch_size"
+            raise SettingError(
+                f"{AT}image_size {list(self.image_size or ())}", expected=expected, remedy=f"change {AT}image_size"
+            )
+        if self.microbatches != 1:
+            remedy = f"lower {AT}batch_size instead"
+            expected = "1: the loss compares all pairs of a batch"
+            raise SettingError(f"{AT}microbatches {self.microbatches}", expected=expected, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Between encoder and decoder: features to codes, and codes to the vectors that the decoder takes."""
+"""Between encoder and decoder: features to codes, and codes to the decoder's input."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, NearestCodes
 from trencadis.image.fused_convolution import convolve
 from trencadis.image.layers import Float32Convolution
 
-VECTORS_AT_ONCE = 4096  # compared with every code, so that the table of nearness stays small
+VECTORS_AT_ONCE = 4096  # compared with every code; bounds the table of distances
 
 
 class Categorical(nn.Module):
@@ -37,19 +37,16 @@ class Categorical(nn.Module):
         return rearrange(logits, "batch vocab rows columns -> batch rows columns vocab")
 
     def logits(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:
-        """Return the latents, which are logits."""
         return latents
 
     def tokens(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the likeliest codes."""
         return latents.argmax(dim=-1)
 
     def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the codes' vectors."""
         return F.embedding(image_tokens, self.codebook)
 
     def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the vectors of codes that are points of the simplex; a corner is a hard code."""
+        """Return the vectors of (soft) one-hot codes."""
         with torch.autocast(codes.device.type, enabled=False):
             return codes.float() @ self.codebook.float()
 
@@ -57,22 +54,23 @@ class Categorical(nn.Module):
 class Nearest(nn.Module):
     """A vector at every place, and the code whose vector is nearest to it.
 
-    The codebook takes a gradient where it is learnt by a relaxation. Otherwise it follows the vectors by moving
-    averages.
+    The codebook has a gradient under a relaxation; otherwise it is an EMA of the vectors.
 
     Args:
         feature_dim: Channels of the encoder's features.
-        config: Sizes; of `cosine` codes all vectors have length 1.
+        config: Sizes; its codes are `NearestCodes`. The vectors of `cosine` codes have length 1.
     """
 
     def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
         super().__init__()
-        self.is_cosine = config.codes == "cosine"
-        self.to_codes = Float32Convolution(feature_dim, config.codebook_dim)
+        codes = config.codes
+        assert isinstance(codes, NearestCodes), codes
+        self.is_cosine = codes.kind == "cosine"
+        self.to_codes = Float32Convolution(feature_dim, codes.codebook_dim)
         nn.init.normal_(self.to_codes.weight, std=feature_dim**-0.5)
         nn.init.zeros_(self.to_codes.bias)  # type: ignore[arg-type]
-        self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, config.codebook_dim), requires_grad=False)
-        self.from_codes = Float32Convolution(config.codebook_dim, config.latent_dim)
+        self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, codes.codebook_dim), requires_grad=False)
+        self.from_codes = Float32Convolution(codes.codebook_dim, config.latent_dim)
         nn.init.orthogonal_(self.from_codes.weight)
         nn.init.zeros_(self.from_codes.bias)  # type: ignore[arg-type]
 
@@ -83,7 +81,6 @@ class Nearest(nn.Module):
         return F.normalize(vectors, dim=-1) if self.is_cosine else vectors
 
     def tokens(self, latents: Float[Tensor, "batch rows columns code"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the nearest codes."""
         parts = torch.split(latents.flatten(0, 2), VECTORS_AT_ONCE)
         return torch.cat([self._nearness(vectors).argmax(dim=-1) for vectors in parts]).view(latents.shape[:-1])
 
@@ -97,24 +94,24 @@ class Nearest(nn.Module):
             return self._nearness(latents.flatten(0, 2)).view(*latents.shape[:-1], -1)
 
     def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return what the decoder takes for codes that are points of the simplex; a corner is a hard code."""
+        """Return the decoder's input for (soft) one-hot codes."""
         with torch.autocast(codes.device.type, enabled=False):
-            return self.widen(codes.float() @ self._vectors())
+            return self.widen(codes.float() @ self.vectors())
 
     def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the codes' vectors, as the decoder takes them."""
-        return self.widen(F.embedding(image_tokens, self._vectors()))
+        return self.widen(F.embedding(image_tokens, self.vectors()))
 
     def widen(self, vectors: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return vectors as the decoder takes them."""
+        """Return the decoder's input for vectors of codes."""
         widened: Tensor = self.from_codes(rearrange(vectors, "batch rows columns code -> batch code rows columns"))
         return rearrange(widened, "batch latent rows columns -> batch rows columns latent")
 
     def _nearness(self, vectors: Float[Tensor, "vectors code"]) -> Float[Tensor, "vectors vocab"]:
-        codebook = self._vectors()
+        codebook = self.vectors()
         # |z − e|² = |z|² − 2 (z·e − |e|²/2), and |z|² is the same for every code.
         return torch.addmm(-codebook.square().sum(-1) / 2, vectors, codebook.T)
 
-    def _vectors(self) -> Float[Tensor, "vocab code"]:
+    def vectors(self) -> Float[Tensor, "vocab code"]:
+        """Return the codes' vectors in float32; of length 1 for cosine codes."""
         codebook = self.codebook.float()
         return F.normalize(codebook, dim=-1) if self.is_cosine else codebook

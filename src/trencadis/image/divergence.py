@@ -13,16 +13,15 @@ SUBPIXELS = 3
 """Values of a pixel: red, green and blue."""
 
 
-def divergence_from_uniform(logits: Float[Tensor, "batch rows columns image_vocab_size"]) -> Float[Tensor, ""]:
-    """Return KL(q ‖ uniform) in nats a token, 0..ln(image_vocab_size), in float32; no noise and no temperature.
+def divergence_from_uniform(logits: Float[Tensor, "batch rows columns image_vocab_size"]) -> Float[Tensor, " batch"]:
+    """Return KL(q ‖ uniform) in nats a token, 0..ln(image_vocab_size), in float32; without noise and temperature.
 
-    For one token it is Σ q·ln q + ln(image_vocab_size). The mean over grid and batch does not change with the size of
-    either.
+    For one token it is Σ q·ln q + ln(image_vocab_size). The mean over an image's grid does not depend on its size.
     """
     with torch.autocast(logits.device.type, enabled=False):
         log_q = logits.float().log_softmax(dim=-1)
         negative_entropy = (log_q.exp() * log_q).sum(dim=-1)
-    return negative_entropy.mean() + math.log(logits.shape[-1])
+    return negative_entropy.flatten(1).mean(dim=1) + math.log(logits.shape[-1])
 
 
 def divergence_weight(kl_weight: float, *, down_factor: int) -> float:

@@ -25,7 +25,6 @@ class Float32Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
-        """Convolve."""
         assert self.bias is not None
         with torch.autocast(input.device.type, enabled=False):
             output: Tensor = self._conv_forward(input.float(), self.weight.float(), self.bias.float())
@@ -72,7 +71,6 @@ class ResidualBlock(nn.Module):
         self.identity = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the identity plus the residual."""
         residual = self.convolution_1(F.silu(self.norm_1(x)))
         residual = self.convolution_2(F.silu(self.norm_2(residual)))
         output: Tensor = self.identity(x) + residual

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from trencadis.errors import ModelError
-from trencadis.image.discrete_vae import DiscreteVAE, check_sizes
+from trencadis.image.discrete_vae import DiscreteVAE
 from trencadis.pretrained import model_directory, read_json
 
 KINDS = {kind.__name__: kind for kind in (DiscreteVAE,)}
@@ -30,5 +30,4 @@ def load_image_tokenizer(name: str | Path, *, image_size: tuple[int, int] | None
     tokenizer = KINDS[kind].from_pretrained(directory)
     if image_size is not None:
         tokenizer.config = dataclasses.replace(tokenizer.config, image_size=image_size)
-        check_sizes(tokenizer.config)
     return tokenizer

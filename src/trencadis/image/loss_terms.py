@@ -1,25 +1,32 @@
-"""The terms that an image tokenizer's loss is put together of. Each is a mean, so that it does not grow with a batch.
+"""The terms of the image tokenizer's loss, one value per image: a mean over its pixels, tokens or patches.
 
-The divergence from the uniform prior has a file to itself.
+Values per image add up over microbatches, so that a term is a mean over the images of a whole update. `TERMS` is the
+table of them, under the names of `ImageLossConfig`.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from trencadis.image.discrete_vae import Quantized
+from trencadis.image.divergence import divergence_from_uniform
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
+from trencadis.image.perceptual import FeatureNetwork, perceptual_loss
 from trencadis.image.relaxation import divided
 
 ADAPTIVE_WEIGHT_MOST = 1e4
-ROOT_EPS = 1e-5  # of squared errors, 50 dB: a picture that is drawn exactly has no infinite gradient
+ROOT_EPS = 1e-5  # added to squared errors, 50 dB: an exact reconstruction has a finite gradient
 
 
 def likelihood_loss(
     maps: Float[Tensor, "batch 6 height width"], images: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, ""]:
-    """Return −ln of the logit-Laplace density of pictures in [0, 1], in nats a sub-pixel.
+) -> Float[Tensor, " batch"]:
+    """Return −ln of the logit-Laplace density of images in [0, 1], in nats a sub-pixel.
 
     Args:
         maps: Medians, then ln of scales.
@@ -28,107 +35,200 @@ def likelihood_loss(
     Source: Ramesh et al. 2021, appendix A.3.
     """
     mu, log_b = maps.chunk(2, dim=1)
-    return -logit_laplace_log_prob(map_pixels(images), mu, log_b).mean()
+    return -_image_means(logit_laplace_log_prob(map_pixels(images), mu, log_b))
 
 
-def l1_loss(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Return the mean absolute error of pixels, as they are shown."""
-    return _difference(drawn, images).abs().mean()
+def l1_loss(reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    """Return the mean absolute error of pixels."""
+    return _image_means(_difference(reconstructions, images).abs())
 
 
-def l2_loss(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Return the mean squared error of pixels, as they are shown; of those in [0, 1] it is 10^(−PSNR/10)."""
-    return _difference(drawn, images).square().mean()
+def l2_loss(reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    """Return the mean squared error of pixels; for pixels in [0, 1] it is 10^(−PSNR/10)."""
+    return _image_means(_difference(reconstructions, images).square())
 
 
 def rmse_loss(
-    drawn: Float[Tensor, "batch 3 height width"], images: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, ""]:
-    """Return the mean over pictures of the root of their mean squared error, of pixels as they are shown.
+    reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]
+) -> Float[Tensor, " batch"]:
+    """Return the root of the mean squared error of pixels.
 
-    Each picture counts by how far off it is. In the plain squared error those that are far off take over, and the PSNR
-    of the others suffers.
+    Each image counts by its distance. In the plain squared error the distant ones dominate, and the PSNR of the others
+    suffers.
     """
-    return (_difference(drawn, images).square().mean(dim=(1, 2, 3)) + ROOT_EPS).sqrt().mean()
+    return (l2_loss(reconstructions, images) + ROOT_EPS).sqrt()
 
 
-def _difference(drawn: Float[Tensor, "*shape"], images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return by how much pixels differ. To draw white as brighter than white is no error: it is shown as white."""
-    is_beyond = ((images >= 1) & (drawn > 1)) | ((images <= 0) & (drawn < 0))
-    return (drawn.float() - images.float()).masked_fill(is_beyond, 0.0)
+def _difference(
+    reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]
+) -> Float[Tensor, "batch ..."]:
+    """Return the difference of pixels. Overshoot beyond [0, 1] is ignored where the image is at the bound."""
+    is_beyond = ((images >= 1) & (reconstructions > 1)) | ((images <= 0) & (reconstructions < 0))
+    return (reconstructions.float() - images.float()).masked_fill(is_beyond, 0.0)
 
 
-def entropy_loss(logits: Float[Tensor, "batch rows columns vocab"], *, entropy_temperature: float) -> Float[Tensor, ""]:
-    """Return the mean entropy of tokens less the entropy of their mean, in nats, −ln(vocab)..0 (at its least).
+def code_probabilities(
+    logits: Float[Tensor, "batch rows columns vocab"], *, entropy_temperature: float
+) -> Float[Tensor, " vocab"]:
+    """Return the probability of each code: a mean over each image's tokens, a sum over the images."""
+    with torch.autocast(logits.device.type, enabled=False):
+        q = divided(logits.float(), entropy_temperature).softmax(dim=-1)
+    return reduce(q, "batch rows columns vocab -> vocab", "sum") / (logits.shape[1] * logits.shape[2])
 
-    The first is small where each token is decided, the second large where they are decided differently.
+
+def entropy_loss(
+    logits: Float[Tensor, "batch rows columns vocab"],
+    *,
+    entropy_temperature: float,
+    mean: Float[Tensor, " vocab"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Return the mean entropy of tokens less the entropy of their mean, in nats; its mean is −ln(vocab) at least.
+
+    The first is small where each token is decided, the second large where they are decided differently. Together they
+    are −KL(q ‖ mean) of each token's probabilities q, whose gradient by the mean is zero. So the mean is taken as a
+    constant, and the term is a sum over tokens, in value and gradient.
 
     Args:
         logits: Unnormalised log-probabilities of the codes.
-        entropy_temperature: What they are divided by, above 0.
+        entropy_temperature: The logits are divided by it; above 0.
+        mean: Mean probability of each code over the whole update; None takes it over this batch.
 
     Source: Yu et al. 2024, for MAGVIT-2; Shi et al. 2024, for IBQ.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        scaled = divided(logits.float(), entropy_temperature)
-        log_q = rearrange(scaled, "b r c vocab -> (b r c) vocab").log_softmax(dim=-1)
+        log_q = divided(logits.float(), entropy_temperature).log_softmax(dim=-1)
         q = log_q.exp()
-        of_tokens = -(q * log_q).sum(dim=-1).mean()
-        mean = q.mean(dim=0)
-        # A code that no token is near has a mean of 0, where the gradient of x·ln x is infinite.
-        of_mean = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()
-    difference: Tensor = of_tokens - of_mean
-    return difference
+        mean = q.detach().flatten(0, 2).mean(dim=0) if mean is None else mean
+        # A code that no token is near has a mean of 0, whose logarithm is infinite.
+        log_mean = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+        return _image_means((q * (log_mean - log_q)).sum(dim=-1))
 
 
-def hinge_discriminator_loss(real: Float[Tensor, "..."], drawn: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """Return the discriminator's loss: opinions of real patches are to be above 1, of drawn ones below −1.
+def commitment_loss(
+    latents: Float[Tensor, "batch rows columns code"], vectors: Float[Tensor, "batch rows columns code"]
+) -> Float[Tensor, " batch"]:
+    """Return the mean squared distance from the encoder's vectors to their codes, which moves the encoder's."""
+    return _image_means((latents - vectors.detach()).square())
+
+
+def hinge_discriminator_loss(
+    real: Float[Tensor, "batch ..."], reconstructed: Float[Tensor, "batch ..."]
+) -> Float[Tensor, " batch"]:
+    """Return the discriminator's loss: logits of real patches should be above 1, of reconstructed ones below −1.
 
     Source: Lim and Ye 2017; the half as in Esser et al. 2021.
     """
-    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + drawn).mean())
+    return 0.5 * (_image_means(F.relu(1 - real)) + _image_means(F.relu(1 + reconstructed)))
 
 
-def generator_loss(drawn: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """Return what drawn patches are to make small: the discriminator's opinion, negated."""
-    return -drawn.mean()
+def generator_loss(logits: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    """Return the negated mean of the discriminator's logits of reconstructed patches."""
+    return -_image_means(logits)
 
 
 def lecam_loss(
-    real: Float[Tensor, "..."],
-    drawn: Float[Tensor, "..."],
+    real: Float[Tensor, "batch ..."],
+    reconstructed: Float[Tensor, "batch ..."],
     real_average: Float[Tensor, ""],
-    drawn_average: Float[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """Return how far the discriminator's opinions part: real ones from the average of drawn ones, and the reverse.
+    reconstructed_average: Float[Tensor, ""],
+) -> Float[Tensor, " batch"]:
+    """Return how far logits of real patches are above the average of reconstructed ones, and the reverse, squared.
 
     Args:
-        real: Opinions of real patches.
-        drawn: Opinions of drawn ones.
-        real_average: Moving average of the mean opinion of real patches.
-        drawn_average: Likewise of drawn ones.
+        real: Logits of real patches.
+        reconstructed: Logits of reconstructed ones.
+        real_average: Moving average of the mean logit of real patches.
+        reconstructed_average: Moving average of the mean logit of reconstructed ones.
 
     Source: Tseng et al. 2021.
     """
-    return F.relu(real - drawn_average).square().mean() + F.relu(real_average - drawn).square().mean()
+    above = F.relu(real - reconstructed_average).square()
+    below = F.relu(real_average - reconstructed).square()
+    return _image_means(above) + _image_means(below)
 
 
 def adaptive_weight(
-    reconstruction: Float[Tensor, ""], adversarial: Float[Tensor, ""], last_layer: Float[Tensor, "..."]
+    reconstruction: Float[Tensor, "*weights"], adversarial: Float[Tensor, "*weights"]
 ) -> Float[Tensor, ""]:
-    """Return what puts the adversarial term's gradient on the reconstruction's scale, in 0..10,000.
+    """Return what brings the adversarial term's gradient to the scale of the reconstruction's, in 0..10,000.
 
     It is the ratio of the lengths of their gradients at the decoder's last layer.
 
     Args:
-        reconstruction: Sum of the other terms.
-        adversarial: The discriminator's term.
-        last_layer: Weights that both depend on.
+        reconstruction: Gradient of the other terms.
+        adversarial: Gradient of the adversarial term.
 
     Source: Esser et al. 2021, section 3.1.
     """
-    (of_reconstruction,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
-    (of_adversarial,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    ratio = of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)
-    weight: Tensor = ratio.clamp(0, ADAPTIVE_WEIGHT_MOST).detach()
-    return weight
+    ratio: Tensor = reconstruction.norm() / (adversarial.norm() + 1e-4)
+    return ratio.clamp(0, ADAPTIVE_WEIGHT_MOST)
+
+
+@dataclass(frozen=True)
+class TermInputs:
+    """What the terms are computed from.
+
+    Args:
+        images: RGB in [0, 1], with the noise of training.
+        maps: The decoder's, for `images`.
+        reconstructions: RGB, in [0, 1] but for overshoot.
+        quantized: The codes.
+        entropy_temperature: Of the entropy term.
+        code_probabilities: Mean over the whole update; None takes it over these images.
+        network: Features of the perceptual term.
+        logits: The discriminator's, of the reconstructions' patches.
+    """
+
+    images: Float[Tensor, "batch 3 height width"]
+    maps: Float[Tensor, "batch maps height width"]
+    reconstructions: Float[Tensor, "batch 3 height width"]
+    quantized: Quantized
+    entropy_temperature: float = 1.0
+    code_probabilities: Float[Tensor, " vocab"] | None = None
+    network: FeatureNetwork | None = None
+    logits: Float[Tensor, "batch 1 rows columns"] | None = None
+
+    @property
+    def shown(self) -> Float[Tensor, "batch 3 height width"]:
+        """The reconstructions as they are shown: networks must not see whites that real images cannot have."""
+        return self.reconstructions.clamp(0, 1)
+
+
+def _kl(x: TermInputs) -> Tensor | None:
+    return None if x.quantized.logits is None else divergence_from_uniform(x.quantized.logits)
+
+
+def _entropy(x: TermInputs) -> Tensor | None:
+    logits, temperature = x.quantized.logits, x.entropy_temperature
+    return (
+        logits if logits is None else entropy_loss(logits, entropy_temperature=temperature, mean=x.code_probabilities)
+    )
+
+
+def _commitment(x: TermInputs) -> Tensor | None:
+    vectors = x.quantized.vectors
+    return None if vectors is None else commitment_loss(x.quantized.latents, vectors)
+
+
+def _codebook(x: TermInputs) -> Tensor | None:
+    vectors = x.quantized.vectors
+    return commitment_loss(vectors, x.quantized.latents) if vectors is not None and vectors.requires_grad else None
+
+
+TERMS: dict[str, Callable[[TermInputs], Tensor | None]] = {
+    "likelihood": lambda x: likelihood_loss(x.maps, x.images),
+    "l1": lambda x: l1_loss(x.reconstructions, x.images),
+    "l2": lambda x: l2_loss(x.reconstructions, x.images),
+    "rmse": lambda x: rmse_loss(x.reconstructions, x.images),
+    "kl": _kl,
+    "entropy": _entropy,
+    "commitment": _commitment,
+    "codebook": _codebook,
+    "perceptual": lambda x: None if x.network is None else perceptual_loss(x.network, x.shown, x.images),
+    "adversarial": lambda x: None if x.logits is None else generator_loss(x.logits),
+}
+"""Each term by its name in `ImageLossConfig`; None where the codes or the networks do not have it."""
+
+
+def _image_means(values: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    return values.flatten(1).mean(dim=1)

@@ -31,10 +31,10 @@ def perceptual_loss(
     network: FeatureNetwork,
     drawn: Float[Tensor, "batch 3 height width"],
     images: Float[Tensor, "batch 3 height width"],
-) -> Float[Tensor, ""]:
-    """Return the squared distance of normalised features, 0..4: the mean over places, pictures and depths.
+) -> Float[Tensor, " batch"]:
+    """Return the squared distance of normalised features, 0..4: for each image the mean over places and depths.
 
-    A feature's channels are brought to length 1 at every place, so that directions are compared. All channels count
+    A feature's channels are normalised to length 1 at every place, so that directions are compared. All channels count
     alike; LPIPS has learnt weights for them from people's judgements.
 
     Source: Johnson et al. 2016; Zhang et al. 2018.
@@ -42,10 +42,10 @@ def perceptual_loss(
     with torch.no_grad():
         wanted = network.features(images)
     distances = [
-        (F.normalize(seen, dim=1) - F.normalize(real, dim=1)).square().sum(dim=1).mean()
+        (F.normalize(seen, dim=1) - F.normalize(real, dim=1)).square().sum(dim=1).flatten(1).mean(dim=1)
         for seen, real in zip(network.features(drawn), wanted, strict=True)
     ]
-    return torch.stack(distances).mean()
+    return torch.stack(distances).mean(dim=0)
 
 
 class VGG16(nn.Module):

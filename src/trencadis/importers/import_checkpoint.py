@@ -106,6 +106,6 @@ def _described(model: DiscreteVAE, kind: str, paths: Sequence[Path], out: Path) 
         image_size=model.image_size,
         grid_size=model.grid_size,
         image_vocab_size=model.image_vocab_size,
-        codes=model.config.codes,
+        codes=model.config.codes.kind,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import gcd
 from pathlib import Path
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, PublishedConfig
 from trencadis.image import DiscreteVAE
 from trencadis.importers.assembly import Tensors, assemble, check_names, counted, shape_of, shapes_of
 from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
@@ -109,13 +109,13 @@ def _config(
     return DiscreteVAEConfig(
         image_size=image_size,
         image_vocab_size=vocab_size,
-        codes="categorical",
-        architecture="published",
-        hidden_dim=hidden_dim,
-        width_multipliers=tuple(width // hidden_dim for width in widths),
-        blocks_per_group=blocks,
         latent_dim=latent_dim,
         pixels="logit_laplace",
+        architecture=PublishedConfig(
+            hidden_dim=hidden_dim,
+            width_multipliers=tuple(width // hidden_dim for width in widths),
+            blocks_per_group=blocks,
+        ),
     )
 
 
@@ -124,8 +124,10 @@ def _names(config: DiscreteVAEConfig, *, is_encoder: bool) -> Iterator[tuple[str
     part = "encoder" if is_encoder else "decoder"
     first, last = ("encoder.input", "bottleneck.to_logits") if is_encoder else (None, "decoder.output")
     layers = [(last, "blocks.output.conv"), *([(first, "blocks.input")] if first else [])]
-    for group in range(len(config.width_multipliers)):
-        for block in range(config.blocks_per_group):
+    architecture = config.architecture
+    assert isinstance(architecture, PublishedConfig)
+    for group in range(len(architecture.width_multipliers)):
+        for block in range(architecture.blocks_per_group):
             ours, theirs = f"{part}.groups.{group}.{block}", f"blocks.group_{group + 1}.block_{block + 1}"
             layers.append((f"{ours}.identity", f"{theirs}.id_path"))
             for index in range(_CONVOLUTIONS):

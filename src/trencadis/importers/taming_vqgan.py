@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import AttentiveConfig, CategoricalCodes, DiscreteVAEConfig, NearestCodes
 from trencadis.image import DiscreteVAE
 from trencadis.importers.assembly import Tensors, assemble, check_names, counted, shape_of, shapes_of
 from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
@@ -54,7 +54,7 @@ def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256,
     names = dict(_names(config))
     if is_gumbel:
         wanted = {theirs: shapes[ours] for ours, theirs in names.items() if ours in shapes}
-        wanted |= _gumbel_shapes(config)
+        wanted |= _gumbel_shapes(config, shape_of(tensors, "quantize.embed.weight", path, dimensions=2)[1])
     else:
         names |= _EUCLIDEAN
         wanted = {theirs: shapes[ours] for ours, theirs in names.items() if ours in shapes}
@@ -104,15 +104,15 @@ def _config(tensors: Tensors, path: Path, image_size: tuple[int, int], *, is_gum
     return DiscreteVAEConfig(
         image_size=image_size,
         image_vocab_size=vocab_size,
-        codes="categorical" if is_gumbel else "euclidean",
-        architecture="attentive",
-        hidden_dim=hidden_dim,
-        width_multipliers=tuple(width // hidden_dim for width in widths),
-        blocks_per_group=blocks,
-        attention=_attention(tensors, path, groups, blocks),
         latent_dim=shape_of(tensors, "decoder.conv_in.weight", path, dimensions=4)[1],
-        codebook_dim=codebook_dim,
         pixels="signed",
+        architecture=AttentiveConfig(
+            hidden_dim=hidden_dim,
+            width_multipliers=tuple(width // hidden_dim for width in widths),
+            blocks_per_group=blocks,
+            attention=_attention(tensors, path, groups, blocks),
+        ),
+        codes=CategoricalCodes() if is_gumbel else NearestCodes(codebook_dim=codebook_dim),
     )
 
 
@@ -147,7 +147,9 @@ def _names(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
 
 def _layers(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
     """Yield our name and the publisher's for each layer that there can be."""
-    groups = len(config.width_multipliers)
+    architecture = config.architecture
+    assert isinstance(architecture, AttentiveConfig)
+    groups = len(architecture.width_multipliers)
     for part, way, resize, more in (("encoder", "down", "downsample", 0), ("decoder", "up", "upsample", 1)):
         yield f"{part}.input", f"{part}.conv_in"
         yield f"{part}.norm", f"{part}.norm_out"
@@ -160,7 +162,7 @@ def _layers(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
             ours = f"{part}.groups.{groups - 1 - group if part == 'decoder' else group}"
             theirs = f"{part}.{way}.{group}"
             yield f"{ours}.resize", f"{theirs}.{resize}.conv"
-            for block in range(config.blocks_per_group + more):
+            for block in range(architecture.blocks_per_group + more):
                 yield from _block(f"{ours}.blocks.{block}", f"{theirs}.block.{block}")
                 yield from _attended(f"{ours}.attentions.{block}", f"{theirs}.attn.{block}")
 
@@ -178,9 +180,9 @@ def _attended(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
         yield f"{ours}.{name}", f"{theirs}.{published}"
 
 
-def _gumbel_shapes(config: DiscreteVAEConfig) -> dict[str, tuple[int, ...]]:
+def _gumbel_shapes(config: DiscreteVAEConfig, embed_dim: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the published bottleneck with Gumbel's codes, by its own names."""
-    vocab_size, latent_dim, embed_dim = config.image_vocab_size, config.latent_dim, config.codebook_dim
+    vocab_size, latent_dim = config.image_vocab_size, config.latent_dim
     return {
         "quant_conv.weight": (embed_dim, latent_dim, 1, 1),
         "quant_conv.bias": (embed_dim,),

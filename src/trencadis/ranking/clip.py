@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import CLIPConfig
-from trencadis.errors import ConfigError
 from trencadis.pretrained import Pretrained
 from trencadis.ranking.tower import Tower
 
@@ -103,9 +102,6 @@ class CLIP(Pretrained, nn.Module):
 
     Args:
         config: Sizes.
-
-    Raises:
-        ConfigError: A size is out of its range.
     """
 
     config_type: ClassVar[type[CLIPConfig]] = CLIPConfig
@@ -113,7 +109,6 @@ class CLIP(Pretrained, nn.Module):
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
-        _check(config)
         self.config = config
         self.text = TextEncoder(config)
         self.image = ImageEncoder(config)
@@ -123,6 +118,14 @@ class CLIP(Pretrained, nn.Module):
     def logit_scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied by before the softmax: learned, at most 100."""
         return self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+
+    @torch.no_grad()
+    def clip_logit_scale(self) -> None:
+        """Keep the scale at 100 at most, after each update.
+
+        A clamp in the graph would cut the gradient off, and the scale could never fall again.
+        """
+        self.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def pad(self, text_tokens: Sequence[Sequence[int]]) -> Int[Tensor, "batch text_len"]:
         """Return captions' tokens filled up with the end token, of id `text_vocab_size`.
@@ -164,11 +167,6 @@ class CLIP(Pretrained, nn.Module):
             text_tokens: Captions, padded as `pad` does.
             return_loss: Return the loss in nats, the mean of both directions; each picture needs its caption then.
         """
-        if self.training:
-            # Clipped here, where it is used, so that it holds whatever the optimiser does. A clamp in the graph alone
-            # would cut the gradient off, and the scale could never come down again.
-            with torch.no_grad():
-                self.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
         image_features, text_features = self.encode_image(images), self.encode_text(text_tokens)
         with torch.autocast(images.device.type, enabled=False):
             logits = self.log_logit_scale.float().exp() * image_features @ text_features.T
@@ -200,16 +198,3 @@ def _equal_rows(text_tokens: Int[Tensor, "batch text_len"]) -> Bool[Tensor, "bat
     """Return which captions are equal."""
     group: Tensor = torch.unique(text_tokens, dim=0, return_inverse=True)[1]
     return group[:, None] == group[None, :]
-
-
-def _check(config: CLIPConfig) -> None:
-    """Raise a `ConfigError` for sizes that no model can have."""
-    if config.patch_size < 1 or any(side < 1 or side % config.patch_size for side in config.image_size):
-        given = f"image_size {config.image_size[0]}×{config.image_size[1]} with patches of {config.patch_size}"
-        raise ConfigError(given, expected="sides in multiples of patch_size", remedy="change one of the two")
-    if config.text_len < 2:
-        expected = "2 or more: a token and the end"
-        raise ConfigError(f"text_len {config.text_len}", expected=expected, remedy="raise text_len")
-    sizes = (config.text.num_heads, config.text.head_dim, config.image.num_heads, config.image.head_dim)
-    if min(*sizes, config.embed_dim, config.text_vocab_size) < 1:
-        raise ConfigError(f"{config}", expected="sizes of 1 or more", remedy="raise the one that is lower")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trencadis.config.losses import LOSS_TERMS
 from trencadis.report.charts import Point, curve
 
 Lines = Sequence[Mapping[str, Any]]
@@ -75,15 +76,8 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
             "Structural similarity", "SSIM, held out", _measured("validation_ssim", "held out", "SSIM, held out", "")
         ),
         _panel("Loss", "all terms, weighted", _batch("loss")),
-        _panel("Likelihood term", "nats a sub-pixel", _batch("likelihood")),
-        _panel("L1 term", "mean absolute error", _batch("l1")),
-        _panel("L2 term", "mean squared error", _batch("l2")),
-        _panel("RMSE term", "root of the mean squared error", _batch("rmse")),
-        _panel("KL from uniform codes", "nats a token", _batch("kl")),
-        _panel("Entropy term", "nats a token", _batch("entropy")),
-        _panel("Commitment term", "squared distance to the codes", _batch("commitment")),
-        _panel("Perceptual term", "distance of features", _batch("perceptual")),
-        _panel("Adversary", "hinge loss", _batch("discriminator", "discriminator"), _batch("adversarial", "generator")),
+        *(_panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
+        _panel("Discriminator", "hinge loss", _batch("discriminator")),
         _panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
         _panel(
             "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)

@@ -1,4 +1,4 @@
-"""The three models of a run as stages, built from its plan."""
+"""Builds the three stages of a run from its plan."""
 
 import dataclasses
 
@@ -24,17 +24,17 @@ from trencadis.transformer import Transformer
 
 
 def check_models(config: RunConfig) -> None:
-    """Refuse sizes that no model can have, and optimizers that a model has no use for. Nothing is allocated.
+    """Refuse sizes that no model can have, and optimizers that a model cannot use. Nothing is allocated.
 
     Raises:
-        ConfigError: A model cannot be built, or not be trained so.
+        ConfigError: A model cannot be built or trained so.
     """
     with FakeTensorMode():  # tensors without numbers
         image_tokenizer = DiscreteVAE(config.image.model)
         if config.image.pretrained is None:
             optimizers(image_tokenizer, config.image.optimizer)
-        optimizers(Transformer(config.transformer.model), config.transformer.optimizer)
-        optimizers(CLIP(config.ranker.model), config.ranker.optimizer)
+        optimizers(Transformer(config.transformer_model()), config.transformer.optimizer)
+        optimizers(CLIP(config.ranker_model()), config.ranker.optimizer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,6 @@ class Stages:
     device: torch.device
 
     def image(self) -> ImageTraining:
-        """Return the stage of the image tokenizer."""
         config = self.config
         return ImageTraining(config.image, self.pairs, config.data, seed=config.seed, device=self.device)
 
@@ -71,10 +70,10 @@ class Stages:
         train_tokens: Int[Tensor, "variants pairs rows columns"],
         validation_tokens: Int[Tensor, "validation rows columns"],
     ) -> TransformerTraining:
-        """Return the stage of the transformer."""
         config = self.config
         return TransformerTraining(
             config.transformer,
+            config.transformer_model(),
             self.pairs,
             self._captions(config.text.text_len, config.transformer.caption_dropout, "transformer"),
             train_tokens,
@@ -85,11 +84,13 @@ class Stages:
         )
 
     def ranker(self) -> RankerTraining:
-        """Return the stage of CLIP."""
         config = self.config
         # The last of CLIP's positions is for the end of the caption.
-        captions = self._captions(config.ranker.model.text_len - 1, 0.0, "ranker")
-        return RankerTraining(config.ranker, self.pairs, config.data, captions, seed=config.seed, device=self.device)
+        captions = self._captions(config.text.text_len - 1, 0.0, "ranker")
+        model = config.ranker_model()
+        return RankerTraining(
+            config.ranker, model, self.pairs, config.data, captions, seed=config.seed, device=self.device
+        )
 
     def _captions(self, text_len: int, caption_dropout: float, stage: str) -> CaptionDraws:
         return CaptionDraws(

@@ -1,20 +1,21 @@
 """The last stage: CLIP on the same pairs."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trencadis.config import DataConfig, RankerStage
+from trencadis.config import CLIPConfig, DataConfig, RankerStage
 from trencadis.data import CAPTIONED_CROPS
-from trencadis.errors import ConfigError
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
+from trencadis.ranking.clip import contrastive_loss
 from trencadis.training.mixed_precision import autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
-from trencadis.training.stage import PlainStage
+from trencadis.training.stage import PlainStage, StageLoss, Term, Totals, UpdateEffects
 from trencadis.training.text import CaptionDraws
 
 
@@ -27,18 +28,16 @@ class RankerBatch:
 
 
 class RankerTraining(PlainStage):
-    """Trains CLIP to tell which caption belongs to which picture. A `Stage`.
+    """Trains CLIP to match captions and pictures. A `Stage`.
 
     Args:
-        config: Sizes and schedules, the text tokenizer's size filled in.
+        config: Schedules.
+        model: Sizes.
         pairs: The run's pairs.
-        data: How pictures are cut.
-        captions: Captions as tokens; none is dropped.
+        data: How pictures are cropped.
+        captions: Tokenizes captions, without caption dropout.
         seed: Of weights, order and crops.
-        device: Where the model is trained.
-
-    Raises:
-        ConfigError: Microbatches were asked for: the loss compares all pairs of a batch with each other.
+        device: Of the model.
     """
 
     name = "ranker"
@@ -46,6 +45,7 @@ class RankerTraining(PlainStage):
     def __init__(
         self,
         config: RankerStage,
+        model: CLIPConfig,
         pairs: RunPairs,
         data: DataConfig,
         captions: CaptionDraws,
@@ -53,13 +53,11 @@ class RankerTraining(PlainStage):
         seed: int,
         device: torch.device,
     ) -> None:
-        if config.microbatches != 1:
-            given = f"ranker.microbatches {config.microbatches}"
-            raise ConfigError(given, expected="1", remedy="lower ranker.batch_size instead")
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._captions = config, device, captions
-        self.model = CLIP(config.model).to(device)
-        size = config.model.image_size
+        self._precision = default_precision(device)
+        self.model = CLIP(model).to(device)
+        size = model.image_size
         order = derive_seed(seed, self.name)
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=CAPTIONED_CROPS)
         texts = [captions.plain_tokens(pair.captions[0]) for pair in pairs.validation]
@@ -68,28 +66,36 @@ class RankerTraining(PlainStage):
     def batches(self, from_step: int, to_step: int) -> Generator[list[RankerBatch], None, None]:
         """Yield the one microbatch of each step."""
         for batch in self._batches.iterate(from_step, to_step, pinned=self.device.type == "cuda"):
-            drawn = zip(batch.captions, batch.sample_ids, batch.epochs, strict=True)
-            tokens = [self._captions.tokens(caption, sample_id, epoch) for caption, sample_id, epoch in drawn]
+            samples = zip(batch.captions, batch.sample_ids, batch.epochs, strict=True)
+            tokens = [self._captions.tokens(caption, sample_id, epoch) for caption, sample_id, epoch in samples]
             yield [RankerBatch(batch.images, self.model.pad(tokens))]
 
-    def loss(self, batch: RankerBatch, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the symmetric cross-entropy."""
-        with autocast(self.device, default_precision(self.device)):
+    def totals(self, batch: RankerBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
+        return {"pairs": torch.tensor(len(batch.images))}
+
+    def loss(self, batch: RankerBatch, totals: Totals, step: int, steps: int) -> StageLoss:
+        """Return the symmetric cross-entropy, in nats a pair."""
+        with autocast(self.device, self._precision):
             images, text_tokens = batch.images.to(self.device, non_blocking=True), batch.text_tokens.to(self.device)
             loss = self.model(images, text_tokens, return_loss=True)
-        return loss, {"logit_scale": self.model.logit_scale.detach()}
+        term = Term(loss * len(images), "pairs")
+        return StageLoss({"contrastive": term}, {"logit_scale": self.model.logit_scale.detach()})
+
+    def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
+        self.model.clip_logit_scale()
+        return UpdateEffects()
 
     def validate(self) -> dict[str, float]:
         """Measure how often a held-out picture is nearest to its own caption among all of them, and in the best ten."""
         images, text_tokens = self._validation.images.to(self.device), self._validation.text_tokens.to(self.device)
-        logits = self.model(images, text_tokens)
-        own = logits.diagonal()[:, None]
-        better = (logits > own).sum(1)
+        with autocast(self.device, self._precision):
+            logits = self.model(images, text_tokens)
+        better = (logits > logits.diagonal()[:, None]).sum(1)
         return {
-            "validation_loss": float(self.model(images, text_tokens, return_loss=True)),
+            "validation_loss": float(contrastive_loss(logits, text_tokens)),
             "validation_accuracy": float((better < 1).float().mean()),
             "validation_accuracy_at_10": float((better < 10).float().mean()),
         }
 
     def sample(self) -> None:
-        """Return nothing: CLIP draws no pictures."""
+        return None

@@ -1,24 +1,26 @@
 """The second stage: the image tokenizer."""
 
-from collections.abc import Callable, Generator, Mapping
+import itertools
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from trencadis.config import DataConfig, ImageLossConfig, ImageStage
+from trencadis.config import DataConfig, ImageStage
+from trencadis.config.losses import LOSS_TERMS
 from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
-from trencadis.image.divergence import divergence_from_uniform, divergence_weight
-from trencadis.image.loss_terms import adaptive_weight, entropy_loss, l1_loss, l2_loss, likelihood_loss, rmse_loss
+from trencadis.image.divergence import divergence_weight
+from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities
 from trencadis.image.metrics import WINDOW_SIZE
-from trencadis.image.perceptual import VGG16, FeatureNetwork, perceptual_loss
+from trencadis.image.perceptual import VGG16, FeatureNetwork
 from trencadis.model_directory import find_model
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
@@ -27,38 +29,52 @@ from trencadis.training.mixed_precision import autocast
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, Relaxation, codebook_of, revive
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
+from trencadis.training.stage import PlainStage, StageLoss, Term, Totals, UpdateEffects
 
 SHOWN = 8
+MOST_PSNR = 100.0  # dB; an exact reconstruction has no finite one
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures, and the seed of the noise that relaxes their codes."""
+    """Images, and a seed for each image's noise."""
 
     images: Float[Tensor, "batch 3 height width"]
-    noise_seed: int
+    noise_seeds: tuple[int, ...]
+
+
+class Observed(NamedTuple):
+    """What is learnt from after an update, without a graph.
+
+    Attributes:
+        tokens: The codes.
+        latents: What they were chosen for, where a moving codebook learns from them.
+        real_and_shown: The images as the terms saw them, and the clamped reconstructions, for the discriminator.
+    """
+
+    tokens: Int[Tensor, "batch rows columns"]
+    latents: Float[Tensor, "batch rows columns _"] | None
+    real_and_shown: tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]] | None
 
 
 @runtime_checkable
 class StateKeeper(Protocol):
-    """What has a state that a checkpoint keeps."""
+    """What has a state that a checkpoint holds."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the state."""
+    def state_dict(self) -> dict[str, Tensor]: ...
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from it."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-class ImageTraining:
-    """Trains an image tokenizer on pictures alone. A `Stage`.
+class ImageTraining(PlainStage):
+    """Trains an image tokenizer on images alone. A `Stage`.
 
     Args:
         config: Kind, sizes and schedules.
         pairs: The run's pairs.
-        data: How pictures are cut.
+        data: How pictures are cropped.
         seed: Of weights, order, crops and noise.
-        device: Where the model is trained.
+        device: Of the model.
 
     Raises:
         ModelError: The perceptual network cannot be loaded.
@@ -77,8 +93,7 @@ class ImageTraining:
         rule = replace(TOKENIZER_CROPS, mirror=data.flip)
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=rule)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
-        rows, columns = config.model.grid_size
-        self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * rows * columns)
+        self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * config.model.image_len, device)
         self._codebook = codebook_of(self.model.bottleneck, config)
         self._network = feature_network(config.losses.perceptual_network, device) if config.losses.perceptual else None
         self._adversary = None
@@ -90,93 +105,148 @@ class ImageTraining:
         """Yield the microbatches of each step."""
         pinned = self.device.type == "cuda"
         for step, batch in enumerate(self._batches.iterate(from_step, to_step, pinned=pinned), from_step):
+            seeds = (derive_seed(self._seed, self.name, "noise", step, index) for index in range(len(batch.images)))
             parts = batch.images.tensor_split(self.config.microbatches)
-            yield [
-                ImageBatch(images, derive_seed(self._seed, self.name, "noise", step, part))
-                for part, images in enumerate(parts)
-            ]
+            yield [ImageBatch(images, tuple(itertools.islice(seeds, len(images)))) for images in parts]
 
-    def loss(self, batch: ImageBatch, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the weighted sum of a microbatch's terms; those of its discriminator are learnt from on the way."""
-        config = self.config.losses
-        images = batch.images.to(self.device, non_blocking=True)
-        generator = torch.Generator(self.device).manual_seed(batch.noise_seed)
-        if self.config.pixel_noise:
-            noise = self.config.pixel_noise
-            images = images + torch.empty_like(images).uniform_(-noise, noise, generator=generator)
-        quantizer, scheduled = self._quantizer(batch.noise_seed, generator, step, steps)
+    def totals(self, batch: ImageBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
+        """Return the number of images, and for a part of an update what its terms need to know of the other parts.
+
+        That is the sum of the codes' probabilities, for the entropy term, and the sums of the gradients at the
+        decoder's last layer, for the weight of the adversarial term. They take a forward pass of their own.
+        """
+        totals = {"images": torch.tensor(len(batch.images))}
+        has_entropy = bool(self.config.losses.entropy) and self._codebook is None
+        is_adversarial = self._is_adversarial(step, steps)
+        if is_whole or not (has_entropy or is_adversarial):
+            return totals
+        with torch.set_grad_enabled(is_adversarial):
+            inputs = self._inputs(batch, totals, step, steps)
+            if has_entropy:
+                logits, temperature = inputs.quantized.logits, inputs.entropy_temperature
+                assert logits is not None
+                totals["codes"] = code_probabilities(logits.detach(), entropy_temperature=temperature)
+            if is_adversarial:
+                totals |= self._last_gradients(self._terms(inputs, step, steps))
+        return totals
+
+    def loss(self, batch: ImageBatch, totals: Totals, step: int, steps: int) -> StageLoss:
+        """Return the terms that have a weight, by the names of `ImageLossConfig`, and `psnr` in dB."""
+        inputs = self._inputs(batch, totals, step, steps)
+        shown = inputs.shown.detach()
+        terms, values = self._terms(inputs, step, steps), self._scheduled(step, steps)
+        is_adversarial = "adversarial" in terms
+        if is_adversarial:
+            gradients = totals if "adversarial_gradient" in totals else self._last_gradients(terms)
+            count, term = totals["images"], terms["adversarial"]
+            weight = adaptive_weight(
+                gradients["reconstruction_gradient"] / count, gradients["adversarial_gradient"] / count
+            )
+            terms["adversarial"] = term._replace(weight=term.weight * weight)
+            values["adaptive_weight"] = weight
+        # Against the images without noise, as on held-out pairs.
+        terms["psnr"] = Term(psnr(shown, batch.images.to(self.device)).clamp(max=MOST_PSNR).sum(), "images", 0.0)
+        quantized = inputs.quantized
+        latents = None if self._codebook is None else quantized.latents.detach()
+        return StageLoss(
+            terms, values, Observed(quantized.tokens, latents, (inputs.images, shown) if is_adversarial else None)
+        )
+
+    def _is_adversarial(self, step: int, steps: int) -> bool:
+        """Return whether the discriminator takes part in this update."""
+        return self._adversary is not None and step >= self.config.losses.adversarial_start * steps
+
+    def _inputs(self, batch: ImageBatch, totals: Totals, step: int, steps: int) -> TermInputs:
+        """Run the model on a microbatch."""
+        images = self._noisy(batch)
+        quantizer: Quantizer | None = self._codebook
+        if quantizer is None:
+            config, temperature = self.config, self._relaxation_temperature(step, steps)
+            quantizer = Relaxation(self.model.bottleneck, batch.noise_seeds, config.relaxation, temperature)
         with autocast(self.device, self.config.precision):
             quantized, maps = self.model(images, quantizer)
-        drawn = self.model.picture(maps)
-        shown = drawn.clamp(0, 1)  # what looks at pictures is to see no whites that real ones cannot have
-        self._counts.add(quantized.tokens)
-        terms = quantized.terms | self._terms(quantized.logits, maps, drawn, shown, images)
-        kl = cosine_schedule(step, start=0.0, end=config.kl, steps=round(config.kl_steps * steps))
-        total = _weighted(terms, config, divergence_weight(kl, down_factor=self.model.down_factor))
-        logged: dict[str, Tensor | float] = {name: term.detach() for name, term in terms.items()}
-        if "kl" in terms:
-            scheduled["kl_weight"] = kl
-        if self._adversary is not None and step >= config.adversarial_start * steps:
-            total, said = self._oppose(self._adversary, total, shown, images)
-            logged |= said
-        mse = l2_loss(shown.detach(), images)
-        return total, {**logged, "psnr": -10 * mse.log10(), **scheduled}
+        reconstructions = self.model.picture(maps)
+        inputs = TermInputs(
+            images,
+            maps,
+            reconstructions,
+            quantized,
+            entropy_temperature=self.config.losses.entropy_temperature,
+            code_probabilities=totals["codes"] / totals["images"] if "codes" in totals else None,
+            network=self._network,
+        )
+        if self._adversary is None or not self._is_adversarial(step, steps):
+            return inputs
+        return replace(inputs, logits=self._adversary.logits(inputs.shown))
 
-    def _quantizer(
-        self, noise_seed: int, generator: torch.Generator, step: int, steps: int
-    ) -> tuple[Quantizer, dict[str, float]]:
-        """Return what makes a microbatch's latents codes, and what its schedule says."""
-        if self._codebook is not None:
-            self._codebook.seed = noise_seed
-            return self._codebook, {}
-        config, bottleneck = self.config, self.model.bottleneck
-        end, until = config.final_relaxation_temperature, round(config.relaxation_steps * steps)
-        temperature = cosine_schedule(step, start=1.0, end=end, steps=until)
-        scheduled = {} if config.relaxation == "ibq" else {"relaxation_temperature": temperature}
-        return Relaxation(bottleneck, generator, config.relaxation, temperature), scheduled
+    def _noisy(self, batch: ImageBatch) -> Float[Tensor, "batch 3 height width"]:
+        """Return the images with their own noise."""
+        images, noise = batch.images.to(self.device, non_blocking=True), self.config.pixel_noise
+        if not noise:
+            return images
+        generator, added = torch.Generator(self.device), torch.empty_like(images)
+        for own, seed in zip(added, batch.noise_seeds, strict=True):
+            own.uniform_(-noise, noise, generator=generator.manual_seed(derive_seed(seed, "pixels")))
+        return images + added
 
-    def _terms(
-        self, logits: Tensor | None, maps: Tensor, drawn: Tensor, shown: Tensor, images: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the terms that have a weight, unweighted, by the names of `ImageLossConfig`."""
-        config, network = self.config.losses, self._network
-        temperature = config.entropy_temperature
-        terms: dict[str, Callable[[], Tensor | None]] = {
-            "likelihood": lambda: likelihood_loss(maps, images),
-            "l1": lambda: l1_loss(drawn, images),
-            "l2": lambda: l2_loss(drawn, images),
-            "rmse": lambda: rmse_loss(drawn, images),
-            "kl": lambda: None if logits is None else divergence_from_uniform(logits),
-            "entropy": lambda: None if logits is None else entropy_loss(logits, entropy_temperature=temperature),
-            "perceptual": lambda: None if network is None else perceptual_loss(network, shown, images),
+    def _terms(self, inputs: TermInputs, step: int, steps: int) -> dict[str, Term]:
+        """Return the terms; the adversarial one without its adaptive weight."""
+        losses = self.config.losses
+        weights: dict[str, float] = {name: getattr(losses, name) for name in LOSS_TERMS}
+        computed = {name: TERMS[name](inputs) for name, weight in weights.items() if weight}
+        weights["kl"] = divergence_weight(self._kl(step, steps), down_factor=self.model.down_factor)
+        return {
+            name: Term(values.sum(), "images", weights[name]) for name, values in computed.items() if values is not None
         }
-        computed = {name: term() for name, term in terms.items() if getattr(config, name)}
-        return {name: term for name, term in computed.items() if term is not None}
 
-    def _oppose(
-        self, adversary: Adversary, total: Tensor, shown: Tensor, images: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the loss with the discriminator's term in it, and what is logged of the two."""
-        opinion = adversary.opinion(shown)
-        weight = adaptive_weight(total, opinion, self.model.decoder.output.weight)
-        said = adversary.learn(images, shown, microbatches=self.config.microbatches)
-        total = total + self.config.losses.adversarial * weight * opinion
-        return total, {"adversarial": opinion.detach(), "adaptive_weight": weight, **said}
+    def _last_gradients(self, terms: Mapping[str, Term]) -> dict[str, Tensor]:
+        """Return the gradients at the decoder's last layer, of the other terms and of the adversarial one; sums."""
+        others = torch.stack([term.weight * term.sum for name, term in terms.items() if name != "adversarial"]).sum()
+        layer = self.model.decoder.output.weight
+        return {
+            name: torch.autograd.grad(total, layer, retain_graph=True)[0]
+            for name, total in (
+                ("reconstruction_gradient", others),
+                ("adversarial_gradient", terms["adversarial"].sum),
+            )
+        }
 
-    def after_backward(self, step: int, steps: int) -> None:
-        """Move the codebook and the discriminator, and give up codes that are hardly used."""
-        if self._adversary is not None:
-            self._adversary.update(step, steps)
+    def _kl(self, step: int, steps: int) -> float:
+        """Return β, in the paper's unit."""
+        losses = self.config.losses
+        return cosine_schedule(step, start=0.0, end=losses.kl, steps=round(losses.kl_steps * steps))
+
+    def _relaxation_temperature(self, step: int, steps: int) -> float:
+        config = self.config
+        until = round(config.relaxation_steps * steps)
+        return cosine_schedule(step, start=1.0, end=config.final_relaxation_temperature, steps=until)
+
+    def _scheduled(self, step: int, steps: int) -> dict[str, float | Tensor]:
+        """Return what is logged of the schedules that take part."""
+        values: dict[str, float | Tensor] = {}
+        if self.config.relaxation in ("gumbel", "straight_through"):
+            values["relaxation_temperature"] = self._relaxation_temperature(step, steps)
+        if self.config.losses.kl and self._codebook is None:
+            values["kl_weight"] = self._kl(step, steps)
+        return values
+
+    def after_update(self, observed: Sequence[Observed], step: int, steps: int) -> UpdateEffects:
+        """Count the codes, move the codebook or replace dead codes, and train the discriminator."""
+        config, metrics, replaced = self.config, dict[str, Tensor](), dict[str, Tensor]()
+        self._counts.add(torch.cat([part.tokens for part in observed]))
         if self._codebook is not None:
-            self._codebook.publish()
-        elif self.config.revive_below and step < REVIVED_UNTIL * steps:
-            counts = self._counts.window()
-            if counts is not None:
-                seed = derive_seed(self._seed, self.name, step)
-                revive(self.model.bottleneck, counts, below=self.config.revive_below, seed=seed)
+            latents = torch.cat([part.latents for part in observed if part.latents is not None])
+            replaced["codebook"] = self._codebook.learn(latents, seed=derive_seed(self._seed, self.name, "codes", step))
+        elif config.revive_below and step < REVIVED_UNTIL * steps and (counts := self._counts.window()) is not None:
+            seed = derive_seed(self._seed, self.name, step)
+            replaced = revive(self.model.bottleneck, counts, below=config.revive_below, seed=seed)
+        if self._adversary is not None and self._is_adversarial(step, steps):
+            pairs = [part.real_and_shown for part in observed if part.real_and_shown is not None]
+            metrics = self._adversary.learn(pairs, step, steps)
+        return UpdateEffects(metrics, {f"bottleneck.{name}": rows for name, rows in replaced.items()})
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return the counts of codes, the codebook's averages and the discriminator, which a checkpoint keeps."""
+        """Return the counts of codes, the codebook's averages and the discriminator."""
         return {
             f"{part}.{name}": tensor
             for part, owner in self._owners().items()
@@ -184,7 +254,6 @@ class ImageTraining:
         }
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `extra_state` returned."""
         for part, owner in self._owners().items():
             prefix = f"{part}."
             owner.load_state_dict(
@@ -200,36 +269,35 @@ class ImageTraining:
         return {part: owner for part, owner in owners.items() if owner is not None}
 
     def validate(self) -> dict[str, float]:
-        """Measure hard reconstructions of held-out pictures, and how many codes an epoch's pictures took."""
-        drawn = self._reconstruct(self._validation)
-        measured = {"validation_psnr": float(psnr(drawn, self._validation).mean()), **self._counts.measured()}
-        if min(drawn.shape[-2:]) >= WINDOW_SIZE:
-            measured["validation_ssim"] = float(ssim(drawn, self._validation).mean())
+        """Measure reconstructions of held-out images, PSNR in dB and SSIM, and the use of codes in an epoch.
+
+        `code_use` is a share, `code_perplexity` a number of codes.
+        """
+        reconstructions = self._reconstruct(self._validation)
+        measured = {"validation_psnr": float(psnr(reconstructions, self._validation).mean()), **self._counts.measured()}
+        if min(reconstructions.shape[-2:]) >= WINDOW_SIZE:
+            measured["validation_ssim"] = float(ssim(reconstructions, self._validation).mean())
         return measured
 
     def sample(self) -> Image.Image:
-        """Return held-out pictures above their reconstructions."""
+        """Return held-out images above their reconstructions."""
         originals = self._validation[:SHOWN]
-        drawn = self._reconstruct(originals)
-        labels = ["original"] * len(originals) + ["reconstruction"] * len(drawn)
-        return contact_sheet(to_pillow(torch.cat([originals, drawn])), labels, len(originals), label_lines=1)
+        labels = ["original"] * len(originals) + ["reconstruction"] * len(originals)
+        return contact_sheet(
+            to_pillow(torch.cat([originals, self._reconstruct(originals)])), labels, len(originals), label_lines=1
+        )
 
     def _reconstruct(self, images: Tensor) -> Tensor:
-        """Return reconstructions, on the CPU."""
-        return torch.cat([self.model.reconstruct(part.to(self.device)).cpu() for part in torch.split(images, 64)])
-
-
-def _weighted(terms: Mapping[str, Tensor], config: ImageLossConfig, kl_weight: float) -> Tensor:
-    """Return the sum of the terms by their weights; that of the divergence is scheduled."""
-    weights = {name: kl_weight if name == "kl" else getattr(config, name) for name in terms}
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        """Return reconstructions on the CPU, computed as in training."""
+        with autocast(self.device, self.config.precision):
+            return torch.cat([self.model.reconstruct(part.to(self.device)).cpu() for part in torch.split(images, 64)])
 
 
 def feature_network(name: str | None, device: torch.device) -> FeatureNetwork | None:
     """Return the network of the perceptual term: CLIP's image tower from a directory, or VGG-16 from a file.
 
     Raises:
-        ModelError: It is absent, damaged or something else.
+        ModelError: It is absent, damaged or of another kind.
     """
     if name is None:
         return None

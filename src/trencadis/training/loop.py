@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trencadis.progress import progress
 from trencadis.run_directory import RunDirectory
@@ -49,7 +50,7 @@ def fit(stage: Stage[Any], steps: int, run: RunDirectory, log: RunLog, *, save_e
             stage.model.train()
             metrics = trainer.update(microbatches)
             means.add(metrics)
-            advance(1, loss=metrics["loss"])
+            advance(1, loss=float(metrics["loss"]))
             if _is_due(trainer.step, steps, LOG_LINES):
                 log.append(stage.name, trainer.step, means.take())
             if _is_due(trainer.step, steps, VALIDATIONS):
@@ -70,17 +71,22 @@ class Means:
     """
 
     def __init__(self, sums: Mapping[str, Sequence[float]]) -> None:
-        self.sums = {name: [total, count] for name, (total, count) in sums.items()}
+        self._sums = {name: (torch.tensor(total, dtype=torch.float64), count) for name, (total, count) in sums.items()}
 
-    def add(self, metrics: Mapping[str, float]) -> None:
+    @property
+    def sums(self) -> dict[str, list[float]]:
+        return {name: [float(total), count] for name, (total, count) in self._sums.items()}
+
+    def add(self, metrics: Mapping[str, float | Tensor]) -> None:
+        """Add the metrics of an update; tensors stay on their device until `sums` or `take`."""
         for name, value in metrics.items():
-            total, count = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = [total + value, count + 1.0]
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = total + torch.as_tensor(value, dtype=torch.float64), count + 1.0
 
     def take(self) -> dict[str, float]:
         """Return the means and begin anew."""
         means = {name: total / count for name, (total, count) in self.sums.items()}
-        self.sums.clear()
+        self._sums.clear()
         return means
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from trencadis.errors import CheckpointError
@@ -13,7 +14,7 @@ from trencadis.training.muon import Muon
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module) -> dict[str, Tensor]:
     """Return the optimizers' state as plain tensors, named `parameter/quantity`, such as `proj.weight/exp_avg`.
 
-    Hyper-parameters are left out: they come from the config, and a changed config is to take effect.
+    Hyper-parameters are left out: they come from the config, so that a changed config takes effect.
     """
     return {
         f"{name}/{quantity}": value
@@ -26,7 +27,7 @@ def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer], model: nn.Mod
 def restore_optimizers(
     optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give optimizers the state that `optimizer_tensors` returned, bit for bit; their hyper-parameters stay.
+    """Restore the state that `optimizer_tensors` returned, bit for bit; hyper-parameters stay.
 
     Raises:
         CheckpointError: The state is of another model or of other optimizers.
@@ -49,7 +50,7 @@ def restore_optimizers(
         if tensor.ndim and tensor.shape != parameter.shape:
             shapes = f"{tuple(tensor.shape)} in the state, {tuple(parameter.shape)} in the model"
             raise CheckpointError(f"the optimizer's state of {name} has another shape: {shapes}")
-        # A copy, because the optimizer writes into its state and the checkpoint is somebody else's.
+        # A copy: the optimizer writes into its state, and the tensors belong to the caller.
         state.setdefault(id(parameter), {})[quantity] = tensor.clone()
     for optimizer in optimizers:
         order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -57,14 +58,25 @@ def restore_optimizers(
         optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+@torch.no_grad()
+def reset_rows(
+    optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter, rows: Int[Tensor, " rows"]
+) -> None:
+    """Set the moments of some rows of a parameter to 0, as those of a new parameter are."""
+    for optimizer in optimizers:
+        for moment in optimizer.state.get(parameter, {}).values():
+            if moment.shape == parameter.shape:
+                moment[rows] = 0
+
+
 class EMA:
     """An exponential moving average of a model's weights, in at least 32 bits.
 
-    The decay warms up, so that the first, random weights are soon forgotten.
+    The decay warms up, so that the first, random weights are soon forgotten. Buffers are not averaged.
 
     Args:
-        model: Whose parameters are averaged; buffers are not.
-        decay: Share of the average that an update keeps once it is warm, 0..1.
+        model: Its parameters are averaged.
+        decay: Share of the average that an update keeps after the warm-up, 0..1.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -76,11 +88,17 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards the weights after update number `step`, counted from 0."""
+        """Average in the weights after update number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages = list(self._average.values())
         weights = [p.detach().to(a.dtype) for p, a in zip(model.parameters(), averages, strict=True)]
         torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    @torch.no_grad()
+    def replace_rows(self, name: str, parameter: Tensor, rows: Int[Tensor, " rows"]) -> None:
+        """Take some rows of a parameter as they are, and forget their past."""
+        average = self._average[name]
+        average[rows] = parameter[rows].to(average.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averages by parameter name; they are the live tensors, not copies."""
@@ -101,11 +119,16 @@ class EMA:
 
     @contextmanager
     def apply_to(self, model: nn.Module) -> Iterator[None]:
-        """Put the averages in the model's place for a while; its own weights come back, whatever happens."""
-        parameters = [parameter.detach() for parameter in model.parameters()]
-        own = [parameter.clone() for parameter in parameters]
+        """Have the model's parameters point to the averages for a while; then to their own weights again.
+
+        Nothing is copied, unless the types differ. The model must not be trained meanwhile.
+        """
+        parameters = list(model.parameters())
+        own = [parameter.data for parameter in parameters]
         try:
-            torch._foreach_copy_(parameters, list(self._average.values()))
+            for parameter, average in zip(parameters, self._average.values(), strict=True):
+                parameter.data = average.to(parameter.dtype)
             yield
         finally:
-            torch._foreach_copy_(parameters, own)
+            for parameter, weights in zip(parameters, own, strict=True):
+                parameter.data = weights

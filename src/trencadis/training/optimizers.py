@@ -17,12 +17,12 @@ _DECAYED = (nn.Linear, _ConvNd, nn.Bilinear, nn.MultiheadAttention)
 
 
 def optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Return what trains a model: AdamW, and Muon for the hidden matrices where the config asks for it.
+    """Return the optimizers of a model: AdamW, and Muon for the hidden matrices if the config asks for it.
 
-    Each group of parameters has the peak of its own learning rate under `peak`.
+    Each group of parameters has the peak of its learning rate under `peak`.
 
     Raises:
-        ConfigError: Muon is asked for and the model does not say which matrices are hidden.
+        ConfigError: Muon is asked for, but the model does not name its hidden matrices.
     """
     if not config.muon:
         return [adamw(model, config)]
@@ -47,11 +47,11 @@ def optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Op
 def adamw(model: nn.Module, config: OptimizerConfig, *, leave_out: Collection[int] = ()) -> torch.optim.AdamW:
     """Return AdamW over a model's trainable parameters, with weight decay for matrices and kernels only.
 
-    These are the parameters of two dimensions or more that belong to a linear layer, a convolution or an attention.
-    Embeddings are not decayed, even where a linear layer shares them; nor are gains, biases and tables of positions.
+    Decayed are parameters with two or more dimensions of a linear layer, a convolution or an attention. Embeddings are
+    not, even where a linear layer shares them; nor are gains, biases and tables of positions.
 
-    The fused kernel is used where there is one: on a CPU it is three times as fast as the other two, repeats bit for
-    bit, and does not depend on the number of threads.
+    The fused kernel is used on CPUs and CUDA: on a CPU it is three times as fast as the others, deterministic, and
+    independent of the number of threads.
 
     Args:
         model: What is trained.
@@ -74,7 +74,7 @@ def adamw(model: nn.Module, config: OptimizerConfig, *, leave_out: Collection[in
 
 
 def _decayed(model: nn.Module) -> set[int]:
-    """Return the ids of the parameters that weight decay pulls on."""
+    """Return the ids of the parameters with weight decay."""
     matrices: set[int] = set()
     tables: set[int] = set()
     for module in model.modules():
@@ -87,11 +87,10 @@ def _decayed(model: nn.Module) -> set[int]:
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig, *, peak: float | None = None) -> float:
-    """Return the learning rate of update number `step` of 0..steps-1; of AdamW where no other peak is given.
+    """Return the learning rate of update number `step` of 0..steps-1; `peak` is AdamW's unless given.
 
-    It rises by equal amounts from zero, which no update is given, to the peak at update `warmup_steps`; from there it
-    falls by half a cosine, or straight (`decay`), to its final value at the last update, or earlier (`decay_end`), and
-    stays there.
+    Linear warm-up from 0 (exclusive) to the peak at update `warmup_steps`; then half a cosine or a straight line
+    (`decay`) to the final value at the last update, or earlier (`decay_end`).
     """
     peak = config.learning_rate if peak is None else peak
     warmup_steps = max(1, round(0.02 * steps)) if config.warmup_steps is None else config.warmup_steps
@@ -106,11 +105,10 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig, *, peak: float
 
 
 def clip_gradients(model: nn.Module, max_norm: float | None) -> float:
-    """Scale the gradient of the whole model down to `max_norm` where it is longer; None leaves it as it is.
+    """Clip the norm of the whole model's gradient to `max_norm`; None leaves it as it is.
 
     Returns:
-        The gradient's Euclidean norm before. Where it is not finite, the gradient is spoilt and the update is to be
-        skipped.
+        The gradient's Euclidean norm before. If it is not finite, the update must be skipped.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

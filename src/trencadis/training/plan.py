@@ -1,4 +1,4 @@
-"""The plan of a run: sizes and steps, chosen from the data, the machine and the time, and what they were chosen for."""
+"""The plan of a run: sizes and steps chosen by the data, the machine and the time, with the reasons."""
 
 import dataclasses
 import time
@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trencadis.config import RunConfig, StageConfig
+from trencadis.config import DiscreteVAEConfig, RunConfig, StageConfig
+from trencadis.config.plain import Settings, differing, overlay
 from trencadis.data.prefetch import available_cores
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
@@ -22,7 +23,6 @@ from trencadis.model_directory import find_model
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.run_directory import RunDirectory
-from trencadis.training.config_files import Settings, from_settings, lay_over, to_settings
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import train_tokenizer
 from trencadis.training.timing import Timing
@@ -30,23 +30,23 @@ from trencadis.transformer import Transformer
 from trencadis.transformer.products import counted_products
 
 SHARES = {"image": 0.32, "transformer": 0.53, "ranker": 0.15}
-"""How the stages divide the time for training among them."""
+"""Shares of the training time, by stage."""
 
 USED = 0.85
-"""Share of the time left that steps are fitted into: machines slow down, and looking and saving take time."""
+"""Share of the time left that steps are fitted into: machines slow down, and validation and saving take time."""
 
 PICTURES_WORTH_IT = 30_000
-"""A size of model is worth choosing where this many pictures pass through it in the time."""
+"""A recipe is chosen only where this many pictures pass through it in the time."""
 
-EFFICIENCY = 0.4
-"""Share of a plain matrix product's rate that training is expected to reach; it decides on the recipe only."""
+ASSUMED_MFU = 0.4
+"""Assumed share of a plain matrix product's FLOP/s that training reaches, used only to pick a recipe."""
 
 LENGTH_SAMPLE = 20_000  # captions
 FEWEST_STEPS = 20
 
-SEEN = 10  # times that a crop is seen, about: more often, and it is learnt by heart
+SEEN = 10  # approximate times that a crop is seen; more often overfits
 MOST_VARIANTS = 16
-ENCODING = 0.05  # most of the time for training that encoding further crops may take
+ENCODING = 0.05  # largest share of the training time for encoding further crops
 
 
 @dataclass
@@ -56,67 +56,85 @@ class Plan:
     choices: list[dict[str, str]] = field(default_factory=list)
 
     def say(self, what: str, value: object, why: str) -> None:
-        """Note a choice."""
         self.choices.append({"what": what, "value": str(value), "why": why})
 
     def save(self, run: RunDirectory) -> None:
         run.write_choices(self.choices)
 
 
+def draft(overrides: Mapping[str, Any], recipe: str | None) -> RunConfig:
+    """Return the config of a run before anything is chosen, with its data and its seed.
+
+    It refuses what is wrong in the overrides before the data are read.
+
+    Raises:
+        ConfigError: The recipe is unknown, or a setting is unknown, of the wrong type or out of its range.
+        ModelError: The given image tokenizer cannot be loaded.
+    """
+    tokenizer = _given_tokenizer(overrides, Plan())
+    return overlay(tokenizer(LADDER[0]() if recipe is None else _recipe(recipe)), overrides)
+
+
 def choose_sizes(
     overrides: Mapping[str, Any], recipe: str | None, hours: float, pairs: RunPairs, plan: Plan
-) -> Settings:
-    """Return the settings of a run but for the steps that its speed decides.
+) -> RunConfig:
+    """Return the config of a run but for the steps that its speed decides.
 
     Args:
-        overrides: Settings given by the user; they stand.
+        overrides: Settings given by the user, nested; they are kept.
         recipe: Name of a recipe, or None to choose one by the time.
         hours: Time budget.
         pairs: The data.
-        plan: Where the choices are noted.
+        plan: Gets the choices.
 
     Raises:
-        ConfigError: The recipe or a setting is unknown.
+        ConfigError: The recipe is unknown, or a setting is unknown, of the wrong type or out of its range.
+        ModelError: The given image tokenizer cannot be loaded.
     """
     device = usable_device(overrides.get("device"))
-    with_tokenizer = _tokenizer_given(overrides, plan)
+    with_tokenizer = _given_tokenizer(overrides, plan)
     threads = overrides.get("threads") or available_cores()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(int(threads))
     if recipe is not None:
-        if recipe not in RECIPES:
-            raise ConfigError(
-                f"recipe {recipe!r}", expected=f"one of {', '.join(RECIPES)}", remedy="choose one of these"
-            )
+        config = with_tokenizer(_recipe(recipe))
         plan.say("recipe", recipe, "asked for")
-        config = with_tokenizer(RECIPES[recipe]())
     else:
         config = _choose_recipe(hours, torch.device(device), pairs, plan, with_tokenizer)
-    settings = to_settings(config)
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
-    if config.recipe.partition("-")[0] in {rung.__name__ for rung in LADDER}:
+    if config.text.fit_captions:
         chosen["text"] = _choose_text(config, pairs, plan)
-    settings = _consistent(lay_over(lay_over(settings, chosen), overrides), overrides)
-    _say_perceptual(settings["image"]["losses"], plan)
-    plan.say("threads", threads, f"the cores of this machine; they train on {device}")
-    return settings
+    config = overlay(overlay(config, chosen), overrides)
+    losses = config.image.losses
+    if losses.perceptual:
+        network = losses.perceptual_network
+        why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
+        plan.say("perceptual term", network or "none", why)
+    plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
+    return config
 
 
-def _tokenizer_given(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunConfig], RunConfig]:
-    """Return what puts the image tokenizer that a run is given into a recipe; nothing where it is to train one.
+def _recipe(name: str) -> RunConfig:
+    if name not in RECIPES:
+        raise ConfigError(f"recipe {name!r}", expected=f"one of {', '.join(RECIPES)}", remedy="choose one of these")
+    return RECIPES[name]()
+
+
+def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunConfig], RunConfig]:
+    """Return what puts the given image tokenizer into a recipe; the identity where the run trains its own.
 
     Raises:
         ConfigError: A setting of the tokenizer other than the size of pictures is overridden.
         ModelError: The tokenizer cannot be loaded.
     """
-    image: Mapping[str, Any] = overrides.get("image", {})
-    name = image.get("pretrained")
-    if name is None:
+    image = overrides.get("image")
+    if not isinstance(image, Mapping) or image.get("pretrained") is None:
         return lambda config: config
-    others = sorted(set(image.get("model", {})) - {"image_size"})
+    name = str(image["pretrained"])
+    others = [name for name in differing({}, image.get("model", {})) if name != "image_size"]
     if others:
         remedy = f"drop image.model.{others[0]}, or train a tokenizer"
         raise ConfigError(f"image.model.{others[0]}", expected="the tokenizer's own", remedy=remedy)
-    model = load_image_tokenizer(find_model(name)).config
+    model: DiscreteVAEConfig = load_image_tokenizer(find_model(name)).config
     rows, columns = model.grid_size
     plan.say(
         "image tokenizer", name, f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"
@@ -128,14 +146,6 @@ def _tokenizer_given(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunC
     return given
 
 
-def _say_perceptual(losses: Mapping[str, Any], plan: Plan) -> None:
-    """Note what the perceptual term looks through, where there is to be one."""
-    if losses["perceptual"]:
-        network = losses["perceptual_network"]
-        why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
-        plan.say("perceptual term", network or "none", why)
-
-
 def _choose_recipe(
     hours: float,
     device: torch.device,
@@ -143,8 +153,8 @@ def _choose_recipe(
     plan: Plan,
     with_tokenizer: Callable[[RunConfig], RunConfig],
 ) -> RunConfig:
-    """Return the largest recipe that enough pictures pass through in the time, and that the pictures fill."""
-    rate = EFFICIENCY * _matmul_rate(device)
+    """Return the largest recipe that enough pictures pass through in the time, and that is no larger than they are."""
+    rate = ASSUMED_MFU * _matmul_rate(device)
     sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
     median_side = sides[len(sides) // 2] if sides else 0
     fitting: list[tuple[RunConfig, float]] = []
@@ -165,8 +175,8 @@ def _choose_recipe(
     return config
 
 
-def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> dict[str, int]:
-    """Return the text length that nearly all captions fit into."""
+def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> Settings:
+    """Return the text length that nearly all captions fit into, and the number of tokens that they hold."""
     sample = pairs.train[:LENGTH_SAMPLE]
     tokenizer = train_tokenizer(sample, config.text.vocab_size)
     lengths = sorted(len(tokenizer.encode(caption)) for pair in sample for caption in pair.captions)
@@ -181,48 +191,12 @@ def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> dict[str, in
     return {"text_len": text_len, "vocab_size": tokenizer.vocab_size}
 
 
-def _consistent(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
-    """Carry the sizes that several parts share to where they follow from; an override of a follower is an error.
-
-    Raises:
-        ConfigError: An override contradicts what the size follows from.
-    """
-    config = from_settings(settings)
-    vae, text = config.image.model, config.text
-    shared = {"text_len": text.text_len, "text_vocab_size": text.vocab_size}
-    grid = {"grid_size": list(vae.grid_size), "image_vocab_size": vae.image_vocab_size}
-    follows: dict[str, dict[str, dict[str, Any]]] = {
-        "transformer": {"model": {**shared, **grid}},
-        "ranker": {"model": shared},
-    }
-    for part, followers in follows.items():
-        for name, value in followers["model"].items():
-            given = overrides.get(part, {}).get("model", {}).get(name, value)
-            if given != value:
-                source = "image.model" if name in grid else "text"
-                remedy = f"set it in {source} and drop {part}.model.{name}"
-                raise ConfigError(f"{part}.model.{name} {given}", expected=f"{value}, as in {source}", remedy=remedy)
-    if "image_size" not in overrides.get("ranker", {}).get("model", {}):
-        follows["ranker"]["model"] = {**shared, "image_size": list(_ranker_size(config))}
-    return lay_over(settings, follows)
-
-
-def _ranker_size(config: RunConfig) -> tuple[int, int]:
-    """Return the tokenizer's picture size, in whole patches; the published CLIP keeps its own."""
-    if config.recipe == "dalle_v1":
-        return config.ranker.model.image_size
-    patch = config.ranker.model.patch_size
-    height, width = config.image.model.image_size
-    return max(patch, height // patch * patch), max(patch, width // patch * patch)
-
-
 def training_flops(config: RunConfig) -> dict[str, float]:
-    """Return the operations that training on one pair takes, by stage; forward and backward, counted on no device."""
-    config = from_settings(_consistent(to_settings(config), {}))
+    """Return the FLOPs of training on one pair, by stage, forward and backward; counted without computing."""
     counted = {}
-    with FakeTensorMode():  # tensors without numbers: nothing is computed or allocated
-        vae, transformer = DiscreteVAE(config.image.model), Transformer(config.transformer.model)
-        clip = CLIP(config.ranker.model)
+    with FakeTensorMode():  # tensors without numbers
+        vae, transformer = DiscreteVAE(config.image.model), Transformer(config.transformer_model())
+        clip = CLIP(config.ranker_model())
         images = torch.zeros(1, 3, *config.image.model.image_size)
         tokens = torch.zeros(1, *config.image.model.grid_size, dtype=torch.long)
         text = torch.zeros(1, config.text.text_len, dtype=torch.long)
@@ -241,14 +215,14 @@ def training_flops(config: RunConfig) -> dict[str, float]:
 
 
 def _quantized(vae: DiscreteVAE, latents: Tensor) -> Quantized:
-    """Return codes of the right shape, by about as many operations as training takes."""
+    """Return codes of the right shape, at about the cost of training."""
     bottleneck = vae.bottleneck
     embedded = bottleneck.mix(bottleneck.logits(latents))
-    return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), {})
+    return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), latents)
 
 
 def _matmul_rate(device: torch.device) -> float:
-    """Return the operations a second of a matrix product on this machine."""
+    """Return the FLOP/s of a matrix product on this machine."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     side = 4096 if device.type == "cuda" else 1024
     matrix = torch.ones(side, side, device=device, dtype=dtype)
@@ -261,14 +235,14 @@ def _matmul_rate(device: torch.device) -> float:
 
 
 def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan) -> RunConfig:
-    """Return the config with the steps that fit into the time, and the crops that go with them; what was given stands.
+    """Return the config with the steps that fit into the time, and the crops of each picture; given ones are kept.
 
     Args:
-        config: What is None in a stage is chosen.
-        timing: What one update, all looks and one crop of each picture take.
+        config: `steps` and `token_variants` are chosen where they are None.
+        timing: Times of one update, of all validations and of encoding one crop of each picture.
         left_s: Seconds for all stages.
         pairs: The data.
-        plan: Where the choices are noted.
+        plan: Gets the choices.
     """
     most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
     left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
@@ -282,7 +256,7 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
             continue
         step_s = timing.step_s[name]
         steps = max(FEWEST_STEPS, int((share / whole * left_s * USED - timing.look_s[name]) / step_s))
-        # A short run must not average over weights that were hardly trained yet: look back over 3 % of it at most.
+        # The EMA spans at most 3 % of a run, so that a short one does not average over untrained weights.
         ema_decay = min(stage.ema_decay, 1 - 1 / max(2.0, 0.03 * steps))
         fitted[name] = dataclasses.replace(stage, steps=steps, ema_decay=ema_decay)
         why = f"{share / whole:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"

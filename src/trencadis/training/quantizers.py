@@ -1,6 +1,6 @@
-"""Latents made codes while an image tokenizer is trained, and the health of its codebook."""
+"""Quantizers used in training (relaxation, moving codebook), code counts, and the revival of dead codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,23 +21,21 @@ from trencadis.image import (
 from trencadis.randomness import derive_seed
 
 COUNTED_EACH = 50
-"""Tokens a code that codes are given up after, had all been used evenly: fewer say little about a rare one."""
+"""Mean tokens a code that are counted before dead codes are replaced: fewer say little about a rare code."""
 
 REVIVED_UNTIL = 0.8
-"""Share of the steps after which no code is given up any more: a new one needs time to be of use."""
+"""Share of the steps after which no code is replaced any more: a new one needs time to be of use."""
 
 SPLIT_NOISE = 0.05
-"""Deviation of what tells the parts of a split code from each other, as a share of the weights' own."""
+"""Deviation of the noise that separates the parts of a split code, as a share of the weights' own."""
 
 
 class Relaxation:
-    """Makes latents codes by a relaxation of the choice that their logits are. A `Quantizer` of one microbatch.
-
-    Euclidean codes have the two terms of VQ-VAE besides, which draw the vectors and their codes to each other.
+    """Chooses codes by a relaxation of the choice that their logits are. A `Quantizer` of one microbatch.
 
     Args:
-        bottleneck: Whose vectors the codes have.
-        generator: Of the Gumbel noise.
+        bottleneck: With the codes' vectors.
+        noise_seeds: Of each image's Gumbel noise.
         relaxation: As in `ImageStage`.
         relaxation_temperature: τ.
     """
@@ -45,42 +43,40 @@ class Relaxation:
     def __init__(
         self,
         bottleneck: Categorical | Nearest,
-        generator: torch.Generator,
+        noise_seeds: Sequence[int],
         relaxation: str,
         relaxation_temperature: float,
     ) -> None:
-        self._bottleneck, self._generator = bottleneck, generator
+        self._bottleneck, self._noise_seeds = bottleneck, noise_seeds
         self._relaxation, self._temperature = relaxation, relaxation_temperature
 
     def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized:
-        """Return the mixtures of codes that the relaxed choice gives."""
         bottleneck = self._bottleneck
         logits = bottleneck.logits(latents)
         if self._relaxation == "ibq":
             codes = relax(logits, None, 1.0, straight_through=True)
         else:
-            noise = gumbel_noise(logits.shape, generator=self._generator)
-            codes = relax(logits, noise, self._temperature, self._relaxation == "straight_through")
-        tokens, terms = logits.detach().argmax(dim=-1), {}
-        if isinstance(bottleneck, Nearest):
-            vectors = F.embedding(tokens, bottleneck.codebook)
-            terms = {
-                "commitment": F.mse_loss(latents, vectors.detach()),
-                "codebook": F.mse_loss(vectors, latents.detach()),
-            }
-        return Quantized(bottleneck.mix(codes), tokens, terms, logits)
+            codes = relax(logits, self._noise(logits), self._temperature, self._relaxation == "straight_through")
+        tokens = logits.detach().argmax(dim=-1)
+        vectors = F.embedding(tokens, bottleneck.codebook) if isinstance(bottleneck, Nearest) else None
+        return Quantized(bottleneck.mix(codes), tokens, latents, vectors, logits)
+
+    def _noise(self, logits: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:
+        generator = torch.Generator(logits.device)
+        seeds = (derive_seed(seed, "codes") for seed in self._noise_seeds)
+        return torch.stack([gumbel_noise(logits.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds])
 
 
 class MovingCodebook:
-    """The codebook of euclidean and cosine codes, which follows what they stand for by averages. A `Quantizer`.
+    """The codebook of euclidean and cosine codes as moving averages of the vectors they stand for. A `Quantizer`.
 
-    The averages, their start by k-means, the revival of dead codes and the gradient's way past the choice (by rotation)
-    are vector-quantize-pytorch's. What is random in them depends on `seed` alone, which is to be set for each call.
+    The averages, their start by k-means over the first update's vectors, the replacement of dead codes, and the
+    gradient past the choice (by rotation) are vector-quantize-pytorch's. The first update itself sees random codes.
 
     Args:
-        bottleneck: Whose codebook it is; `publish` writes it there.
-        config: How it is trained.
-        even_use: How often a batch would use each code if it used all alike.
+        bottleneck: Holds the codebook; `learn` writes it there.
+        config: Of the training.
+        even_use: How often an update would use each code if it used all alike.
 
     Source: van den Oord et al. 2017, appendix A.1; Fifty et al. 2024 for the rotation.
     """
@@ -88,64 +84,72 @@ class MovingCodebook:
     def __init__(self, bottleneck: Nearest, config: ImageStage, *, even_use: float) -> None:
         from vector_quantize_pytorch import VectorQuantize
 
-        self.bottleneck, self.seed = bottleneck, 0
+        self.bottleneck = bottleneck
         vocab_size, codebook_dim = bottleneck.codebook.shape
-        self._quantize = VectorQuantize(
+        self._least_use = config.revive_below * even_use
+        self._averages = VectorQuantize(
             dim=codebook_dim,
             codebook_size=vocab_size,
             decay=config.codebook_decay,
             kmeans_init=True,
             use_cosine_sim=bottleneck.is_cosine,
-            threshold_ema_dead_code=config.revive_below * even_use,
+            threshold_ema_dead_code=self._least_use,
         ).to(bottleneck.codebook.device)
 
     def __call__(self, latents: Float[Tensor, "batch rows columns code"]) -> Quantized:
-        """Return the nearest codes, and move the codebook towards what they stand for."""
-        # One vector that is not finite would spoil the averages for good; the update is to be skipped anyway.
-        spoilt = not bool(latents.isfinite().all())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            vectors, tokens, commitment = self._quantize(latents.flatten(1, 2), freeze_codebook=spoilt)
-        embedded = self.bottleneck.widen(vectors.view(latents.shape))
-        return Quantized(embedded, tokens.view(latents.shape[:-1]), {"commitment": commitment.sum()})
+        from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to  # type: ignore[import-untyped]
+
+        tokens = self.bottleneck.tokens(latents.detach())
+        vectors = F.embedding(tokens, self.bottleneck.vectors()).detach()
+        return Quantized(self.bottleneck.widen(rotate_to(latents, vectors)), tokens, latents, vectors)
 
     @torch.no_grad()
-    def publish(self) -> None:
-        """Give the model the codebook as it is now."""
-        self.bottleneck.codebook.copy_(self._quantize.codebook)
+    def learn(self, latents: Float[Tensor, "batch rows columns code"], *, seed: int) -> Int[Tensor, " replaced"]:
+        """Move the codebook towards the vectors of a whole update, and return the codes that began anew."""
+        is_first = not self._averages._codebook.initted
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._averages(latents.flatten(1, 2))
+        self.bottleneck.codebook.copy_(self._averages.codebook)
+        # A replaced code is given the least use that keeps a code; all others have more.
+        is_new = self._averages._codebook.cluster_size[0] <= self._least_use
+        rows: Tensor = (is_new | is_first).nonzero().flatten()
+        return rows
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the averages."""
-        return {name: tensor.detach() for name, tensor in self._quantize.state_dict().items()}
+        return {name: tensor.detach() for name, tensor in self._averages.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned."""
-        self._quantize.load_state_dict(dict(state))
+        self._averages.load_state_dict(dict(state))
 
 
 class CodeCounts:
-    """How often each code is used: over the last whole epoch, and since codes were last given up.
+    """How often each code is used: in this epoch, in the last whole one, and since codes were last judged.
 
     Args:
         image_vocab_size: Number of codes.
         epoch_tokens: Tokens of an epoch.
+        device: Of the counts.
     """
 
-    def __init__(self, image_vocab_size: int, epoch_tokens: int) -> None:
+    def __init__(self, image_vocab_size: int, epoch_tokens: int, device: torch.device) -> None:
         self._epoch_tokens = epoch_tokens
-        zeros = torch.zeros(image_vocab_size, dtype=torch.long)
-        self._counts = {"epoch": zeros, "last_epoch": zeros.clone(), "since_revival": zeros.clone()}
+        names = ("epoch", "last_epoch", "since_revival")
+        self._counts = {name: torch.zeros(image_vocab_size, dtype=torch.long, device=device) for name in names}
+        self._sizes = dict.fromkeys(names, 0)  # sums, kept here so that the device is not waited for
 
     def add(self, tokens: Int[Tensor, "batch rows columns"]) -> None:
-        """Count the tokens of a microbatch."""
-        counts = count_codes(tokens, image_vocab_size=len(self._counts["epoch"])).cpu()
-        self._counts["since_revival"] = self._counts["since_revival"] + counts
-        self._counts["epoch"] = self._counts["epoch"] + counts
-        if int(self._counts["epoch"].sum()) >= self._epoch_tokens:
+        """Count the tokens of an update."""
+        counts = count_codes(tokens, image_vocab_size=len(self._counts["epoch"]))
+        for name in ("epoch", "since_revival"):
+            self._counts[name] = self._counts[name] + counts
+            self._sizes[name] += tokens.numel()
+        if self._sizes["epoch"] >= self._epoch_tokens:
             self._counts |= {"last_epoch": self._counts["epoch"], "epoch": torch.zeros_like(counts)}
+            self._sizes["epoch"] = 0
 
     def measured(self) -> dict[str, float]:
-        """Return use and perplexity over the last whole epoch; before its end, over what there was of the first."""
+        """Return use and perplexity over the last whole epoch, or over what there is of the first."""
         whole = self._counts["last_epoch"]
         counts = whole if whole.any() else self._counts["epoch"]
         return {"code_use": code_use(counts), "code_perplexity": code_perplexity(counts)}
@@ -153,57 +157,62 @@ class CodeCounts:
     def window(self) -> Int[Tensor, " vocab"] | None:
         """Return the counts since the last call that returned some, once there are enough to judge a code by."""
         counts = self._counts["since_revival"]
-        if int(counts.sum()) < COUNTED_EACH * len(counts):
+        if self._sizes["since_revival"] < COUNTED_EACH * len(counts):
             return None
-        self._counts["since_revival"] = torch.zeros_like(counts)
+        self._counts["since_revival"], self._sizes["since_revival"] = torch.zeros_like(counts), 0
         return counts
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the counts."""
         return dict(self._counts)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned."""
-        self._counts = dict(state)
+        self._counts = {name: state[name].to(counts.device) for name, counts in self._counts.items()}
+        self._sizes = {name: int(counts.sum()) for name, counts in self._counts.items()}
 
 
 @torch.no_grad()
-def revive(bottleneck: Categorical | Nearest, counts: Int[Tensor, " vocab"], *, below: float, seed: int) -> int:
-    """Give up codes that are hardly used, each for a part of a much used one, and return how many.
+def revive(
+    bottleneck: Categorical | Nearest, counts: Int[Tensor, " vocab"], *, below: float, seed: int
+) -> dict[str, Int[Tensor, " replaced"]]:
+    """Replace codes that are hardly used, each by a part of a much used one.
 
-    A split code's parts have its logit and its vector, a little apart, and share its places among them. The more a code
-    was used, the likelier it is split.
+    The parts of a split code have its logit and its vector, a little apart, and share its places among them. The more a
+    code is used, the likelier it is split.
 
     Args:
-        bottleneck: Whose codes they are; changed in place.
+        bottleneck: With the codes; changed in place.
         counts: How often each was used.
-        below: A code is given up where it has less than this share of an even use.
-        seed: Of which codes are split, and of what tells the parts apart.
+        below: A code is replaced if it has less than this share of an even use.
+        seed: Of which codes are split, and of the noise.
+
+    Returns:
+        The rows that were replaced, by the name of the bottleneck's parameter; empty where there was none.
     """
+    counts = counts.cpu()
     is_dead = counts < below * counts.sum() / len(counts)
     dead = is_dead.nonzero().flatten()
     if not len(dead):
-        return 0
+        return {}
     generator = torch.Generator().manual_seed(derive_seed(seed, "revival"))
     donors = torch.where(is_dead, 0, counts).float().multinomial(len(dead), replacement=True, generator=generator)
-    parameters: list[Tensor] = [bottleneck.codebook]
+    names = ["codebook"]
     if isinstance(bottleneck, Categorical):
-        parameters = [bottleneck.to_logits.weight, bottleneck.codebook]
-        assert bottleneck.to_logits.bias is not None
-        bottleneck.to_logits.bias[dead] = bottleneck.to_logits.bias[donors]
-    for parameter in parameters:
+        names = ["to_logits.weight", "codebook", "to_logits.bias"]
+    for name in names:
+        parameter = bottleneck.get_parameter(name)
         parts = parameter[donors.to(parameter.device)]
-        noise = torch.randn(parts.shape, generator=generator).to(parts)
-        parameter[dead.to(parameter.device)] = parts + SPLIT_NOISE * parameter.std() * noise
-    return len(dead)
+        if name != "to_logits.bias":
+            noise = torch.randn(parts.shape, generator=generator).to(parts)
+            parts = parts + SPLIT_NOISE * parameter.std() * noise
+        parameter[dead.to(parameter.device)] = parts
+    return dict.fromkeys(names, dead.to(bottleneck.codebook.device))
 
 
 def codebook_of(bottleneck: Categorical | Nearest, config: ImageStage) -> MovingCodebook | None:
-    """Return what moves the codebook by averages, or have a relaxation's gradient move it and return None."""
+    """Return the moving codebook of `rotation`; for a relaxation let the optimizer train the codes and return None."""
     if config.relaxation != "rotation":
         bottleneck.codebook.requires_grad_(True)
         return None
     assert isinstance(bottleneck, Nearest)
-    rows, columns = config.model.grid_size
-    even_use = config.batch_size * rows * columns / (config.microbatches * config.model.image_vocab_size)
+    even_use = config.batch_size * config.model.image_len / config.model.image_vocab_size
     return MovingCodebook(bottleneck, config, even_use=even_use)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trencadis.config import RunConfig
+from trencadis.config.plain import Settings, differing, overlay
 from trencadis.data.training_sheet import training_sheet
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
@@ -23,17 +24,9 @@ from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
 from trencadis.storage import write_picture
 from trencadis.training.build_stages import Stages, check_models
-from trencadis.training.config_files import (
-    Settings,
-    contradictions,
-    from_settings,
-    parse_settings,
-    read_settings,
-    to_settings,
-    write_settings,
-)
+from trencadis.training.config_files import read_config, write_config
 from trencadis.training.loop import fit
-from trencadis.training.plan import Plan, choose_sizes, fit_steps
+from trencadis.training.plan import Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
@@ -110,38 +103,37 @@ def _begin(
     say: Callable[[Plan], None] | None,
 ) -> tuple[RunConfig, RunPairs]:
     """Return the plan of a run that has one, or make it."""
-    asked = overrides | {name: value for name, value in (("recipe", recipe), ("hours", hours)) if value is not None}
-    given = parse_settings(asked)
     if run.has_begun:
-        settings = read_settings(run.config)
-        _check_same(settings, asked)
-        config = from_settings(settings)
+        config = read_config(run.config)
+        named = {"recipe": recipe, "hours": hours}
+        _check_same(config, overrides | {name: value for name, value in named.items() if value is not None})
         if not run.is_finished:
             usable_device(config.device)
         return config, read_pairs(config.data, config.seed, run, resumed=True)
     if strangers := run.strangers():
         found = f"{run.path} holds {strangers[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
+    given = draft(overrides, recipe)
     pairs = read_pairs(given.data, given.seed, run, resumed=False)
     run.write_data(_data_summary(pairs))
     plan = Plan()
     hours = 1.0 if hours is None else hours
-    config = from_settings(choose_sizes(overrides, recipe, hours, pairs, plan))
+    config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
     config = _fit_steps(config, pairs, began_s, plan)
     plan.save(run)
-    write_settings(run.config, to_settings(config))
+    write_config(run.config, config)
     if say is not None:
         say(plan)
     return config, pairs
 
 
-def _check_same(settings: Settings, asked: Settings) -> None:
+def _check_same(config: RunConfig, asked: Settings) -> None:
     """Refuse options that differ from the plan that a run follows."""
-    differing = contradictions(settings, asked)
-    if differing:
+    changed = differing(config, overlay(config, asked))
+    if changed:
         raise ConfigError(
-            f"another {differing[0]} than the run was planned with",
+            f"another {changed[0]} than the run was planned with",
             expected="the plan in the run's config.yaml",
             remedy="drop the option to resume the run, or choose another --out",
         )

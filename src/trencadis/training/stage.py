@@ -1,7 +1,7 @@
 """What a model gives to be trained: its batches, its loss, and what shows how it is doing."""
 
-from collections.abc import Generator, Mapping
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 from torch import Tensor, nn
@@ -9,57 +9,121 @@ from torch import Tensor, nn
 from trencadis.config import StageConfig
 
 Batch = TypeVar("Batch")
+Totals = Mapping[str, Tensor]
+"""Sums over all samples of an update, by name: how many images or tokens it has, and what else its terms depend on."""
+
+
+class Term(NamedTuple):
+    """One term of the loss, summed over a microbatch. Over an update it is `weight` · Σ `sum` / `totals[unit]`.
+
+    Attributes:
+        sum: Over the microbatch's images, tokens or pairs.
+        unit: What is counted: a name in the update's `Totals`.
+        weight: In the loss; 0 for what is only logged.
+    """
+
+    sum: Tensor
+    unit: str
+    weight: float | Tensor = 1.0
+
+
+class StageLoss(NamedTuple):
+    """The loss of a microbatch.
+
+    Attributes:
+        terms: By the names that their means are logged under.
+        values: Logged as they are; the same in every microbatch, such as a schedule's value.
+        observed: What `Stage.after_update` learns from, without a graph.
+    """
+
+    terms: Mapping[str, Term]
+    values: Mapping[str, float | Tensor] = {}
+    observed: Any = None
+
+
+class UpdateEffects(NamedTuple):
+    """What `Stage.after_update` did.
+
+    Attributes:
+        metrics: Logged.
+        replaced_rows: Rows of parameters that were written anew, by the parameter's name. They have no use for the
+            moments and averages of the rows before.
+    """
+
+    metrics: Mapping[str, float | Tensor] = {}
+    replaced_rows: Mapping[str, Tensor] = {}
 
 
 @runtime_checkable
 class Stage(Protocol, Generic[Batch]):
     """One part of a run, trained by `trencadis.training.loop.fit`.
 
-    Everything random in it is a pure function of the seed and the step, so that a resumed stage goes on exactly.
+    Everything random is a pure function of the seed, the step and a sample's position in the update, so that a resumed
+    stage continues exactly, and microbatches change nothing.
     """
 
     name: str
 
     @property
-    def config(self) -> StageConfig:
-        """How it is trained."""
+    def config(self) -> StageConfig: ...
 
     @property
-    def model(self) -> nn.Module:
-        """What is trained."""
+    def model(self) -> nn.Module: ...
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[Batch], None, None]:
         """Yield the microbatches of each of the steps `from_step` to `to_step - 1`."""
 
-    def loss(self, batch: Batch, step: int, steps: int) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Return a microbatch's loss, a mean over its samples, and what is logged beside it."""
+    def totals(self, batch: Batch, step: int, steps: int, *, is_whole: bool) -> Totals:
+        """Return what a microbatch adds to the totals of its update.
+
+        Args:
+            batch: The microbatch.
+            step: Number of the update.
+            steps: Updates in all.
+            is_whole: It is the only one: sums that `loss` can take from it are left out, and only counts remain.
+        """
+
+    def loss(self, batch: Batch, totals: Totals, step: int, steps: int) -> StageLoss:
+        """Return the terms of a microbatch, given the totals of the whole update. It changes nothing."""
+
+    def after_backward(self) -> None:
+        """Finish the model's gradient before it is clipped, such as by removing scales."""
+
+    def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
+        """Learn what is learnt by other means than the optimizers, once they have made update number `step`.
+
+        Skipped updates do not come here.
+
+        Args:
+            observed: From the loss of each microbatch.
+            step: Number of the update.
+            steps: Updates in all.
+        """
 
     def validate(self) -> dict[str, float]:
-        """Measure the model as it is, in evaluation mode, on pairs that it is not trained on."""
-
-    def after_backward(self, step: int, steps: int) -> None:
-        """Do what is left of an update after the last microbatch's gradient, before the optimizers' part."""
+        """Measure the model in evaluation mode on held-out pairs."""
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps besides model, averaged weights and optimizers."""
+        """Return what a checkpoint holds besides the model, averaged weights and optimizers."""
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `extra_state` returned."""
+        """Restore what `extra_state` returned."""
 
     def sample(self) -> Image.Image | None:
-        """Return a picture of what the model does, of the same captions or pictures each time."""
+        """Return a picture of what the model does, for the same captions or pictures each time."""
 
 
 class PlainStage:
-    """What a stage inherits that is trained by its optimizers alone, and keeps no state of its own."""
+    """Defaults for a stage that its optimizers alone train, without state of its own."""
 
-    def after_backward(self, step: int, steps: int) -> None:
-        """Do nothing more."""
+    def after_backward(self) -> None:
+        pass
+
+    def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
+        return UpdateEffects()
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return nothing."""
         return {}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take nothing."""
         assert not state, f"a checkpoint with {sorted(state)}"

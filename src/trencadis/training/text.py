@@ -1,4 +1,4 @@
-"""The first stage: byte-pair encoding trained on the captions; and captions as tokens for the stages after it."""
+"""The first stage: byte-pair encoding trained on the captions, and captions as tokens for the later stages."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from trencadis.training.run_pairs import RunPairs
 
 
 def fit_text(pairs: RunPairs, config: TextStage, directory: Path) -> CaptionTokenizer:
-    """Train the byte-pair encoding on the captions and save it, or load it where that has been done.
+    """Train the byte-pair encoding on the captions and save it, or load it if it exists.
 
     Raises:
         StorageError: The directory cannot be written.
@@ -29,16 +29,16 @@ def train_tokenizer(pairs: tuple[KeptPair, ...], vocab_size: int) -> CaptionToke
 
 
 class CaptionDraws:
-    """As which tokens a caption is seen in an epoch: a pure function of the seed.
+    """Tokenizes captions with BPE-dropout and caption dropout, deterministically per (seed, epoch, sample id).
 
-    Captions that are too long are cut in silence: the plan says how many there are.
+    Longer captions are cut silently; the plan says how many there are.
 
     Args:
         tokenizer: The trained byte-pair encoding.
-        text_len: Most tokens; longer captions are cut.
-        dropout: Share of merges skipped.
-        caption_dropout: Share of captions left empty.
-        seed: Of both choices.
+        text_len: Most tokens of a caption.
+        dropout: Share of merges skipped (BPE-dropout).
+        caption_dropout: Share of captions replaced by the empty one, for classifier-free guidance.
+        seed: Of both.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class CaptionDraws:
         self.caption_dropout, self.seed = caption_dropout, seed
 
     def tokens(self, caption: str, sample_id: str, epoch: int) -> list[int]:
-        """Return a caption's tokens, or none where it is dropped for guidance."""
+        """Return a caption's tokens, or none if it is dropped."""
         key = (self.seed, epoch, sample_id)
         if derive_uniform(*key, "caption dropout") < self.caption_dropout:
             return []
         return self.tokenizer.encode(caption, dropout=self.dropout, seed=derive_seed(*key, "merges"))[: self.text_len]
 
     def plain_tokens(self, caption: str) -> list[int]:
-        """Return a caption's tokens without any dropout, for validation."""
+        """Return a caption's tokens without dropout, for validation."""
         return self.tokenizer.encode(caption)[: self.text_len]

@@ -1,7 +1,7 @@
 """One update after another: a stage's model, its optimizers and its averaged weights."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,17 @@ from torch import Tensor
 
 from trencadis.errors import DivergenceError
 from trencadis.training.checkpoints import load_latest, save_checkpoint
-from trencadis.training.optimizer_state import EMA, optimizer_tensors, restore_optimizers
+from trencadis.training.optimizer_state import EMA, optimizer_tensors, reset_rows, restore_optimizers
 from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers
-from trencadis.training.stage import Stage
+from trencadis.training.stage import Stage, StageLoss, Term, Totals
 
 MOST_SKIPPED = 20  # updates in a row
+Metrics = dict[str, Tensor]
+"""Of one update; they stay on the device until somebody reads them."""
 
 
 class Trainer:
-    """A stage's model, its optimizers, its averaged weights and how far it has come: all that a checkpoint holds.
+    """A stage's model, its optimizers, its averaged weights and its progress: all that a checkpoint holds.
 
     Args:
         stage: What is trained.
@@ -29,34 +31,26 @@ class Trainer:
         self.stage, self.steps, self.step = stage, steps, 0
         self.optimizers = optimizers(stage.model, stage.config.optimizer)
         self.ema = EMA(stage.model, stage.config.ema_decay)
-        self.skipped = 0  # updates in a row, for a gradient that was not finite
+        self.skipped = 0  # updates in a row, because the gradient was not finite
 
-    def update(self, microbatches: list[Any]) -> dict[str, float]:
-        """Make one update and return its metrics.
+    def update(self, microbatches: Sequence[Any]) -> Metrics:
+        """Make one update and return its metrics: terms of the loss as means over the update, and `gradient_norm`.
 
-        An update whose gradient is not finite is skipped, the averaged weights with it.
+        An update whose gradient is not finite is skipped: weights, averages and the stage's own state stay.
 
         Raises:
             DivergenceError: Too many were skipped in a row.
         """
         stage, config = self.stage, self.stage.config.optimizer
-        rate = learning_rate(self.step, self.steps, config)
-        metrics: dict[str, float] = {}
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
-            optimizer.zero_grad(set_to_none=True)
-        for batch in microbatches:
-            loss, measured = stage.loss(batch, self.step, self.steps)
-            torch.autograd.backward(loss / len(microbatches))
-            for name, value in {"loss": loss.detach(), **measured}.items():
-                metrics[name] = metrics.get(name, 0.0) + float(value) / len(microbatches)
-        stage.after_backward(self.step, self.steps)
+        rate = self._begin()
+        totals = self._totals(microbatches)
+        metrics, observed = self._accumulate(microbatches, totals)
+        stage.after_backward()
         norm = clip_gradients(stage.model, config.max_grad_norm)
         if math.isfinite(norm):
             for optimizer in self.optimizers:
                 optimizer.step()
-            self.ema.update(stage.model, self.step)
+            metrics |= self._after_update(observed)
         self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
         self.step += 1
         if self.skipped >= MOST_SKIPPED:
@@ -64,7 +58,48 @@ class Trainer:
                 f"{stage.name}: the gradient was not finite in the {self.skipped} updates up to step {self.step}; "
                 f"the last good checkpoint is kept; lower {stage.name}.optimizer.learning_rate and train into a new run"
             )
-        return metrics | {"learning_rate": rate, "gradient_norm": norm, "skipped": float(self.skipped)}
+        return metrics | _tensors({"learning_rate": rate, "gradient_norm": norm, "skipped": self.skipped})
+
+    def _begin(self) -> float:
+        """Set the learning rates of this update, clear the gradients, and return AdamW's rate."""
+        config = self.stage.config.optimizer
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
+            optimizer.zero_grad(set_to_none=True)
+        return learning_rate(self.step, self.steps, config)
+
+    def _totals(self, microbatches: Sequence[Any]) -> Totals:
+        """Return the totals of the update, known before the first backward pass."""
+        is_whole = len(microbatches) == 1
+        parts = [self.stage.totals(batch, self.step, self.steps, is_whole=is_whole) for batch in microbatches]
+        # Several processes would sum these over the ranks here; then no part is whole.
+        return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
+
+    def _accumulate(self, microbatches: Sequence[Any], totals: Totals) -> tuple[Metrics, list[Any]]:
+        """Add up the gradient, and return the means of the terms and what was observed."""
+        losses: list[StageLoss] = []
+        means: dict[str, list[Tensor]] = {"loss": []}
+        for batch in microbatches:
+            loss = self.stage.loss(batch, totals, self.step, self.steps)
+            total = weighted_sum(loss.terms, totals)
+            torch.autograd.backward(total)
+            means["loss"].append(total.detach())
+            for name, term in loss.terms.items():
+                means.setdefault(name, []).append(_mean(term, totals).detach())
+            losses.append(loss._replace(terms={}))
+        metrics = {name: torch.stack(parts).sum() for name, parts in means.items()}
+        return metrics | _tensors(losses[-1].values), [loss.observed for loss in losses]
+
+    def _after_update(self, observed: Sequence[Any]) -> Metrics:
+        """Have the stage learn what its optimizers do not, average the weights, and return the stage's metrics."""
+        effects = self.stage.after_update(observed, self.step, self.steps)
+        self.ema.update(self.stage.model, self.step)
+        for name, rows in effects.replaced_rows.items():
+            parameter = self.stage.model.get_parameter(name)
+            reset_rows(self.optimizers, parameter, rows)
+            self.ema.replace_rows(name, parameter, rows)
+        return _tensors(effects.metrics)
 
     def save(self, directory: Path, **meta: Any) -> None:
         """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones.
@@ -81,7 +116,8 @@ class Trainer:
         extra = self.stage.extra_state()
         if extra:
             tensors = {**tensors, "extra": extra}
-        save_checkpoint(directory, self.step, tensors, {"stage": self.stage.name, "steps": self.steps, **meta})
+        own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped}
+        save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
     def resume(self, directory: Path) -> dict[str, Any]:
         """Load the newest valid checkpoint and return its meta; nothing where there is none.
@@ -96,5 +132,19 @@ class Trainer:
         self.ema.load_state_dict(checkpoint.tensors["ema"])
         restore_optimizers(self.optimizers, self.stage.model, checkpoint.tensors["optimizer"])
         self.stage.load_extra_state(checkpoint.tensors.get("extra", {}))
-        self.step = checkpoint.step
+        self.step, self.skipped = checkpoint.step, checkpoint.meta.get("skipped", 0)
         return checkpoint.meta
+
+
+def weighted_sum(terms: Mapping[str, Term], totals: Totals) -> Tensor:
+    """Return what a microbatch contributes to the loss of its update."""
+    return torch.stack([term.weight * _mean(term, totals) for term in terms.values()]).sum()
+
+
+def _mean(term: Term, totals: Totals) -> Tensor:
+    """Return a microbatch's share of a term's mean over the update; 0 where nothing is counted."""
+    return term.sum / totals[term.unit].clamp_min(1)
+
+
+def _tensors(values: Mapping[str, float | Tensor]) -> Metrics:
+    return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}

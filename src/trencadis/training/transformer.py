@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from trencadis.config import TransformerStage
+from trencadis.config import TransformerConfig, TransformerStage
 from trencadis.data import SampleOrder
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
@@ -19,35 +20,37 @@ from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.training.mixed_precision import GradientScales, autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
+from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import Transformer
 from trencadis.transformer.decoding import Decoder
+from trencadis.transformer.model import Block, Losses
 
 SHOWN = 8
 DRAWN_OF_EACH = 2
 VALIDATION_BATCH = 32
 
 
-@dataclass(frozen=True)
-class StreamBatch:
+class StreamBatch(NamedTuple):
     """Captions and pictures as tokens."""
 
     text_tokens: Int[Tensor, "batch text_len"]
     image_tokens: Int[Tensor, "batch rows columns"]
 
 
-class TransformerTraining:
+class TransformerTraining(PlainStage):
     """Trains the transformer on the joint stream. A `Stage`.
 
     Args:
-        config: Sizes and schedules, the tokenizers' sizes filled in.
+        config: Schedules.
+        model: Sizes.
         pairs: The run's pairs.
-        captions: Captions as tokens.
-        image_tokens: Of the training pairs, in some crops each.
+        captions: Tokenizes captions.
+        image_tokens: Of the training pairs, several crops of each.
         validation_tokens: Of the validation pairs' middle crops.
-        image_tokenizer: For looking at what is drawn.
+        image_tokenizer: Decodes samples.
         seed: Of weights, order and noise.
-        device: Where the model is trained.
+        device: Of the model.
     """
 
     name = "transformer"
@@ -55,6 +58,7 @@ class TransformerTraining:
     def __init__(
         self,
         config: TransformerStage,
+        model: TransformerConfig,
         pairs: RunPairs,
         captions: CaptionDraws,
         image_tokens: Int[Tensor, "variants pairs rows columns"],
@@ -66,10 +70,10 @@ class TransformerTraining:
     ) -> None:
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._seed = config, device, derive_seed(seed, self.name)
-        self.model = Transformer(config.model).to(device)
+        self.model = Transformer(model).to(device)
         self.model.checkpointed_blocks = config.checkpointed_blocks
         self._precision = config.precision or default_precision(device)
-        self.scales = GradientScales(2 * config.model.num_layers) if self._precision == "float16" else None
+        self.scales = GradientScales(branches(self.model)) if self._precision == "float16" else None
         self._pairs, self._captions, self._image_tokens = pairs, captions, image_tokens
         self._image_tokenizer = image_tokenizer
         self._order = SampleOrder(
@@ -98,48 +102,69 @@ class TransformerTraining:
         """Yield the microbatches of each step."""
         return prefetch(self.batch, range(from_step, to_step), workers=1)
 
-    def loss(self, batch: StreamBatch, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the weighted cross-entropy of both kinds of token."""
-        self.model.add = None if self.scales is None else self.scales.wrap
+    def totals(self, batch: StreamBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
+        """Return how many text tokens, the end of the caption included, and image tokens are counted."""
+        counted = self.model.stream.text_targets(batch.text_tokens).sum()
+        return {"text_tokens": counted, "image_tokens": torch.tensor(batch.image_tokens.numel())}
+
+    def loss(self, batch: StreamBatch, totals: Totals, step: int, steps: int) -> StageLoss:
+        """Return the cross-entropies of both kinds of token, in nats."""
+        losses = self._losses(batch)
+        weight = self.config.text_weight
+        return StageLoss(
+            {
+                "text_loss": Term(losses.text, "text_tokens", weight),
+                "image_loss": Term(losses.image, "image_tokens", 1 - weight),
+            }
+        )
+
+    def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
         with autocast(self.device, self._precision):
-            losses = self.model(
+            return self.model.losses(
                 batch.text_tokens.to(self.device, non_blocking=True),
                 batch.image_tokens.to(self.device, non_blocking=True),
-                return_losses=True,
-                text_weight=self.config.text_weight,
+                samples=samples,
             )
-        return losses.total, {"text_loss": losses.text.detach(), "image_loss": losses.image.detach()}
 
-    def after_backward(self, step: int, steps: int) -> None:
-        """Take the gradients' scales off, and move the scales by what was finite."""
+    def after_backward(self) -> None:
+        """Remove the gradients' scales, and adapt the scales."""
         if self.scales is not None:
-            self.scales.update(self.scales.unscale(self.model.branches()))
+            self.scales.update(self.scales.unscale())
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return the gradients' scales, which a checkpoint keeps."""
         return {} if self.scales is None else self.scales.state_dict()
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `extra_state` returned."""
         if self.scales is not None:
             self.scales.load_state_dict(dict(state))
 
     def validate(self) -> dict[str, float]:
-        """Measure the losses on held-out pairs; image tokens in bits."""
-        self.model.add = None
-        text = image = 0.0
+        """Measure the losses on held-out pairs as in training: text in nats a token, images in bits a token."""
         count = len(self._validation.text_tokens)
-        for start in range(0, count, VALIDATION_BATCH):
-            text_tokens = self._validation.text_tokens[start : start + VALIDATION_BATCH].to(self.device)
-            image_tokens = self._validation.image_tokens[start : start + VALIDATION_BATCH].long().to(self.device)
-            losses = self.model(text_tokens, image_tokens, return_losses=True)
-            text += float(losses.text) * len(text_tokens) / count
-            image += float(losses.image) * len(text_tokens) / count
-        return {"validation_text_loss": text, "validation_bits_per_image_token": image / math.log(2)}
+        size = min(count, VALIDATION_BATCH)
+        losses = []
+        for start in range(0, count, size):
+            text_tokens, image_tokens = (tokens[start : start + size] for tokens in self._validation)
+            missing = size - len(text_tokens)  # a batch of another size would be compiled anew
+            padded = F.pad(text_tokens, (0, 0, 0, missing)), F.pad(image_tokens.long(), (0, 0, 0, 0, 0, missing))
+            losses.append(self._losses(StreamBatch(*padded), samples=len(text_tokens)))
+        text, text_count, image, image_count = (sum(values) for values in zip(*losses, strict=True))
+        return {
+            "validation_text_loss": float(text) / max(text_count, 1),
+            "validation_bits_per_image_token": float(image) / image_count / math.log(2),
+        }
 
     def sample(self) -> Image.Image:
-        """Return drawings of the same held-out captions, with the same seeds each time."""
+        """Return drawings of held-out captions, the same captions and seeds each time."""
         text_tokens = self._plain(self.shown).repeat(DRAWN_OF_EACH, 1).to(self.device)
         drawn = sample_image_tokens(Decoder(self.model), text_tokens, range(len(text_tokens)), Sampling())
         images = to_pillow(self._image_tokenizer.decode(drawn))
         return contact_sheet(images, self.shown * DRAWN_OF_EACH, len(self.shown))
+
+
+def branches(model: Transformer) -> list[tuple[nn.Module, nn.Module]]:
+    """Return the norm and the layer of each residual branch, in order: attention and MLP of every block."""
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    return [
+        branch for block in blocks for branch in ((block.attention_norm, block.attention), (block.mlp_norm, block.mlp))
+    ]

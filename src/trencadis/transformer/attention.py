@@ -26,7 +26,7 @@ class Attention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         design, head_dim = config.design, config.head_dim
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
+        self.num_heads = self.num_kv_heads = config.num_heads
         self.qkv_rows = (self.num_heads * head_dim, self.num_kv_heads * head_dim, self.num_kv_heads * head_dim)
         self.qkv = Linear(config.dim, sum(self.qkv_rows), bias=design.biases)
         self.out = Linear(self.num_heads * head_dim, config.dim, bias=design.biases)

@@ -30,7 +30,7 @@ class KeyValueCache:
     ) -> "KeyValueCache":
         """Return a cache that nothing was read into."""
         rows, columns = config.grid_size
-        shape, head = (2, config.num_layers), (config.num_kv_heads,)
+        shape, head = (2, config.num_layers), (config.num_heads,)
         text = torch.zeros(*shape, captions, *head, config.text_len, config.head_dim, device=device, dtype=dtype)
         image = torch.zeros(*shape, streams, *head, rows * columns, config.head_dim, device=device, dtype=dtype)
         return cls(text, image)

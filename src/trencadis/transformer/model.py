@@ -1,15 +1,12 @@
 """The decoder-only transformer over the stream of caption and picture."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Literal, NamedTuple, overload
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import TransformerConfig
-from trencadis.errors import ConfigError
 from trencadis.pretrained import Pretrained
 from trencadis.stream import Stream
 from trencadis.transformer.attending import StreamAttention
@@ -30,20 +27,12 @@ class Logits(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Cross-entropies in nats per token, each a mean over its own kind, and their weighted sum."""
+    """Cross-entropies in nats, each a sum over the counted tokens of its own kind."""
 
-    total: Float[Tensor, ""]
     text: Float[Tensor, ""]
+    text_count: int
     image: Float[Tensor, ""]
-
-
-Add = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
-"""How a residual branch, a function of the stream, is added to the stream."""
-
-
-def plus(x: Float[Tensor, "*shape"], branch: Callable[[Tensor], Tensor]) -> Float[Tensor, "*shape"]:
-    """Add a branch as it is."""
-    return x + branch(x)
+    image_count: int
 
 
 class Block(nn.Module):
@@ -58,7 +47,7 @@ class Block(nn.Module):
         self.mlp = MLP(config.dim, config.mlp_dim or 4 * config.dim, design.activation, bias=design.biases)
 
     def forward(
-        self, x: Float[Tensor, "batch new dim"], turn: Turn | None, attend: Attend, add: tuple[Add, Add] = (plus, plus)
+        self, x: Float[Tensor, "batch new dim"], turn: Turn | None, attend: Attend
     ) -> Float[Tensor, "batch new dim"]:
         """Return the residual stream after this layer.
 
@@ -66,10 +55,9 @@ class Block(nn.Module):
             x: The residual stream before it.
             turn: See `Attention.forward`.
             attend: Likewise.
-            add: How each of the two branches is added to the stream.
         """
-        x = add[0](x, lambda x: self.attention(self.attention_norm(x), turn, attend))
-        return add[1](x, lambda x: self.mlp(self.mlp_norm(x)))
+        x = x + self.attention(self.attention_norm(x), turn, attend)
+        return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:
@@ -85,8 +73,6 @@ class Transformer(nn.Module, Pretrained):
 
     Attributes:
         checkpointed_blocks: So many blocks, evenly spread, keep no inner states in training and are computed twice.
-        add: How branch number i is added to the residual stream, two branches a block. Training in float16 puts its
-            gradient scales here.
     """
 
     config_type = TransformerConfig
@@ -97,7 +83,6 @@ class Transformer(nn.Module, Pretrained):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        check_config(config)
         self.config = config
         self.stream = stream = Stream.of(config)
         self.text_embedding = nn.Embedding(stream.text_id_count, config.dim)
@@ -123,7 +108,6 @@ class Transformer(nn.Module, Pretrained):
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
         self.checkpointed_blocks = 0
-        self.add: Callable[[int, Tensor, Callable[[Tensor], Tensor]], Tensor] | None = None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -181,106 +165,55 @@ class Transformer(nn.Module, Pretrained):
         positions: Tensor = self.row_positions(self.rows[index]) + self.column_positions(self.columns[index])
         return x + positions
 
-    @overload
-    def __call__(self, text_tokens: Tensor, image_tokens: Tensor) -> Logits: ...
-    @overload
-    def __call__(
-        self, text_tokens: Tensor, image_tokens: Tensor, *, return_losses: Literal[True], text_weight: float = 1 / 8
-    ) -> Losses: ...
-    def __call__(self, *arguments: object, **options: object) -> Logits | Losses:
-        """Run the whole stream; see `forward`."""
-        return super().__call__(*arguments, **options)  # type: ignore[no-any-return]
-
     def forward(
         self,
         text_tokens: Int[Tensor, "batch text_len"],
         image_tokens: Int[Tensor, "batch rows columns"],
+    ) -> Logits:
+        """Return the logits of both kinds."""
+        of_text, of_image = self._states(text_tokens, image_tokens)
+        return Logits(self.text_head(of_text), self.image_head(of_image))
+
+    def losses(
+        self,
+        text_tokens: Int[Tensor, "batch text_len"],
+        image_tokens: Int[Tensor, "batch rows columns"],
         *,
-        return_losses: bool = False,
-        text_weight: float = 1 / 8,
-    ) -> Logits | Losses:
-        """Run the whole stream.
+        samples: int | None = None,
+    ) -> Losses:
+        """Return the cross-entropies; the logits of both vocabularies are never held.
 
         Args:
             text_tokens: Padded as `Stream.pad_captions` does.
             image_tokens: The picture's grid.
-            return_losses: Return the losses instead of the logits; the logits of both vocabularies are never held.
-            text_weight: Share of the text loss in the total; the image loss has the rest.
+            samples: Only so many of the batch count, the first ones; the others keep its shape.
         """
+        of_text, of_image = (states[:samples] for states in self._states(text_tokens, image_tokens))
+        text_tokens, image_tokens = text_tokens[:samples], image_tokens[:samples]
+        counted = self.stream.text_targets(text_tokens)
+        text, image = (
+            linear_cross_entropy(states, head.weight, head.bias, targets, reduction="sum")
+            for head, states, targets in zip(
+                (self.text_head, self.image_head),
+                (of_text[counted], of_image.flatten(0, 1)),
+                (text_tokens[:, 1:][counted], image_tokens.flatten()),
+                strict=True,
+            )
+        )
+        return Losses(text, int(counted.sum()), image, image_tokens.numel())
+
+    def _states(self, text_tokens: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
         raster = image_tokens.flatten(1)
         x = torch.cat([self.embed_text(text_tokens), self.embed_image(raster, slice(None))], dim=1)
         turn = None if self.config.design.positions == "learned" else (self.cosine, self.sine)
         for layer, block in enumerate(self.blocks):
             x = self._run_block(layer, block, x, turn)
         x = self.norm(x)
-        of_text, of_image = x[:, : self.stream.text_len - 1], x[:, self.stream.text_len - 1 : -1]
-        if return_losses:
-            return self._losses(of_text, of_image, text_tokens, raster, text_weight)
-        return Logits(self.text_head(of_text), self.image_head(of_image))
+        return x[:, : self.stream.text_len - 1], x[:, self.stream.text_len - 1 : -1]
 
     def _run_block(self, layer: int, block: nn.Module, x: Tensor, turn: Turn | None) -> Tensor:
-        add = (plus, plus) if self.add is None else (partial(self.add, 2 * layer), partial(self.add, 2 * layer + 1))
-        arguments = x, turn, self.attend[self.patterns[layer]], add
+        arguments = x, turn, self.attend[self.patterns[layer]]
         before, after = (self.checkpointed_blocks * count // len(self.blocks) for count in (layer, layer + 1))
         if after > before:
             return checkpoint_block(block, *arguments)  # type: ignore[no-any-return]
         return block(*arguments)  # type: ignore[no-any-return]
-
-    def branches(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of each residual branch, in order: attention and MLP of every block."""
-        return [
-            [*norm.parameters(), *branch.parameters()]
-            for block in self.blocks
-            if isinstance(block, Block)
-            for norm, branch in ((block.attention_norm, block.attention), (block.mlp_norm, block.mlp))
-        ]
-
-    def _losses(
-        self, of_text: Tensor, of_image: Tensor, text_tokens: Tensor, raster: Tensor, text_weight: float
-    ) -> Losses:
-        """Weigh the two cross-entropies; a batch of empty captions has a text loss of zero."""
-        counted = self.stream.text_targets(text_tokens)
-        heads = self.text_head, self.image_head
-        text, image = (
-            linear_cross_entropy(states, head.weight, head.bias, targets)
-            for head, states, targets in zip(
-                heads,
-                (of_text[counted], of_image.flatten(0, 1)),
-                (text_tokens[:, 1:][counted], raster.flatten()),
-                strict=True,
-            )
-        )
-        return Losses(text_weight * text + (1 - text_weight) * image, text, image)
-
-
-def check_config(config: TransformerConfig) -> None:
-    """Refuse sizes that no transformer can be built from.
-
-    Raises:
-        ConfigError: A count is below 1, the convolutional kernel is even, or heads do not divide as the design needs.
-    """
-    sizes = {
-        "text_len": config.text_len,
-        "text_vocab_size": config.text_vocab_size,
-        "grid_size": min(config.grid_size),
-        "image_vocab_size": config.image_vocab_size,
-        "num_layers": config.num_layers,
-        "num_heads": config.num_heads,
-        "head_dim": config.head_dim,
-        "design.num_kv_heads": config.num_kv_heads,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} {size}", expected="a whole number from 1", remedy=f"set {name} higher")
-    if config.kernel_size % 2 == 0 or config.kernel_size < 1:
-        remedy = "set kernel_size to 11, or another odd number"
-        raise ConfigError(f"kernel_size {config.kernel_size}", expected="an odd number", remedy=remedy)
-    if config.num_heads % config.num_kv_heads:
-        given = f"{config.num_kv_heads} heads of keys and values for {config.num_heads} of queries"
-        remedy = "set design.num_kv_heads to a divisor of num_heads"
-        raise ConfigError(given, expected="each shared by as many queries", remedy=remedy)
-    if config.design.positions != "learned" and config.head_dim % 4:
-        remedy = "choose a multiple of 4, or learned positions"
-        raise ConfigError(
-            f"head_dim {config.head_dim}", expected="two axes of pairs, for rotary positions", remedy=remedy
-        )

@@ -1,6 +1,5 @@
 """The architectures and bottlenecks beside the published ones: shapes, sizes of pictures, and the nearest code."""
 
-import dataclasses
 import itertools
 
 import pytest
@@ -9,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import AttentiveConfig, DiscreteVAEConfig, LeanConfig, PublishedConfig, StridedConfig
+from trencadis.config.plain import from_plain
 from trencadis.errors import ConfigError
 from trencadis.image import DiscreteVAE, Nearest
 from trencadis.image.architectures.attentive import AttentiveEncoder
@@ -22,10 +22,16 @@ CODES = ("categorical", "euclidean", "cosine")
 
 
 def config(architecture: str, codes: str, pixels: str = "signed") -> DiscreteVAEConfig:
-    return DiscreteVAEConfig(
-        image_size=(16, 24), image_vocab_size=24, codes=codes, architecture=architecture, hidden_dim=8,  # type: ignore[arg-type]
-        width_multipliers=(1, 2, 2), blocks_per_group=1, latent_dim=6, codebook_dim=4, pixels=pixels,  # type: ignore[arg-type]
-    )  # fmt: skip
+    sizes = {"hidden_dim": 8, "width_multipliers": (1, 2, 2), "blocks_per_group": 1}
+    settings = {
+        "image_size": (16, 24),
+        "image_vocab_size": 24,
+        "latent_dim": 6,
+        "pixels": pixels,
+        "architecture": {"kind": architecture, **({"widths": (16, 16)} if architecture == "lean" else sizes)},
+        "codes": {"kind": codes, **({} if codes == "categorical" else {"codebook_dim": 4})},
+    }
+    return from_plain(DiscreteVAEConfig, settings)
 
 
 @pytest.mark.parametrize(("architecture", "codes"), list(itertools.product(ARCHITECTURES, CODES)))
@@ -49,7 +55,8 @@ def test_every_kind_is_a_tokenizer_of_pictures_of_any_multiple(architecture: str
 
 def test_the_explained_architecture_has_the_shapes_of_its_drawing() -> None:
     """A 128-channel stem, 32×32×512 features of 256×256 pixels, a pointwise convolution to 8192 logits."""
-    sizes = DiscreteVAEConfig(architecture="strided", hidden_dim=128, width_multipliers=(1, 2, 4, 4), latent_dim=512)
+    architecture = StridedConfig(hidden_dim=128, width_multipliers=(1, 2, 4, 4))
+    sizes = DiscreteVAEConfig(architecture=architecture, latent_dim=512)
     with FakeTensorMode():  # tensors without numbers
         tokenizer = DiscreteVAE(sizes)
         assert isinstance(tokenizer.encoder, StridedEncoder)
@@ -94,11 +101,8 @@ def test_logits_of_nearness_are_squared_distances() -> None:
 
 
 def test_the_lean_architecture_has_its_blocks_on_the_grid() -> None:
-    sizes = DiscreteVAEConfig(
-        image_size=(64, 64), architecture="lean", hidden_dim=48, width_multipliers=(1, 1, 2, 4), blocks_per_group=1,
-        attention="middle",
-    )  # fmt: skip
-    tokenizer = DiscreteVAE(sizes)
+    architecture = LeanConfig(widths=(48, 96, 192), attention_after="first")
+    tokenizer = DiscreteVAE(DiscreteVAEConfig(image_size=(64, 64), architecture=architecture))
     assert isinstance(tokenizer.encoder, LeanEncoder)
     assert isinstance(tokenizer.decoder, LeanDecoder)
     sides = []
@@ -110,8 +114,8 @@ def test_the_lean_architecture_has_its_blocks_on_the_grid() -> None:
         block.register_forward_hook(lambda _, inputs, output: sides.append((output.shape, inputs[0].equal(output))))
     tokenizer.reconstruct(torch.rand(1, 3, 64, 64))
     assert sides == [((1, 192, 8, 8), True)] * 5
-    with pytest.raises(ConfigError, match="1 width_multipliers; expected 2 or more for lean"):
-        DiscreteVAE(dataclasses.replace(sizes, width_multipliers=(1,)))
+    with pytest.raises(ConfigError, match="widths"):
+        LeanConfig(widths=())
 
 
 def test_the_norm_over_channels_is_rms_norm() -> None:
@@ -127,18 +131,14 @@ def test_the_norm_over_channels_is_rms_norm() -> None:
 
 @pytest.mark.parametrize(("attention", "blocks"), [("none", 0), ("middle", 1), ("last", 3)])
 def test_attention_is_where_it_is_asked_for(attention: str, blocks: int) -> None:
-    sizes = DiscreteVAEConfig(
-        image_size=(16, 16), image_vocab_size=4, architecture="attentive", hidden_dim=8, width_multipliers=(1, 2),
-        blocks_per_group=2, latent_dim=4, attention=attention,  # type: ignore[arg-type]
-    )  # fmt: skip
-    encoder = AttentiveEncoder(sizes)
+    sizes = AttentiveConfig(hidden_dim=8, width_multipliers=(1, 2), attention=attention)  # type: ignore[arg-type]
+    encoder = AttentiveEncoder(sizes, latent_dim=4)
     names = {name.rpartition(".")[0] for name, _ in encoder.named_modules() if name.endswith(".query")}
     assert len(names) == blocks
     assert all(name.startswith(("middle", "groups.1")) for name in names)
 
 
 def test_widths_of_the_published_blocks_have_quarters() -> None:
-    sizes = {"image_size": (16, 16), "hidden_dim": 6, "width_multipliers": (1, 2)}
     with pytest.raises(ConfigError, match="multiples of 4"):
-        DiscreteVAE(DiscreteVAEConfig(**sizes))  # type: ignore[arg-type]
-    DiscreteVAE(DiscreteVAEConfig(**sizes, architecture="strided"))  # type: ignore[arg-type]
+        PublishedConfig(hidden_dim=6, width_multipliers=(1, 2))
+    StridedConfig(hidden_dim=6, width_multipliers=(1, 2))

@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import DiscreteVAEConfig, PublishedConfig
+from trencadis.config.plain import overlay
 from trencadis.errors import ConfigError, ModelError, PictureError
 from trencadis.image import Categorical, DiscreteVAE
 from trencadis.image.likelihood import map_pixels
@@ -15,10 +15,8 @@ from trencadis.protocols import ImageTokenizer
 TINY = DiscreteVAEConfig(
     image_size=(16, 24),
     image_vocab_size=24,
-    hidden_dim=8,
-    width_multipliers=(1, 2, 2),
-    blocks_per_group=2,
     latent_dim=6,
+    architecture=PublishedConfig(hidden_dim=8, width_multipliers=(1, 2, 2)),
 )
 
 
@@ -135,22 +133,18 @@ def test_pictures_of_no_multiple(dvae: DiscreteVAE, height: int, width: int) -> 
     [
         {"image_size": (16, 18)},
         {"image_size": (0, 16)},
-        {"hidden_dim": 6},
-        {"hidden_dim": 0},
-        {"width_multipliers": ()},
-        {"blocks_per_group": 0},
-        {"image_vocab_size": 0},
-        {"latent_dim": 0},
+        {"architecture": {"hidden_dim": 6}},
+        {"architecture": {"width_multipliers": ()}},
     ],
 )
 def test_sizes_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        DiscreteVAE(dataclasses.replace(TINY, **changes))  # type: ignore[arg-type]
+        overlay(TINY, changes)
 
 
 def test_weights_start_as_published() -> None:
     torch.manual_seed(0)
-    dvae = DiscreteVAE(dataclasses.replace(TINY, hidden_dim=64))
+    dvae = DiscreteVAE(overlay(TINY, {"architecture": {"hidden_dim": 64}}))
     for name, parameter in dvae.named_parameters():
         if name.endswith("bias"):
             assert not parameter.any(), name

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.unit.importers.published import mosaic, openai_pictures, openai_tokens, save, save_openai
+from trencadis.config import CategoricalCodes, PublishedConfig
 from trencadis.errors import ConfigError, ModelError
 from trencadis.importers import read_openai_dvae
 
@@ -16,8 +17,8 @@ def test_tokens_and_pictures_are_the_published_models(tmp_path: Path) -> None:
     encoder, decoder = save_openai(tmp_path)
     model = read_openai_dvae([tmp_path], (32, 64))
     config = model.config
-    assert (config.architecture, config.codes, config.pixels) == ("published", "categorical", "logit_laplace")
-    assert (config.hidden_dim, config.width_multipliers, config.blocks_per_group) == (8, (1, 2, 4, 8), 2)
+    assert config.architecture == PublishedConfig(hidden_dim=8, width_multipliers=(1, 2, 4, 8), blocks_per_group=2)
+    assert (config.codes, config.pixels) == (CategoricalCodes(), "logit_laplace")
     assert (config.image_vocab_size, config.latent_dim, config.grid_size) == (40, 12, (4, 8))
     tokens = openai_tokens(encoder, IMAGES)
     assert len(set(tokens.flatten().tolist())) > 4
@@ -30,7 +31,8 @@ def test_tokens_and_pictures_are_the_published_models(tmp_path: Path) -> None:
 def test_other_sizes_are_read_from_the_shapes(tmp_path: Path, legacy: bool) -> None:
     encoder, decoder = save_openai(tmp_path, legacy=legacy, **SMALL)
     model = read_openai_dvae([tmp_path])
-    assert (model.config.widths, model.config.blocks_per_group, model.image_vocab_size) == ((8, 12), 1, 40)
+    assert model.config.architecture == PublishedConfig(hidden_dim=4, width_multipliers=(2, 3), blocks_per_group=1)
+    assert model.image_vocab_size == 40
     tokens = openai_tokens(encoder, IMAGES)
     assert torch.equal(model.encode(IMAGES), tokens)
     torch.testing.assert_close(model.decode(tokens), openai_pictures(decoder, tokens), atol=1e-5, rtol=0)

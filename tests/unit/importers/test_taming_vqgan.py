@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.unit.importers.published import mosaic, save, save_taming, taming_pictures, taming_state, taming_tokens
+from trencadis.config import AttentiveConfig, NearestCodes
 from trencadis.errors import ModelError
 from trencadis.importers import read_taming_vqgan
 
@@ -28,14 +29,12 @@ def test_tokens_and_pictures_are_the_published_models(tmp_path: Path, legacy: bo
     state = taming_state(**sizes)
     model = read_taming_vqgan([save_taming(tmp_path / "last.ckpt", state, legacy=legacy)], (64, 64))
     config = model.config
-    assert (config.architecture, config.pixels, config.attention) == (
-        "attentive",
-        "signed",
-        sizes.get("attention", "last"),
-    )
-    assert config.codes == ("categorical" if "gumbel" in sizes else "euclidean")
-    assert config.widths == tuple(32 * multiplier for multiplier in multipliers)
-    assert config.blocks_per_group == sizes.get("blocks", 1)
+    architecture = config.architecture
+    assert isinstance(architecture, AttentiveConfig)
+    assert (config.pixels, architecture.attention) == ("signed", sizes.get("attention", "last"))
+    assert config.codes.kind == ("categorical" if "gumbel" in sizes else "euclidean")
+    assert architecture.widths == tuple(32 * multiplier for multiplier in multipliers)
+    assert architecture.blocks_per_group == sizes.get("blocks", 1)
     tokens = taming_tokens(state, IMAGES)
     assert len(set(tokens.flatten().tolist())) > 5
     assert torch.equal(model.encode(IMAGES), tokens)
@@ -45,12 +44,8 @@ def test_tokens_and_pictures_are_the_published_models(tmp_path: Path, legacy: bo
 
 def test_sizes_are_read_from_the_shapes(tmp_path: Path) -> None:
     config = read_taming_vqgan([save_taming(tmp_path / "a.ckpt", taming_state())]).config
-    assert (config.image_size, config.image_vocab_size, config.latent_dim, config.codebook_dim) == (
-        (256, 256),
-        30,
-        6,
-        5,
-    )
+    assert (config.image_size, config.image_vocab_size, config.latent_dim) == ((256, 256), 30, 6)
+    assert config.codes == NearestCodes(codebook_dim=5)
 
 
 @pytest.mark.parametrize("prefix", ["", "first_stage_model.", "model."])

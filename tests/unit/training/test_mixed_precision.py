@@ -1,7 +1,7 @@
 """Gradient scales: the identity where nothing overflows, and a wall where something does."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -38,16 +38,22 @@ def stack(num_blocks: int, dtype: torch.dtype) -> list[nn.Linear]:
     return [nn.Linear(6, 6, dtype=dtype) for _ in range(num_blocks)]
 
 
-def run(
-    layers: list[nn.Linear] | list[HalfLayer], x: Tensor, scales: GradientScales | None, weight: float = 1.0
-) -> Tensor:
+def run(layers: Sequence[nn.Module], x: Tensor, weight: float = 1.0) -> Tensor:
     """Return the loss of a residual stack; its gradient is as small as `weight`."""
-    for index, layer in enumerate(layers):
-        x = x + layer(x) if scales is None else scales.wrap(index, x, layer)
+    for layer in layers:
+        x = x + layer(x)
     return (x * weight).sum()
 
 
-def gradients(layers: list[nn.Linear] | list[HalfLayer]) -> list[Tensor]:
+def scales_of(layers: Sequence[nn.Module]) -> GradientScales:
+    return GradientScales([(layer,) for layer in layers])
+
+
+def scales_alone(count: int) -> GradientScales:
+    return scales_of([nn.Identity() for _ in range(count)])
+
+
+def gradients(layers: Sequence[nn.Module]) -> list[Tensor]:
     return [parameter.grad for layer in layers for parameter in layer.parameters() if parameter.grad is not None]
 
 
@@ -56,14 +62,14 @@ def test_scaled_gradients_are_the_plain_ones_bit_for_bit(dtype: torch.dtype) -> 
     plain, scaled = stack(4, dtype), stack(4, dtype)
     x = torch.randn(5, 6, dtype=dtype)
     inputs = [x.clone().requires_grad_() for _ in range(2)]
-    scales = GradientScales(4)
+    scales = scales_of(scaled)
     scales.update([True, True, True, True])  # no longer a power of two
-    losses = run(plain, inputs[0], None), run(scaled, inputs[1], scales)
+    losses = run(plain, inputs[0]), run(scaled, inputs[1])
     assert torch.equal(*losses)
     for loss in losses:
         loss.backward()  # type: ignore[no-untyped-call]
     assert not torch.equal(gradients(plain)[0], gradients(scaled)[0])
-    assert scales.unscale([list(layer.parameters()) for layer in scaled]) == [True] * 4
+    assert scales.unscale() == [True] * 4
     assert inputs[0].grad is not None
     assert inputs[1].grad is not None
     assert torch.equal(inputs[0].grad, inputs[1].grad)
@@ -75,13 +81,13 @@ def test_gradients_too_small_for_float16_come_through() -> None:
     tiny = 2.0**-26  # below the least subnormal of float16, 2**-24
     x = torch.ones(2, 4)
     plain, scaled = ([HalfLayer(4) for _ in range(3)] for _ in range(2))
-    run(plain, x, None, tiny).backward()  # type: ignore[no-untyped-call]
+    run(plain, x, tiny).backward()  # type: ignore[no-untyped-call]
     assert all(not gradient.any() for gradient in gradients(plain))
-    scales = GradientScales(3)
-    run(scaled, x, scales, tiny).backward()  # type: ignore[no-untyped-call]
-    scales.unscale([layer.parameters() for layer in scaled])
+    scales = scales_of(scaled)
+    run(scaled, x, tiny).backward()  # type: ignore[no-untyped-call]
+    scales.unscale()
     doubled = [layer.double() for layer in stack_of_identities(3)]
-    run(doubled, x.double(), None, tiny).backward()  # type: ignore[no-untyped-call]
+    run(doubled, x.double(), tiny).backward()  # type: ignore[no-untyped-call]
     for one, exact in zip(gradients(scaled), gradients(doubled), strict=True):
         torch.testing.assert_close(one.double(), exact, rtol=1e-3, atol=0)
 
@@ -95,31 +101,33 @@ def stack_of_identities(num_blocks: int) -> list[nn.Linear]:
 
 def test_an_overflow_on_the_way_out_of_a_block_does_not_reach_the_one_before() -> None:
     layers = [HalfLayer(4), HalfLayer(4, gain=60_000.0)]
-    scales = GradientScales(2)
+    scales = scales_of(layers)
     x = torch.full((2, 4), 2.0**-20).requires_grad_()
     # 2**13 / 2**8 times the gain is more than float16 holds: the second block's own gradient of its input is infinite.
-    run(layers, x, scales, 2.0**-8).backward()  # type: ignore[no-untyped-call]
-    assert scales.unscale([layer.parameters() for layer in layers]) == [True, True]
+    run(layers, x, 2.0**-8).backward()  # type: ignore[no-untyped-call]
+    assert scales.unscale() == [True, True]
     assert x.grad is not None
     torch.testing.assert_close(x.grad, torch.full((2, 4), 2.0**-7))  # that of the identity and of the first block
 
 
 def test_a_block_that_overflows_is_zeroed_and_its_scale_lowered_while_the_others_go_on() -> None:
     layers = [HalfLayer(4) for _ in range(3)]
-    scales = GradientScales(3)
 
-    def spoilt(x: Tensor) -> Tensor:
-        residual: Tensor = layers[1](x)
-        residual.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
-        return residual
+    class Spoilt(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layers[1]
 
+        def forward(self, x: Tensor) -> Tensor:
+            residual: Tensor = self.layer(x)
+            residual.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
+            return residual
+
+    modules = [layers[0], Spoilt(), layers[2]]
+    scales = scales_of(modules)
     x = torch.ones(2, 4, requires_grad=True)
-    functions: list[Callable[[Tensor], Tensor]] = [layers[0], spoilt, layers[2]]
-    y = x
-    for index, function in enumerate(functions):
-        y = scales.wrap(index, y, function)
-    (y * 2.0**-8).sum().backward()  # type: ignore[no-untyped-call]
-    finite = scales.unscale([layer.parameters() for layer in layers])
+    run(modules, x, 2.0**-8).backward()  # type: ignore[no-untyped-call]
+    finite = scales.unscale()
     assert finite == [True, False, True]
     assert [bool(gradient.any()) for gradient in gradients(layers)] == [True, False, True]
     assert x.grad is not None
@@ -130,7 +138,7 @@ def test_a_block_that_overflows_is_zeroed_and_its_scale_lowered_while_the_others
 
 
 def test_scales_fall_once_in_125_updates_and_not_in_the_meantime() -> None:
-    scales = GradientScales(1)
+    scales = scales_alone(1)
     for _ in range(UPDATES_BETWEEN_FALLS + 1):
         scales.update([False])
     assert scales.state_dict()["scales"].item() == pytest.approx(FIRST_SCALE * FALL)
@@ -139,7 +147,7 @@ def test_scales_fall_once_in_125_updates_and_not_in_the_meantime() -> None:
 
 
 def test_scales_double_in_1000_finite_updates_and_are_applied_as_powers_of_two() -> None:
-    scales = GradientScales(1)
+    scales = scales_alone(1)
     for _ in range(999):
         scales.update([True])
         assert scales.factor(0) == FIRST_SCALE
@@ -148,16 +156,15 @@ def test_scales_double_in_1000_finite_updates_and_are_applied_as_powers_of_two()
     assert scales.factor(0) == 2 * FIRST_SCALE
 
 
-@pytest.mark.parametrize("replicas", [1, 8])
-def test_scales_stay_within_their_bounds(replicas: int) -> None:
-    scales = GradientScales(2, replicas=replicas)
+def test_scales_stay_within_their_bounds() -> None:
+    scales = scales_alone(2)
     for _ in range(12_000):
         scales.update([True, False])
-    assert scales.state_dict()["scales"].tolist() == [GREATEST_SCALE * replicas, LEAST_SCALE * replicas]
+    assert scales.state_dict()["scales"].tolist() == [GREATEST_SCALE, LEAST_SCALE]
 
 
 def test_state_goes_on_where_it_left_off() -> None:
-    scales, resumed = GradientScales(3), GradientScales(3)
+    scales, resumed = scales_alone(3), scales_alone(3)
     pattern = [[True, index % 7 != 0, index % 3 != 0] for index in range(300)]
     for finite in pattern[:150]:
         scales.update(finite)
@@ -172,9 +179,10 @@ def test_state_goes_on_where_it_left_off() -> None:
 
 def test_blocks_without_gradients_count_as_finite() -> None:
     layers = stack(2, torch.float32)
+    scales = scales_of(layers)
     layers[1](torch.ones(1, 6)).sum().backward()
-    assert GradientScales(2).unscale([layer.parameters() for layer in layers]) == [True, True]
-    assert GradientScales(0).unscale([]) == []
+    assert scales.unscale() == [True, True]
+    assert scales_of([]).unscale() == []
 
 
 @pytest.mark.parametrize(
@@ -189,19 +197,16 @@ def test_autocast_computes_products_in_its_type(precision: str, dtype: torch.dty
 
 def test_scales_under_autocast_to_float16() -> None:
     torch.manual_seed(0)
-    layers = stack(3, torch.float32)
-    scales = GradientScales(3)
+    layers, plain = stack(3, torch.float32), stack(3, torch.float32)
+    scales = scales_of(layers)
     x = torch.randn(5, 6)
     with autocast(CPU, "float16"):
-        loss = run(layers, x, scales, 2.0**-24)
+        loss = run(layers, x, 2.0**-24)
     assert loss.dtype == torch.float32
     loss.backward()  # type: ignore[no-untyped-call]
-    assert scales.unscale([layer.parameters() for layer in layers]) == [True] * 3
-    scaled = [gradient.clone() for gradient in gradients(layers)]
-    for layer in layers:
-        layer.zero_grad()
-    run(layers, x, None, 2.0**-24).backward()  # type: ignore[no-untyped-call]
-    for one, exact in zip(scaled, gradients(layers), strict=True):
+    assert scales.unscale() == [True] * 3
+    run(plain, x, 2.0**-24).backward()  # type: ignore[no-untyped-call]
+    for one, exact in zip(gradients(layers), gradients(plain), strict=True):
         torch.testing.assert_close(one, exact, rtol=0.02, atol=float(exact.abs().max()) * 0.01)
 
 

@@ -1,18 +1,21 @@
 """What a run is planned as, for a machine, a time and pictures that the tests make up."""
 
 import dataclasses
+from functools import cache
 from typing import Any
 
 import pytest
 
+from trencadis.config import RunConfig
 from trencadis.data import KeptPair
 from trencadis.errors import ConfigError
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.training import plan as planning
-from trencadis.training.config_files import from_settings
 from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flops
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.timing import Timing
+
+FLOPS = cache(training_flops)  # counting takes seconds
 
 
 class Unread:
@@ -41,10 +44,9 @@ def pairs(count: int = 100, side: int = 300, caption: str = "a red circle on a b
     return RunPairs(Unread(), kept[2:], kept[:2], count, {})
 
 
-def planned(
-    hours: float, *, rate: float, monkeypatch: pytest.MonkeyPatch, **options: Any
-) -> tuple[dict[str, Any], Plan]:
+def planned(hours: float, *, rate: float, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[RunConfig, Plan]:
     monkeypatch.setattr(planning, "_matmul_rate", lambda device: rate)
+    monkeypatch.setattr(planning, "training_flops", FLOPS)
     plan = Plan()
     return choose_sizes({"device": "cpu"}, None, hours, options.pop("data", pairs()), plan), plan
 
@@ -64,20 +66,21 @@ def planned(
 def test_the_recipe_goes_with_time_machine_and_pictures(
     hours: float, rate: float, side: int, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, plan = planned(hours, rate=rate, data=pairs(side=side), monkeypatch=monkeypatch)
-    assert settings["recipe"] == recipe
+    config, plan = planned(hours, rate=rate, data=pairs(side=side), monkeypatch=monkeypatch)
+    assert config.recipe == recipe
     assert recipe in {choice["value"] for choice in plan.choices}
     assert all(choice["why"] for choice in plan.choices)
 
 
-def test_sizes_that_parts_share_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_parts_share_agree() -> None:
     for recipe in RECIPES:
-        settings = choose_sizes({"device": "cpu"}, recipe, 1.0, pairs(), Plan())
-        config = from_settings(settings)
-        assert config.transformer.model.grid_size == config.image.model.grid_size
-        assert config.transformer.model.image_vocab_size == config.image.model.image_vocab_size
-        assert config.transformer.model.text_len == config.text.text_len == config.ranker.model.text_len
-        assert config.transformer.model.text_vocab_size == config.text.vocab_size
+        config = RECIPES[recipe]()
+        transformer, ranker = config.transformer_model(), config.ranker_model()
+        assert transformer.grid_size == config.image.model.grid_size
+        assert transformer.image_vocab_size == config.image.model.image_vocab_size
+        assert transformer.text_len == config.text.text_len == ranker.text_len
+        assert transformer.text_vocab_size == config.text.vocab_size == ranker.text_vocab_size
+        assert ranker.image_size == ((224, 224) if recipe == "dalle_v1" else config.image.model.image_size)
 
 
 def test_text_is_as_long_as_the_captions_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,36 +88,34 @@ def test_text_is_as_long_as_the_captions_need(monkeypatch: pytest.MonkeyPatch) -
     long, _ = planned(
         0.1, rate=1e11, data=pairs(caption="word " * 2 + "other words of it " * 40), monkeypatch=monkeypatch
     )
-    assert short["text"]["text_len"] < long["text"]["text_len"] <= 256
+    assert short.text.text_len < long.text.text_len <= 256
 
 
 def test_overrides_stand_and_carry_over(monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = {"device": "cpu", "image": {"model": {"image_size": [96, 64]}}, "text": {"text_len": 77}}
-    config = from_settings(choose_sizes(overrides, "pocket", 1.0, pairs(), Plan()))
+    config = choose_sizes(overrides, "pocket", 1.0, pairs(), Plan())
     assert config.image.model.image_size == (96, 64)
-    assert config.transformer.model.grid_size == (12, 8)
-    assert config.ranker.model.image_size == (96, 64)
-    assert config.transformer.model.text_len == 77
+    assert config.transformer_model().grid_size == (12, 8)
+    assert config.ranker_model().image_size == (96, 64)
+    assert config.transformer_model().text_len == 77
     with pytest.raises(ConfigError, match="recipe 'huge'"):
         choose_sizes({}, "huge", 1.0, pairs(), Plan())
 
 
 def test_larger_recipes_take_more_operations() -> None:
-    totals = [sum(training_flops(recipe()).values()) for recipe in LADDER]
+    totals = [sum(FLOPS(recipe()).values()) for recipe in LADDER]
     assert totals == sorted(totals)
     # By hand: six operations a parameter and position of the blocks, three times attention's two products, the heads.
-    model = LADDER[0]().transformer.model
+    model = LADDER[0]().transformer_model()
     positions = model.text_len + 64
     blocks = model.num_layers * 12 * model.dim**2
     attention = 3 * model.num_layers * 4 * positions**2 * model.dim
     heads = 6 * model.dim * (255 * (4096 + 256) + 64 * 512)
-    assert training_flops(LADDER[0]())["transformer"] == pytest.approx(
-        6 * blocks * positions + attention + heads, rel=0.02
-    )
+    assert FLOPS(LADDER[0]())["transformer"] == pytest.approx(6 * blocks * positions + attention + heads, rel=0.02)
 
 
 def test_steps_fill_the_time_and_leave_some() -> None:
-    config = from_settings(choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan()))
+    config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
     timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(planning.SHARES, 10.0), 2.0)
     fitted = fit_steps(config, timing, 3600.0, pairs(), Plan())
     spent_s = sum(timing.step_s[name] * getattr(fitted, name).steps + 10.0 for name in planning.SHARES)
@@ -126,7 +127,7 @@ def test_steps_fill_the_time_and_leave_some() -> None:
 
 
 def test_few_pairs_get_more_crops_each() -> None:
-    config = from_settings(choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan()))
+    config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
     timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(planning.SHARES, 1.0), 0.1)
     few, many = (fit_steps(config, timing, 1000.0, pairs(count), Plan()) for count in (100, 20_000))
     assert few.transformer.token_variants == planning.MOST_VARIANTS

@@ -1,5 +1,7 @@
 """Precision and memory of the transformer's training: the same update, computed in another way."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,8 +9,10 @@ from torch import Tensor
 from benchmarks.contenders.ours import synthetic_training
 from trencadis.config import TransformerConfig
 from trencadis.recipes import MODERN_DESIGN
-from trencadis.training.trainer import Trainer
+from trencadis.training.mixed_precision import autocast
+from trencadis.training.trainer import Trainer, weighted_sum
 from trencadis.training.transformer import StreamBatch, TransformerTraining
+from trencadis.transformer.model import Block
 
 CONFIG = TransformerConfig(
     text_len=6, text_vocab_size=300, grid_size=(4, 4), image_vocab_size=32, num_layers=4, num_heads=2, head_dim=16,
@@ -32,9 +36,9 @@ def batch() -> StreamBatch:
 
 def gradients(stage: TransformerTraining) -> dict[str, Tensor]:
     stage.model.train()
-    loss, _ = stage.loss(batch(), 0, 10)
-    torch.autograd.backward(loss)
-    stage.after_backward(0, 1)
+    totals = stage.totals(batch(), 0, 10, is_whole=True)
+    torch.autograd.backward(weighted_sum(stage.loss(batch(), totals, 0, 10).terms, totals))
+    stage.after_backward()
     return {name: p.grad for name, p in stage.model.named_parameters() if p.grad is not None}
 
 
@@ -69,3 +73,29 @@ def test_the_gradient_scales_are_part_of_a_float16_checkpoint(tmp_path_factory: 
     assert (trainer.stage.extra_state()["scales"] > fresh).all()  # both updates were finite, and raised them
     assert len(fresh) == 2 * CONFIG.num_layers
     assert not training().extra_state()
+
+
+def test_validation_is_computed_as_training_in_batches_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trencadis.training.transformer.VALIDATION_BATCH", 4)
+    stage = training(precision="bfloat16")
+    generator = torch.Generator().manual_seed(0)
+    captions = [torch.randint(300, (length,), generator=generator).tolist() for length in (0, 1, 2, 3, 4, 5)]
+    held_out = StreamBatch(
+        stage.model.stream.pad_captions(captions), torch.randint(32, (6, 4, 4), generator=generator).int()
+    )
+    stage._validation = held_out
+    seen: list[tuple[torch.dtype, torch.Size]] = []
+    block = stage.model.blocks[0]
+    assert isinstance(block, Block)
+    block.attention.qkv.register_forward_hook(lambda module, inputs, output: seen.append((output.dtype, output.shape)))
+    stage.model.eval()
+    with torch.no_grad():
+        measured = stage.validate()
+        assert len(seen) == 2
+        assert len(set(seen)) == 1
+        assert seen[0][0] == torch.bfloat16
+        with autocast(torch.device("cpu"), "bfloat16"):
+            exact = stage.model.losses(held_out.text_tokens, held_out.image_tokens.long())
+    assert measured["validation_text_loss"] == pytest.approx(float(exact.text) / exact.text_count, rel=1e-3)
+    bits = float(exact.image) / (6 * 16) / math.log(2)
+    assert measured["validation_bits_per_image_token"] == pytest.approx(bits, rel=1e-3)

@@ -16,7 +16,7 @@ TINY = TransformerConfig(
 
 
 def test_dalle_v1_has_twelve_billion_parameters() -> None:
-    config = dalle_v1().transformer.model
+    config = dalle_v1().transformer_model()
     with torch.device("meta"):
         model = Transformer(config)
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -100,4 +100,4 @@ def test_a_saved_transformer_is_the_same_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [{"num_layers": 0}, {"kernel_size": 10}, {"grid_size": (0, 4)}])
 def test_impossible_sizes_are_refused(size: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
-        Transformer(TransformerConfig(**size))  # type: ignore[arg-type]
+        TransformerConfig(**size)  # type: ignore[arg-type]

@@ -2,11 +2,12 @@
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import AttentiveConfig
 from trencadis.image.layers import ResidualBlock, SpatialAttention, group_norm
 
 
@@ -17,7 +18,6 @@ class Downsample(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=2)
 
     def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the picture at half of its size."""
         return super().forward(F.pad(input, (0, 1, 0, 1)))
 
 
@@ -28,7 +28,6 @@ class Upsample(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, input: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the picture at twice its size."""
         return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
 
 
@@ -53,7 +52,6 @@ class Group(nn.Module):
         self.resize = resize
 
     def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return what the next group takes."""
         for index, block in enumerate(self.blocks):
             x = block(x)
             if self.attentions:
@@ -70,7 +68,6 @@ class Middle(nn.Module):
         self.attention = SpatialAttention(channels) if attention else None
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the grid, looked at as a whole."""
         x = self.before(x)
         output: Tensor = self.after(x if self.attention is None else self.attention(x))
         return output
@@ -79,10 +76,13 @@ class Middle(nn.Module):
 class AttentiveEncoder(nn.Module):
     """Pictures to features."""
 
-    def __init__(self, config: DiscreteVAEConfig) -> None:
+    # PyTorch's group norm loses digits in channels_last.
+    layout = torch.contiguous_format
+
+    def __init__(self, config: AttentiveConfig, latent_dim: int) -> None:
         super().__init__()
         widths, last = config.widths, len(config.widths) - 1
-        self.out_channels = config.latent_dim
+        self.out_channels = latent_dim
         self.input = nn.Conv2d(3, widths[0], 3, padding=1)
         self.groups = nn.ModuleList(
             Group(
@@ -96,10 +96,9 @@ class AttentiveEncoder(nn.Module):
         )
         self.middle = Middle(widths[-1], attention=config.attention != "none")
         self.norm = group_norm(widths[-1])
-        self.output = nn.Conv2d(widths[-1], config.latent_dim, 3, padding=1)
+        self.output = nn.Conv2d(widths[-1], latent_dim, 3, padding=1)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.input(pixels)
         for group in self.groups:
             x = group(x)
@@ -110,10 +109,10 @@ class AttentiveEncoder(nn.Module):
 class AttentiveDecoder(nn.Module):
     """A grid of vectors to maps; each group has one block more than the encoder's."""
 
-    def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
+    def __init__(self, config: AttentiveConfig, latent_dim: int, out_channels: int) -> None:
         super().__init__()
         widths, last = config.widths[::-1], len(config.widths) - 1
-        self.input = nn.Conv2d(config.latent_dim, widths[0], 3, padding=1)
+        self.input = nn.Conv2d(latent_dim, widths[0], 3, padding=1)
         self.middle = Middle(widths[0], attention=config.attention != "none")
         self.groups = nn.ModuleList(
             Group(
@@ -129,7 +128,6 @@ class AttentiveDecoder(nn.Module):
         self.output = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         x = self.middle(self.input(x))
         for group in self.groups:
             x = group(x)

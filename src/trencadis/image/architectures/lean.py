@@ -1,36 +1,38 @@
-"""Residual blocks on the grid of tokens alone, and the least between it and the pixels.
+"""Residual blocks on the grid of tokens only, and strided convolutions between the grid and the pixels.
 
-It is made for many updates in little time: on a grid of an eighth of the size a block costs 1/64, and it is there that
-a token sees its neighbours. The shape is that of the first VQ-VAE (van den Oord et al. 2017), with norms, one block
-less in the encoder, and paths that begin as the identity.
+It is made for many updates in little time: a block on a grid of an eighth of the size costs 1/64. The shape is that of
+the first VQ-VAE (van den Oord et al. 2017), with norms, one block less in the encoder, and paths that begin as the
+identity.
 """
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import LeanConfig
 from trencadis.image.layers import ChannelNorm, ResidualBlock, SpatialAttention
 
 
 class LeanEncoder(nn.Module):
     """Pictures to features: 4×4 convolutions of stride 2, and residual blocks."""
 
-    def __init__(self, config: DiscreteVAEConfig) -> None:
+    layout = torch.channels_last
+
+    def __init__(self, config: LeanConfig) -> None:
         super().__init__()
-        widths = config.widths[1:]
+        widths = config.widths
         self.out_channels = widths[-1]
         self.input = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
         self.resizes = nn.ModuleList(
             nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
-        self.blocks = _blocks(self.out_channels, config.blocks_per_group, config.attention)
+        self.blocks = _blocks(self.out_channels, config.blocks, config.attention_after)
         self.norm = ChannelNorm(self.out_channels)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.input(pixels)
         for resize in self.resizes:
             x = resize(F.silu(x))
@@ -38,20 +40,19 @@ class LeanEncoder(nn.Module):
 
 
 class LeanDecoder(nn.Module):
-    """A grid of vectors to maps: one residual block more than the encoder has, and transposed 4×4 convolutions."""
+    """A grid of vectors to maps: residual blocks, one more than the encoder has, and transposed 4×4 convolutions."""
 
-    def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
+    def __init__(self, config: LeanConfig, latent_dim: int, out_channels: int) -> None:
         super().__init__()
-        widths = config.widths[:0:-1]
-        self.input = nn.Conv2d(config.latent_dim, widths[0], 3, padding=1)
-        self.blocks = _blocks(widths[0], config.blocks_per_group + 1, config.attention)
+        widths = config.widths[::-1]
+        self.input = nn.Conv2d(latent_dim, widths[0], 3, padding=1)
+        self.blocks = _blocks(widths[0], config.blocks + 1, config.attention_after)
         self.resizes = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.output = nn.ConvTranspose2d(widths[-1], out_channels, 4, stride=2, padding=1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         x = self.blocks(self.input(x))
         for resize in self.resizes:
             x = resize(F.silu(x))
@@ -59,21 +60,21 @@ class LeanDecoder(nn.Module):
         return maps
 
 
-def _blocks(width: int, count: int, attention: str) -> nn.Sequential:
-    """Return residual blocks, with attention after the first or after each of them; all begin as the identity."""
-    attentions = {"none": 0, "middle": 1, "last": count}[attention]
+def _blocks(width: int, count: int, attention_after: str) -> nn.Sequential:
+    """Return residual blocks and their attention; all begin as the identity."""
+    attentions = {"none": 0, "first": 1, "every": count}[attention_after]
     layers: list[nn.Module] = []
     for index in range(count):
         block = ResidualBlock(width, width, norm=ChannelNorm)
-        layers.append(_silent(block, block.convolution_2))
+        layers.append(_zero_init(block, block.convolution_2))
         if index < attentions:
             attention_layer = SpatialAttention(width, norm=ChannelNorm)
-            layers.append(_silent(attention_layer, attention_layer.output))
+            layers.append(_zero_init(attention_layer, attention_layer.output))
     return nn.Sequential(*layers)
 
 
-def _silent(layer: nn.Module, last: nn.Conv2d) -> nn.Module:
-    """Return a layer that adds nothing to the identity yet, given the last of its convolutions."""
+def _zero_init(layer: nn.Module, last: nn.Conv2d) -> nn.Module:
+    """Return a residual layer with its last convolution set to zero."""
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     return layer

@@ -3,16 +3,14 @@
 from itertools import pairwise
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
-from trencadis.errors import ConfigError
+from trencadis.config import PublishedConfig
+from trencadis.config.image import BOTTLENECK
 from trencadis.image.fused_convolution import add_convolved, convolve
-
-BOTTLENECK = 4
-"""A residual path is this many times narrower than its block's output."""
 
 
 class Convolution(nn.Conv2d):
@@ -22,7 +20,6 @@ class Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
         nn.init.normal_(self.weight, std=(self.in_channels * self.kernel_size[0] ** 2) ** -0.5)
         assert self.bias is not None
         nn.init.zeros_(self.bias)
@@ -64,7 +61,6 @@ class Block(nn.Module):
         self.identity = nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the identity plus the scaled residual."""
         first, second, third, last = cast("list[Convolution]", list(self.convolutions))
         residual = convolve(first, F.relu(x), relu=True)
         total = x if isinstance(self.identity, nn.Identity) else convolve(self.identity, x)
@@ -75,21 +71,17 @@ class Block(nn.Module):
 
 
 class PublishedEncoder(nn.Module):
-    """Pictures to features: a 7×7 convolution, and groups halved in size between them by max-pooling.
+    """Pictures to features: a 7×7 convolution, and groups with max-pooling between them."""
 
-    Raises:
-        ConfigError: A width has no quarter.
-    """
+    layout = torch.channels_last
 
-    def __init__(self, config: DiscreteVAEConfig) -> None:
+    def __init__(self, config: PublishedConfig) -> None:
         super().__init__()
-        _check_widths(config)
         self.out_channels = config.widths[-1]
         self.input = Convolution(3, config.widths[0], 7)
         self.groups = _groups((config.widths[0], *config.widths), (3, 3, 3, 1), config)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.input(pixels)
         for index, group in enumerate(self.groups):
             x = group(F.max_pool2d(x, 2) if index else x)
@@ -97,20 +89,14 @@ class PublishedEncoder(nn.Module):
 
 
 class PublishedDecoder(nn.Module):
-    """A grid of vectors to maps: groups doubled in size between them, and a 1×1 convolution.
+    """A grid of vectors to maps: groups with nearest up-sampling between them, and a 1×1 convolution."""
 
-    Raises:
-        ConfigError: A width has no quarter.
-    """
-
-    def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
+    def __init__(self, config: PublishedConfig, latent_dim: int, out_channels: int) -> None:
         super().__init__()
-        _check_widths(config)
-        self.groups = _groups((config.latent_dim, *reversed(config.widths)), (1, 3, 3, 3), config, doubling=True)
+        self.groups = _groups((latent_dim, *reversed(config.widths)), (1, 3, 3, 3), config, doubling=True)
         self.output = Convolution(config.widths[0], out_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         for group in self.groups:
             x = group(x)
         return convolve(self.output, F.relu(x, inplace=True))
@@ -119,7 +105,7 @@ class PublishedDecoder(nn.Module):
 def _groups(
     widths: tuple[int, ...],
     kernel_sizes: tuple[int, int, int, int],
-    config: DiscreteVAEConfig,
+    config: PublishedConfig,
     *,
     doubling: bool = False,
 ) -> nn.ModuleList:
@@ -139,9 +125,3 @@ def _groups(
         others = (Block(after, after, kernel_sizes, gain, consumes=True) for _ in range(config.blocks_per_group - 1))
         groups.append(nn.Sequential(first, *others))
     return groups
-
-
-def _check_widths(config: DiscreteVAEConfig) -> None:
-    if any(width % BOTTLENECK for width in config.widths):
-        expected = f"widths in multiples of {BOTTLENECK}"
-        raise ConfigError(f"groups of widths {list(config.widths)}", expected=expected, remedy="change hidden_dim")

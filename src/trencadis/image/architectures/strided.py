@@ -5,18 +5,22 @@ It is the discrete VAE as most explanations of DALL·E draw it, and the convolut
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trencadis.config import DiscreteVAEConfig
+from trencadis.config import StridedConfig
 from trencadis.image.layers import ResidualBlock, group_norm
 
 
 class StridedEncoder(nn.Module):
     """Pictures to features: a 3×3 stem, and groups of blocks with 4×4 convolutions of stride 2 between them."""
 
-    def __init__(self, config: DiscreteVAEConfig) -> None:
+    # PyTorch's group norm loses digits in channels_last.
+    layout = torch.contiguous_format
+
+    def __init__(self, config: StridedConfig) -> None:
         super().__init__()
         self.out_channels = config.widths[-1]
         self.input = nn.Conv2d(3, config.widths[0], 3, padding=1)
@@ -27,7 +31,6 @@ class StridedEncoder(nn.Module):
         self.norm = group_norm(self.out_channels)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the features of every token."""
         x = self.groups[0](self.input(pixels))
         for resize, group in zip(self.resizes, self.groups[1:], strict=True):
             x = group(resize(x))
@@ -37,10 +40,10 @@ class StridedEncoder(nn.Module):
 class StridedDecoder(nn.Module):
     """A grid of vectors to maps: the encoder mirrored, with transposed 4×4 convolutions."""
 
-    def __init__(self, config: DiscreteVAEConfig, out_channels: int) -> None:
+    def __init__(self, config: StridedConfig, latent_dim: int, out_channels: int) -> None:
         super().__init__()
         widths = config.widths[::-1]
-        self.input = nn.Conv2d(config.latent_dim, widths[0], 3, padding=1)
+        self.input = nn.Conv2d(latent_dim, widths[0], 3, padding=1)
         self.groups = nn.ModuleList(_group(width, config.blocks_per_group) for width in widths)
         self.resizes = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
@@ -49,7 +52,6 @@ class StridedDecoder(nn.Module):
         self.output = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the maps."""
         x = self.groups[0](self.input(x))
         for resize, group in zip(self.resizes, self.groups[1:], strict=True):
             x = group(resize(x))
