@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import Kind, integer
+from trencadis.cli.arguments import Kind, add_model, integer
 from trencadis.errors import ConfigError, PictureError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     path = _picture_or_folder()
     add("images", nargs="+", metavar="IMAGE", type=path, help="PNG, JPEG or WebP, or a folder of them")
-    add("--model", type=str, default="emoji", help="a shipped model, a model or tokenizer directory, or a hub id")
+    add_model(parser, about="a shipped model, a model or tokenizer directory, or a hub id")
     side = integer(1, example=64)
     size_help = "of pictures, in multiples of what a token stands for (default: the model's)"
     add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=side, help=size_help)
@@ -50,7 +50,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.storage import write_picture
 
     paths = _pictures(arguments.images)
-    tokenizer = load_image_tokenizer(find_model(arguments.model))
+    tokenizer = load_image_tokenizer(find_model(arguments.model, revision=arguments.revision))
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []

@@ -18,6 +18,7 @@ from trencadis.image.architectures.published import PublishedDecoder, PublishedE
 from trencadis.image.architectures.strided import StridedDecoder, StridedEncoder
 from trencadis.image.bottleneck import Categorical, Nearest
 from trencadis.image.likelihood import map_pixels, unmap_pixels
+from trencadis.parts import register
 from trencadis.pretrained import Pretrained
 
 Encoder = PublishedEncoder | StridedEncoder | AttentiveEncoder | LeanEncoder
@@ -62,6 +63,7 @@ class Quantizer(Protocol):
         """Return the codes."""
 
 
+@register("image")
 class DiscreteVAE(Pretrained, nn.Module):
     """A picture as a grid of codes. An `ImageTokenizer`.
 
