@@ -1,9 +1,10 @@
 """Batches of pictures: from text tokens and seeds to pixels."""
 
+import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -53,6 +54,12 @@ class SamplingOptions(TypedDict, total=False):
     guidance_schedule: GuidanceSchedule | None
     decoder: DecoderName | None
     jacobi_window: int | None
+
+
+def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:
+    """Return sampling settings with the options that are not None in place of their own."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return dataclasses.replace(sampling, **given)
 
 
 def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: bool) -> tuple[int, int]:

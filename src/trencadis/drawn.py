@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import torch
 from PIL import Image
 
 from trencadis.data import read_picture
-from trencadis.errors import ConfigError, PictureError, StorageError, UserError
+from trencadis.errors import PictureError, StorageError, UserError
 from trencadis.pretrained import config_from_dict
 from trencadis.sampling import ImagePrompt, Sampling
 from trencadis.storage import user_storage, write_picture
@@ -23,6 +24,12 @@ from trencadis.transformer.packing import Weights
 
 MAX_SEED = 2**63 - 1
 KEY = "trencadis"  # of the text chunk
+_TYPES = {
+    "seed": (int,),
+    "score": (float, int, NoneType),
+    "negative_prompt": (str, NoneType),
+    "model_sha256": (str, NoneType),
+}  # of the record's fields that are not text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +47,36 @@ class KeptImage:
     keep_rows: int | None = None
 
     @classmethod
-    def of(cls, image: Image.Image, prompt: ImagePrompt, keep_rows: int | None) -> "KeptImage":
-        """Describe an image prompt that was made of an image."""
+    def of(cls, image: Image.Image | None, prompt: ImagePrompt | None, keep_rows: int | None) -> "KeptImage | None":
+        """Describe an image prompt and the image that it was made of; None where there is none."""
+        if image is None or prompt is None:
+            return None
         kept = zip(prompt.kept.flatten().tolist(), prompt.image_tokens.flatten().tolist(), strict=True)
         groups = itertools.groupby(enumerate(kept), key=lambda entry: entry[1][0])
         runs = [list(group) for is_kept, group in groups if is_kept]
         tokens = tuple((run[0][0], tuple(token for _, (_, token) in run)) for run in runs)
         sha256 = hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
         return cls(kept_tokens=tokens, sha256=sha256, keep_rows=keep_rows)
+
+    @classmethod
+    def from_dict(cls, content: object) -> "KeptImage":
+        """Build it from JSON values.
+
+        Raises:
+            ValueError: A value is absent or of the wrong type.
+        """
+        _check("image", content, dict)
+        assert isinstance(content, dict)
+        _check("sha256", content.get("sha256"), str)
+        _check("keep_rows", content.get("keep_rows"), int, NoneType)
+        _check("kept_tokens", content.get("kept_tokens"), list, tuple)
+        for run in content["kept_tokens"]:
+            _check("a run", run, list, tuple)
+            first, tokens = run
+            for number in (first, *tokens):
+                _check("a position or token", number, int)
+        runs = tuple((first, tuple(tokens)) for first, tokens in content["kept_tokens"])
+        return cls(kept_tokens=runs, sha256=content["sha256"], keep_rows=content.get("keep_rows"))
 
     def prompt(self, stream: Stream) -> ImagePrompt:
         """Return the image prompt again, for a model of this stream.
@@ -111,16 +140,20 @@ class Record:
         """Build a record from `as_dict`'s values; what it does not know is left out.
 
         Raises:
-            UserError: A value is absent, of the wrong type or out of its range.
+            ValueError: A value is absent, of the wrong type or out of its range.
+            UserError: A setting of `sampling` is.
         """
-        own, sampling = (
-            {field.name: content[field.name] for field in dataclasses.fields(kind) if field.name in content}
-            for kind in (cls, Sampling)
-        )
-        record: Record = config_from_dict(cls, {**own, "sampling": sampling})
-        if not 0 <= record.seed <= MAX_SEED:
-            raise ConfigError(f"seed {record.seed}", expected="0..2^63-1", remedy="choose one in between")
-        return record
+        own = {field.name: content[field.name] for field in dataclasses.fields(cls) if field.name in content}
+        sampling = {field.name: content[field.name] for field in dataclasses.fields(Sampling) if field.name in content}
+        image = own.pop("image", None)
+        for name, value in own.items():
+            _check(name, value, *_TYPES.get(name, (str,)))
+        if not own.keys() >= {"prompt", "seed"} or not 0 <= own["seed"] <= MAX_SEED:
+            raise ValueError("no prompt, or no seed in 0..2^63-1")
+        if own.get("weights", "float32") not in get_args(Weights):
+            raise ValueError(f"weights {own['weights']}")
+        kept = None if image is None else KeptImage.from_dict(image)
+        return cls(**own, sampling=config_from_dict(Sampling, sampling), image=kept)
 
 
 @dataclass(frozen=True)
@@ -192,10 +225,15 @@ def read_record(image: Image.Image, name: str = "the picture") -> Record:
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
         record = Record.from_dict(content)
-    except (ValueError, RecursionError, UserError) as error:
+    except (TypeError, ValueError, RecursionError, UserError) as error:
         reason = " ".join((error.given if isinstance(error, UserError) else str(error)).split())[:200]
         raise PictureError(f"{name} has a damaged record: {reason}", expected=expected, remedy=remedy) from error
     return record
+
+
+def _check(name: str, value: object, *types: type) -> None:
+    if type(value) not in types:
+        raise ValueError(f"{name} is {str(value)[:40]!r}")
 
 
 def _save(image: Image.Image, record: Record, folder: Path) -> Path:

@@ -8,15 +8,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self, Unpack, get_args
+from typing import TypeVar, Unpack, get_args
 
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from trencadis import drawing
 from trencadis.data.pixels import to_pillow
-from trencadis.drawing import Progress, SamplingOptions, candidate_counts, consecutive_seeds, draw_pictures
+from trencadis.drawing import Progress, SamplingOptions
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
@@ -32,6 +33,7 @@ from trencadis.transformer.packing import Weights
 from trencadis.weight_cache import WeightCache
 
 MAX_PROMPT_CHARS = 4096
+DALLET = TypeVar("DALLET", bound="DALLE")
 
 
 class DALLE(HubModel):
@@ -66,7 +68,7 @@ class DALLE(HubModel):
         self._of_transformer, self._of_image_tokenizer = WeightCache(), WeightCache()
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "emoji", **hub: Unpack[HubOptions]) -> Self:  # type: ignore[override]
+    def from_pretrained(cls: type[DALLET], name: str | Path = "emoji", **hub: Unpack[HubOptions]) -> DALLET:  # type: ignore[override]
         """Load a shipped model, a directory, or a repository of the hub.
 
         Args:
@@ -85,16 +87,16 @@ class DALLE(HubModel):
 
     def save_settings(self, directory: Path) -> None:
         """Write `config.json` and the card beside parts that are already there."""
-        is_ranked = self.ranker is not None
-        card = model_card(self.name, self.transformer, self.image_tokenizer, is_ranked=is_ranked)
+        card = model_card(self.name, self.transformer, self.image_tokenizer, is_ranked=self.ranker is not None)
         save_settings(directory, name=self.name, sampling=self.sampling, card=card)
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device) -> "DALLE":
         """Move every part that has a `to` to a device, and return the model itself."""
         for part in self._parts().values():
             if isinstance(part, Movable):
                 part.to(device)
-        self._of_transformer.clear()
+        for cache in (self._of_transformer, self._of_image_tokenizer):
+            cache.clear()
         return self
 
     def digest(self) -> str | None:
@@ -135,9 +137,8 @@ class DALLE(HubModel):
             negative_prompt: What guidance moves away from, in place of the empty caption.
             weights: As for `draw`.
             image: An image prompt, of which `mask` or `keep_rows` says what stays.
-            mask: Of the image's size; transparent pixels are drawn anew, or white ones where it has no transparency.
-                A region that reaches the bottom right corner is drawn knowing all that stays; any other is drawn
-                knowing only what stays above it and to its left.
+            mask: Of the image's size; transparent pixels are drawn anew, or white ones if it has no transparency. What
+                is drawn anew does not depend on what stays below it or to its right.
             keep_rows: Rows of tokens of the image that stay, from the top.
             batch_size: As for `draw`.
             callback: As for `draw`.
@@ -146,11 +147,10 @@ class DALLE(HubModel):
         Raises:
             UserError: As for `draw`; or `keep` is more than `candidates`, or the mask has another size than the image.
         """
-        given = {field: value for field, value in sampling.items() if value is not None}
-        chosen = dataclasses.replace(self.sampling, **given)  # type: ignore[arg-type]
-        kept = self._image_prompt(image, mask, keep_rows)
-        candidates, keep = candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
-        seeds = consecutive_seeds(seed, candidates)
+        chosen = drawing.overridden(self.sampling, sampling)
+        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        candidates, keep = drawing.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
+        seeds = drawing.consecutive_seeds(seed, candidates)
         images = self.draw(
             [prompt] * candidates,
             seeds,
@@ -161,7 +161,7 @@ class DALLE(HubModel):
             batch_size=batch_size,
             callback=callback,
         )
-        about = None if image is None or kept is None else KeptImage.of(image, kept, keep_rows)
+        about = KeptImage.of(image, kept, keep_rows)
         record = self._record(prompt, negative_prompt, chosen, weights, about)
         return self._ranked(images, [dataclasses.replace(record, seed=seed) for seed in seeds], keep)
 
@@ -177,7 +177,9 @@ class DALLE(HubModel):
         batch_size: int = 32,
         callback: Callable[[Progress], None] | None = None,
     ) -> Float[Tensor, "pictures 3 height width"]:
-        """Draw one picture for each caption; nothing is ranked. It depends on its own caption and seed alone.
+        """Draw one picture for each caption, RGB in [0, 1] on the CPU; nothing is ranked.
+
+        A picture depends on its own caption and seed, and on no other of the call.
 
         Args:
             captions: As `generate` takes a prompt.
@@ -189,9 +191,6 @@ class DALLE(HubModel):
                 and `int8` are faster and change pictures a little.
             batch_size: Pictures drawn at once; it changes speed and memory, not the pictures.
             callback: Called after each pass for a batch; an exception that it raises stops the drawing.
-
-        Returns:
-            RGB in [0, 1], on the CPU.
 
         Raises:
             PromptError: A caption is empty or too long.
@@ -206,7 +205,7 @@ class DALLE(HubModel):
         sampling = sampling or self.sampling
         negative = self._negative_tokens(negative_prompt, sampling)
         by_caption = {caption: self._text_tokens(caption) for caption in dict.fromkeys(captions)}
-        return draw_pictures(
+        return drawing.draw_pictures(
             self._decoder(weights),
             self.image_tokenizer,
             torch.cat([by_caption[caption] for caption in captions]),
@@ -240,9 +239,8 @@ class DALLE(HubModel):
             return Drawn(to_pillow(images), records)
         ranked = rank(images, records[0].prompt, ranker=self.ranker, keep=keep)
         scored = zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)
-        return Drawn(
-            to_pillow(ranked.images), [dataclasses.replace(records[index], score=score) for index, score in scored]
-        )
+        kept = [dataclasses.replace(records[index], score=score) for index, score in scored]
+        return Drawn(to_pillow(ranked.images), kept)
 
     def _record(
         self, prompt: str, negative_prompt: str | None, sampling: Sampling, weights: Weights, image: KeptImage | None
@@ -286,20 +284,10 @@ class DALLE(HubModel):
             raise ConfigError(given, expected=expected, remedy="raise guidance_scale, or leave the negative prompt out")
         return self._text_tokens(prompt)[0]
 
-    def _image_prompt(
-        self, image: Image.Image | None, mask: Image.Image | None, keep_rows: int | None
-    ) -> ImagePrompt | None:
-        if image is not None:
-            return image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
-        if mask is not None or keep_rows is not None:
-            given = "mask without an image" if mask is not None else "keep_rows without an image"
-            raise ConfigError(given, expected="an image that it speaks of", remedy="give the image too")
-        return None
-
     def _parts(self) -> dict[PartName, object]:
         parts: dict[PartName, object] = {"text": self.text_tokenizer, "image": self.image_tokenizer}
-        parts["transformer"] = self.transformer
-        return parts if self.ranker is None else parts | {"ranker": self.ranker}
+        parts |= {"transformer": self.transformer, "ranker": self.ranker}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def _device(self) -> torch.device:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, TypeVar, Unpack
 
 import torch
 from huggingface_hub import ModelHubMixin, save_torch_state_dict, snapshot_download
@@ -18,6 +18,8 @@ from trencadis.errors import ModelError
 from trencadis.storage import whole_directory
 
 MAX_SHARD_SIZE = "2GB"
+HubModelT = TypeVar("HubModelT", bound="HubModel")
+PretrainedT = TypeVar("PretrainedT", bound="Pretrained")
 
 
 class HubOptions(TypedDict, total=False):
@@ -157,7 +159,7 @@ class HubModel(ModelHubMixin):
         self._save_pretrained(Path(save_directory))
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **hub: Unpack[HubOptions]) -> Self:  # type: ignore[override]
+    def from_pretrained(cls: type[HubModelT], name: str | Path, **hub: Unpack[HubOptions]) -> HubModelT:  # type: ignore[override]
         """Load from a directory or a hub id.
 
         Args:
@@ -170,7 +172,7 @@ class HubModel(ModelHubMixin):
         return cls._load(model_directory(name, **hub))
 
     @classmethod
-    def _load(cls, directory: Path) -> Self:
+    def _load(cls: type[HubModelT], directory: Path) -> HubModelT:
         raise NotImplementedError
 
 
@@ -191,7 +193,7 @@ class Pretrained(HubModel):
             save_torch_state_dict(state, directory, max_shard_size=MAX_SHARD_SIZE)
 
     @classmethod
-    def _load(cls, directory: Path) -> Self:
+    def _load(cls: type[PretrainedT], directory: Path) -> PretrainedT:
         content = read_json(directory / "config.json")
         kind = content.pop("kind", cls.__name__)
         if kind != cls.__name__:

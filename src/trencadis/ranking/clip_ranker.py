@@ -1,7 +1,6 @@
 """CLIP as a `Ranker`."""
 
 from pathlib import Path
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -56,7 +55,7 @@ class CLIPRanker:
         # Rounding can leave two features of length 1 a little more alike than is possible.
         return (torch.cat(chunks) @ text_features).clamp(-1, 1).to(images.device)
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device) -> "CLIPRanker":
         """Move the network to a device, in place."""
         self.clip.to(device)
         return self
@@ -73,7 +72,7 @@ class CLIPRanker:
             save_part("text", self.text_tokenizer, directory / "text")
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
+    def from_pretrained(cls, name: str | Path) -> "CLIPRanker":
         """Load CLIP from the directory of a ranker; the text tokenizer is in `text/` below it, or beside it.
 
         Raises:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -151,7 +151,7 @@ class CaptionTokenizer(HubModel):
         write_whole(save_directory / FILE_NAME, self._library.to_str(pretty=True))
 
     @classmethod
-    def _load(cls, directory: Path) -> Self:
+    def _load(cls: type[TokenizerT], directory: Path) -> TokenizerT:
         path = directory / FILE_NAME
         remedy = "save the tokenizer again, or copy the directory whole"
         if not path.is_file():
