@@ -59,24 +59,23 @@ class KeptImage:
         return cls(kept_tokens=tokens, sha256=sha256, keep_rows=keep_rows)
 
     @classmethod
-    def from_dict(cls, content: object) -> "KeptImage":
+    def from_dict(cls, content: Any) -> "KeptImage":
         """Build it from JSON values.
 
         Raises:
-            ValueError: A value is absent or of the wrong type.
+            TypeError: A value is of the wrong type.
+            ValueError: A run is not of two values.
         """
         _check("image", content, dict)
-        assert isinstance(content, dict)
-        _check("sha256", content.get("sha256"), str)
-        _check("keep_rows", content.get("keep_rows"), int, NoneType)
-        _check("kept_tokens", content.get("kept_tokens"), list, tuple)
-        for run in content["kept_tokens"]:
-            _check("a run", run, list, tuple)
-            first, tokens = run
+        runs, sha256, keep_rows = (content.get(name) for name in ("kept_tokens", "sha256", "keep_rows"))
+        _check("kept_tokens", runs, list)
+        _check("sha256", sha256, str)
+        _check("keep_rows", keep_rows, int, NoneType)
+        for first, tokens in runs:
             for number in (first, *tokens):
                 _check("a position or token", number, int)
-        runs = tuple((first, tuple(tokens)) for first, tokens in content["kept_tokens"])
-        return cls(kept_tokens=runs, sha256=content["sha256"], keep_rows=content.get("keep_rows"))
+        kept = tuple((first, tuple(tokens)) for first, tokens in runs)
+        return cls(kept_tokens=kept, sha256=sha256, keep_rows=keep_rows)
 
     def prompt(self, stream: Stream) -> ImagePrompt:
         """Return the image prompt again, for a model of this stream.
@@ -140,8 +139,9 @@ class Record:
         """Build a record from `as_dict`'s values; what it does not know is left out.
 
         Raises:
-            ValueError: A value is absent, of the wrong type or out of its range.
-            UserError: A setting of `sampling` is.
+            TypeError: A value is of the wrong type.
+            ValueError: One is absent or out of its range.
+            UserError: A setting of `sampling` is of the wrong type or out of its range.
         """
         own = {field.name: content[field.name] for field in dataclasses.fields(cls) if field.name in content}
         sampling = {field.name: content[field.name] for field in dataclasses.fields(Sampling) if field.name in content}
@@ -233,7 +233,7 @@ def read_record(image: Image.Image, name: str = "the picture") -> Record:
 
 def _check(name: str, value: object, *types: type) -> None:
     if type(value) not in types:
-        raise ValueError(f"{name} is {str(value)[:40]!r}")
+        raise TypeError(f"{name} is {str(value)[:40]!r}")
 
 
 def _save(image: Image.Image, record: Record, folder: Path) -> Path:

@@ -92,11 +92,13 @@ class DALLE(HubModel):
 
     def to(self, device: str | torch.device) -> "DALLE":
         """Move every part that has a `to` to a device, and return the model itself."""
+        before = self._device
         for part in self._parts().values():
             if isinstance(part, Movable):
                 part.to(device)
-        for cache in (self._of_transformer, self._of_image_tokenizer):
-            cache.clear()
+        if self._device != before:  # frees the memory there
+            self._of_transformer.clear()
+            self._of_image_tokenizer.clear()
         return self
 
     def digest(self) -> str | None:
@@ -194,8 +196,7 @@ class DALLE(HubModel):
 
         Raises:
             PromptError: A caption is empty or too long.
-            ConfigError: A number is out of its range, there is a negative prompt without guidance, or the device
-                cannot compute with such weights.
+            ConfigError: A number is out of its range, guidance is absent, or the device cannot compute with the weights.
         """
         if not captions or len(captions) != len(seeds) or not all(0 <= seed <= MAX_SEED for seed in seeds):
             given = f"{len(seeds)} seeds for {len(captions)} captions"
@@ -260,7 +261,6 @@ class DALLE(HubModel):
         )
 
     def _decoder(self, weights: Weights) -> Decoder:
-        """Return the transformer with its weights laid out for drawing, which takes a while, so it is kept."""
         if weights not in get_args(Weights):
             expected = f"one of {', '.join(get_args(Weights))}"
             raise ConfigError(f"weights {weights!r}", expected=expected, remedy="choose one of them")
@@ -286,8 +286,8 @@ class DALLE(HubModel):
 
     def _parts(self) -> dict[PartName, object]:
         parts: dict[PartName, object] = {"text": self.text_tokenizer, "image": self.image_tokenizer}
-        parts |= {"transformer": self.transformer, "ranker": self.ranker}
-        return {name: part for name, part in parts.items() if part is not None}
+        parts["transformer"] = self.transformer
+        return parts if self.ranker is None else parts | {"ranker": self.ranker}
 
     @property
     def _device(self) -> torch.device:

@@ -6,9 +6,13 @@ from typing import Any
 
 import huggingface_hub.hub_mixin
 import pytest
+from PIL import Image
 
 from trencadis import CLIP, DALLE, CaptionTokenizer, DiscreteVAE, Transformer, pretrained
+from trencadis.cli import main
+from trencadis.drawn import Drawn, Record
 from trencadis.errors import ModelError
+from trencadis.sampling import Sampling
 
 
 class Hub:
@@ -75,3 +79,21 @@ def test_how_to_read_the_hub_reaches_it_and_nothing_else_is_taken(
 def test_a_revision_of_a_shipped_model_is_refused() -> None:
     with pytest.raises(ModelError, match="leave the revision out"):
         DALLE.from_pretrained("emoji", revision="v1")
+
+
+@pytest.mark.parametrize(
+    "command", [["generate", "a ring"], ["rank", "a ring", "IMAGE"], ["reconstruct", "IMAGE"], ["verify", "IMAGE"]]
+)
+def test_commands_hand_the_revision_on(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def download(repo_id: str, *, revision: str | None, **_: object) -> str:
+        asked.append((repo_id, revision))
+        raise OSError("no network")
+
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    record = Record(prompt="a ring", seed=1, sampling=Sampling())
+    (path,) = Drawn([Image.new("RGB", (16, 16))], [record]).save(tmp_path)
+    arguments = [str(path) if argument == "IMAGE" else argument for argument in command]
+    assert main([*arguments, "--model", "owner/name", "--revision", "v1"]) == 2
+    assert asked == [("owner/name", "v1")]

@@ -17,7 +17,6 @@ HELP = "draws pictures from a prompt"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("prompt", nargs="+", type=str, help="what to draw; several prompts are drawn one after the other")
     add_model(parser)
@@ -45,7 +44,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Draw, save and say what was drawn."""
     from trencadis.data import read_picture
     from trencadis.devices import usable_device
     from trencadis.pipeline import DALLE
@@ -64,7 +62,6 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
-    """Draw one prompt under a progress bar."""
     from trencadis.drawing import Progress
     from trencadis.progress import Advance, progress
 

@@ -11,7 +11,6 @@ HELP = "orders pictures by how well they fit a prompt"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("prompt", type=str, help="what the pictures should show")
     add("images", nargs="+", metavar="IMAGE", type=existing_file(), help="PNG, JPEG or WebP")

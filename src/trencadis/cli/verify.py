@@ -17,7 +17,6 @@ HELP = "draws a picture again from its record, and says whether it is the same, 
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", type=existing_file(), help="a PNG that was drawn")
     about = "(default: the one that the picture names, if it is shipped or in the hub's cache)"
     add_model(parser, default=None, about=f"a shipped model, a model directory, or a hub id {about}")
