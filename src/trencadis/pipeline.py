@@ -196,7 +196,7 @@ class DALLE(HubModel):
 
         Raises:
             PromptError: A caption is empty or too long.
-            ConfigError: A number is out of its range, guidance is absent, or the device cannot compute with the weights.
+            ConfigError: A number is out of its range, guidance is absent, or the device cannot compute with `weights`.
         """
         if not captions or len(captions) != len(seeds) or not all(0 <= seed <= MAX_SEED for seed in seeds):
             given = f"{len(seeds)} seeds for {len(captions)} captions"
