@@ -1,5 +1,6 @@
 """The caption tokenizer: byte-level byte-pair encoding over the `tokenizers` library."""
 
+import hashlib
 import json
 import unicodedata
 import warnings
@@ -8,11 +9,11 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from huggingface_hub import ModelHubMixin
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from trencadis.errors import ConfigError, ModelError, PromptError
-from trencadis.pretrained import model_directory
+from trencadis.parts import register
+from trencadis.pretrained import HubModel
 from trencadis.randomness import derive_seed
 from trencadis.storage import write_whole
 from trencadis.text.bpe_dropout import Merges, merge
@@ -40,11 +41,12 @@ def normalize(caption: str) -> str:
     return " ".join(caption.lower().split())
 
 
-class CaptionTokenizer(ModelHubMixin):
+@register("text")
+class CaptionTokenizer(HubModel):
     """Byte-level byte-pair encoding of captions: any text is encoded, and decoding gives it back normalised.
 
     Words are split as GPT-2 does, each with the space before it, the first one too. There are no special tokens:
-    padding belongs to the stream. `push_to_hub` is the hub library's own.
+    padding belongs to the stream.
 
     Args:
         library: A tokenizer of the `tokenizers` library, byte-level and with all 256 bytes among its tokens.
@@ -140,22 +142,17 @@ class CaptionTokenizer(ModelHubMixin):
             raise PromptError(f"text token {wrong}", expected=expected, remedy="leave out padding ids")
         return str(self._library.decode(tokens, skip_special_tokens=False)).removeprefix(" ")
 
-    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:
-        """Write `tokenizer.json` into `save_directory`, whole or not at all; other files there stay.
+    def digest(self) -> str:
+        """Return the SHA-256 of the tokenizer's file in hexadecimal."""
+        return hashlib.sha256(self._library.to_str().encode()).hexdigest()
 
-        Raises:
-            StorageError: The place cannot be written.
-        """
-        write_whole(Path(save_directory) / FILE_NAME, self._library.to_str(pretty=True))
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write `tokenizer.json`; other files in the directory stay."""
+        write_whole(save_directory / FILE_NAME, self._library.to_str(pretty=True))
 
     @classmethod
-    def from_pretrained(cls: type[TokenizerT], name: str | Path, **_: object) -> TokenizerT:  # type: ignore[override]
-        """Load from a directory or a hub id.
-
-        Raises:
-            ModelError: It is absent, damaged or of another kind.
-        """
-        path = model_directory(name) / FILE_NAME
+    def _load(cls: type[TokenizerT], directory: Path) -> TokenizerT:
+        path = directory / FILE_NAME
         remedy = "save the tokenizer again, or copy the directory whole"
         if not path.is_file():
             raise ModelError(f"no {FILE_NAME} in {path.parent}", expected="a tokenizer's directory", remedy=remedy)
