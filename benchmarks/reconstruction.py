@@ -27,7 +27,7 @@ from benchmarks.machine import setting
 from benchmarks.options import nested_settings
 from trencadis.config import DataConfig, ImageStage
 from trencadis.config.plain import overlay
-from trencadis.data import read_picture
+from trencadis.data import TOKENIZER_CROPS, read_picture
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.errors import ConfigError
@@ -96,7 +96,7 @@ def train_peer(
     settings = PeerSettings(**nested_settings(contender.partition(":")[2]))
     training = PeerTraining(peer, like.model, settings, seed=SEED)
     size, batch_size = like.model.image_size, settings.batch_size
-    pictures = pairs.batches(size, data, batch_size=batch_size, seed=SEED, flip=data.flip)
+    pictures = pairs.batches(size, data, batch_size=batch_size, seed=SEED, rule=TOKENIZER_CROPS)
     batches, began_s, spent_s = pictures.iterate(0, MOST_STEPS), time.process_time(), 0.0
     while spent_s < seconds:
         training.update(next(batches).images, spent_s / seconds)

@@ -119,7 +119,7 @@ class NoPictures:
 
 def synthetic_training(config: TransformerConfig, **settings: Any) -> TransformerTraining:
     """Return the transformer's own stage of training; its data is one pair that stands for none."""
-    pair = KeptPair(0, "synthetic", ("",), 1.0)
+    pair = KeptPair(0, "synthetic", ("",), 1.0, (1, 1))
     return TransformerTraining(
         TransformerStage(model=config, **settings),
         config,

@@ -62,6 +62,7 @@ class RunDirectory:
     captions = _Inside("samples", "captions.json")  # of the drawings
     code_counts = _Inside("samples", "codes.json")
     code_portraits = _Inside("samples", "codes.png")
+    training_pictures = _Inside("samples", "training-pictures.png")  # what training sees of some of them
     holder = _Inside(".holder")  # who has the lock
     lock_file = _Inside(".lock")
 

@@ -75,7 +75,7 @@ def test_boilerplate_is_left_out_unless_it_is_kept(pairs: Path, capsys: pytest.C
     (pairs / "a.txt").write_text("IMG_1234.jpg")
     assert main(["data", "check", str(pairs)]) == 0
     assert "left out, boilerplate caption: 1" in capsys.readouterr().out
-    assert main(["data", "check", str(pairs), "--keep-boilerplate"]) == 0
+    assert main(["data", "check", str(pairs), "--boilerplate", "false"]) == 0
     assert "left out, boilerplate" not in capsys.readouterr().out
 
 
@@ -86,7 +86,7 @@ def test_boilerplate_is_left_out_unless_it_is_kept(pairs: Path, capsys: pytest.C
         (["check", "."], "no picture"),
         (["check"], "no PATH given"),
         (["chek", "x"], "chek"),
-        (["check", ".", "--min-image-side", "0"], "--min-image-side 0"),
+        (["check", ".", "--min-image-side", "0"], "min_image_side 0"),
         (["check", ".", "--language", "english"], ""),
     ],
 )

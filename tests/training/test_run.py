@@ -72,6 +72,8 @@ def test_a_run_leaves_what_it_promises(tiny_run: Path) -> None:
     assert (tiny_run / "tensorboard").is_dir()
     report = (tiny_run / "report.html").read_text()
     assert "data:image/png;base64" in report
+    assert (tiny_run / "samples" / "training-pictures.png").is_file()
+    assert 'alt="What training sees"' in report
 
 
 def test_each_stage_learns(tiny_run: Path) -> None:
@@ -238,7 +240,7 @@ def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path) 
 def test_few_pairs_hold_back_a_larger_share(
     count: int, least: int, most: int, tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = tuple(KeptPair(index, f"{index}.png", (f"drawing {index}",), 1.0) for index in range(count))
+    kept = tuple(KeptPair(index, f"{index}.png", (f"drawing {index}",), 1.0, (8, 8)) for index in range(count))
     monkeypatch.setattr("trencadis.training.run_pairs.curate", lambda *_, **__: Curated(kept, (), "fingerprint"))
     pairs = read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path), resumed=False)
     assert pairs.kept == count

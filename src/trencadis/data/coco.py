@@ -1,4 +1,4 @@
-"""Folders laid out as two published datasets are: MS-COCO and CUB-200."""
+"""Folders with the layout of two published datasets: MS-COCO and CUB-200."""
 
 import json
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ def open_coco(root: Path) -> FilesSource:
     Source: Lin et al. 2014; Chen et al. 2015 (captions).
 
     Raises:
-        DataError: An annotation file is not as published, or the folder of its pictures is not there.
+        DataError: An annotation file differs from the published format, or the folder of its pictures is missing.
     """
     files: list[PictureFile] = []
     for path in sorted(root.glob("annotations/captions_*.json")):
@@ -39,7 +39,7 @@ def open_coco(root: Path) -> FilesSource:
 
 
 def _file_name(name: str) -> str:
-    """Return a picture's own name: none lies elsewhere, and an annotation file may come from anybody."""
+    """Return the last part of a picture's path, as an untrusted annotation file must not name other folders."""
     return PurePosixPath(name.encode("utf-8", "replace").decode()).name.replace("\0", "?")
 
 
@@ -63,7 +63,7 @@ def open_cub(root: Path) -> FilesSource:
     Source: Wah et al. 2011; Reed et al. 2016 (captions).
 
     Raises:
-        DataError: There is no picture, or not one caption.
+        DataError: There is no picture, or no caption.
     """
     return open_folder(root / "images", _cub_captions(root))
 

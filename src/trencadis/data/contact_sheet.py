@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in a grid, each with words underneath."""
+"""Contact sheets: pictures in a grid, each with a label underneath."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ _INK, _PAPER, _ABSENT = "#222222", "#ffffff", "#dddddd"
 _LONGEST_LABEL = 400
 _PLAIN = {"–": "-", "—": "-", "×": "x", "ß": "ss", "æ": "ae", "ø": "o", "ł": "l"}
 _TIED = "\N{NO-BREAK SPACE}"
-# Where a word that is too long may be broken: behind punctuation, or where a number begins or ends.
+# Where a word that is too long may be broken: after punctuation, or where a number begins or ends.
 _SEAM = re.compile(r"(?<=[-_./,;:=+])|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
 
@@ -36,19 +36,21 @@ def contact_sheet(
 
     Args:
         images: RGB pictures of any sizes; None leaves a grey tile.
-        labels: One a picture; broken into lines, and cut with an ellipsis where it is longer. A no-break space holds
-            a number and its unit together.
-        columns: Tiles a row.
+        labels: One for each picture; broken into lines, and ended by an ellipsis where it is too long. A no-break
+            space holds a number and its unit together.
+        columns: Tiles in a row.
         tile_size: Height and width of a tile in pixels; one number for a square.
         label_lines: Lines of text kept free under each tile; 0 for none.
-        outlined: Draw a faint line around each picture, so that white ones end somewhere.
+        outlined: Draw a faint line around each picture, so that the edges of white ones are seen.
 
     Raises:
         ConfigError: There is no picture, not as many labels, or no column.
     """
     if not images or len(images) != len(labels) or columns < 1:
         given = f"{len(images)} pictures, {len(labels)} labels and {columns} columns"
-        raise ConfigError(given, expected="at least one picture and column, and as many labels", remedy="count again")
+        raise ConfigError(
+            given, expected="a picture, a column, and a label for each picture", remedy="pass as many labels"
+        )
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     tile_height, tile_width = (tile_size, tile_size) if isinstance(tile_size, int) else tile_size
@@ -72,20 +74,22 @@ def banded_sheet(
     tile_size: int | tuple[int, int] = 128,
     label_lines: int = 2,
 ) -> Image.Image:
-    """Return rows of pictures that belong together, column by column; where they are long, in bands of `columns`.
+    """Return rows of pictures whose columns belong together. Long rows are broken into bands of `columns`.
 
     Args:
-        rows: Pictures with their labels, as many in each row.
-        columns: Most tiles a band has in a row.
+        rows: Pictures with their labels; rows of equal length.
+        columns: Most tiles in a row of a band.
         tile_size: Height and width of a tile in pixels; one number for a square.
         label_lines: Lines of text kept free under each tile.
 
     Raises:
-        ConfigError: There is no picture or no column, or the rows differ in length.
+        ConfigError: There is no picture or no column, or rows differ in length.
     """
     if columns < 1 or not rows or not rows[0] or len({len(row) for row in rows}) > 1:
         given = f"rows of {[len(row) for row in rows]} pictures and {columns} columns"
-        raise ConfigError(given, expected="at least one picture and column, and rows alike", remedy="count again")
+        raise ConfigError(
+            given, expected="a picture, a column, and rows of equal length", remedy="pass as many pictures in each row"
+        )
     bands = []
     for start in range(0, len(rows[0]), columns):
         parts = [row[start : start + columns] for row in rows]
@@ -103,7 +107,7 @@ def banded_sheet(
 
 
 def titled(sections: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Return sheets under one another, each under its title."""
+    """Return sheets below one another, each with its title."""
     width = max(sheet.width for _, sheet in sections)
     height = sum(sheet.height + _TITLE_HEIGHT for _, sheet in sections)
     page = Image.new("RGB", (width, height), _PAPER)
@@ -119,7 +123,7 @@ def titled(sections: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 def _place(
     sheet: Image.Image, image: Image.Image | None, left: int, top: int, tile_size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Put a picture into the middle of a tile, and return the box that it fills."""
+    """Paste a picture into the middle of a tile, and return the box that it fills."""
     tile_height, tile_width = tile_size
     if image is None:
         box = left, top, left + tile_width, top + tile_height
@@ -133,13 +137,13 @@ def _place(
 
 
 def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """Break a label into at most `most` lines of `width` pixels, words that are too long at their seams."""
+    """Break a label into at most `most` lines of `width` pixels; words that are too long are broken at `_SEAM`."""
     lines: list[str] = []
     rest = _drawable(label[:_LONGEST_LABEL])
     while rest and len(lines) < most:
         fitting = _fitting(rest, font, width)
         if fitting < len(rest) and len(lines) == most - 1:
-            # What is left out is whole words, or whole numbers, where a line holds more than one.
+            # Leave out whole words, or whole numbers where the line is one word.
             shorter = _fitting(rest, font, width - font.getlength("…"))
             lines.append(rest[:shorter].rstrip() + "…")
             break
@@ -149,7 +153,7 @@ def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, wid
 
 
 def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float | int) -> int:
-    """Return how many characters stand in a line: to the last space that fits, else to the last seam, else all."""
+    """Return how many characters fit in a line: up to the last space, else the last seam, else as many as fit."""
     shown = text.replace(_TIED, " ")
     longest = next(count for count in range(len(text), 0, -1) if count == 1 or font.getlength(shown[:count]) <= width)
     if longest == len(text):
@@ -161,7 +165,7 @@ def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
 
 
 def _drawable(text: str) -> str:
-    """Return text in one line, its accents left out: Pillow's own font has none. Other scripts become boxes."""
+    """Return text on one line without accents, which Pillow's font lacks. Other scripts become boxes."""
     parts = (unicodedata.normalize("NFKD", part) for part in text.split(_TIED))
     letters = (letter for letter in _TIED.join(parts) if not unicodedata.combining(letter))
     plain = "".join(_PLAIN.get(letter, letter) for letter in letters)

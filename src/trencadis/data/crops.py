@@ -1,22 +1,51 @@
-"""Crops of pictures, for training and for looking at."""
+"""Crops of pictures, for training and for measuring."""
 
+import math
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from trencadis.config import FilterConfig
+from trencadis.config import DataConfig, FilterConfig
+from trencadis.config.data import Fit
+from trencadis.data.crop_boxes import (
+    TOKENIZER_CROPS,
+    Box,
+    CropRule,
+    centre_box,
+    random_box,
+    random_whole_box,
+    whole_box,
+)
 from trencadis.data.image_files import decode_picture
 from trencadis.data.pairs import KeptPair
+from trencadis.data.pixels import to_tensor
+from trencadis.data.plain_ground import Colour, Pixels, border_colour, is_plain_ground, subject_box
 from trencadis.errors import ConfigError, DataError, PictureError
 from trencadis.protocols import PairSource
 from trencadis.randomness import Key, derive_uniform
 
-Box = tuple[float, float, float, float]
+_HEADROOM = TOKENIZER_CROPS.most
+"""Size of a picture in memory, over the size of a crop: what the largest resizing of any stage needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shrunk:
+    """A picture as it is kept in memory.
+
+    Args:
+        pixels: No larger than crops need.
+        ground: Colour that the picture is extended with; None for a picture that is cropped as in the paper.
+        subject: The part that crops must hold where the picture is extended.
+    """
+
+    pixels: Pixels
+    ground: Colour | None
+    subject: Box
 
 
 class Pictures:
@@ -28,12 +57,12 @@ class Pictures:
         source: Where the pictures are.
         pairs: The kept pairs; a pair's place among them is its `position`.
         image_size: Height and width of a crop in pixels.
-        headroom: Largest crop of a shrunk picture, over `image_size`: 1.25 leaves enough pixels for crops from 0.8 on.
+        fit: How pictures are made to fit, as in `DataConfig`.
         memory_bytes: Most that the shrunk pictures take together; those that come first stay.
         max_image_pixels: Larger pictures are refused.
 
     Raises:
-        ConfigError: An argument is out of its range.
+        ConfigError: `image_size` is out of its range.
     """
 
     def __init__(
@@ -42,71 +71,73 @@ class Pictures:
         pairs: Sequence[KeptPair],
         image_size: tuple[int, int],
         *,
-        headroom: float = 1.25,
+        fit: Fit = DataConfig.fit,
         memory_bytes: int = 2**31,
         max_image_pixels: int = FilterConfig.max_image_pixels,
     ) -> None:
         if min(image_size) < 1:
             raise ConfigError(f"image_size {image_size}", expected="two sides of 1 or more", remedy="raise it")
-        if headroom < 1:
-            raise ConfigError(f"headroom {headroom}", expected="1 or more", remedy="raise it")
         self.pairs, self.image_size = tuple(pairs), image_size
-        self._source, self._headroom, self._max_image_pixels = source, headroom, max_image_pixels
+        self._source, self._fit, self._max_image_pixels = source, fit, max_image_pixels
         self._free_bytes = memory_bytes
-        self._shrunk: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
+        self._shrunk: dict[int, _Shrunk] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def crop(
-        self, position: int, *, min_crop: float = 1.0, flip: bool = False, key: tuple[Key, ...] | None = None
+        self, position: int, rule: CropRule | None = None, key: tuple[Key, ...] = ()
     ) -> Float[Tensor, "3 height width"]:
         """Return one crop as RGB in [0, 1], of `image_size`, resized without aliasing.
 
         Args:
             position: Which of the pairs.
-            min_crop: Shortest side of a random crop, as a share of the largest that fits in this aspect; in (0, 1].
-            flip: Mirror half of the random crops.
-            key: What the random crop is a pure function of, such as (seed, epoch, sample id). None takes the largest
-                crop, from the middle, as it is.
+            rule: How a random crop is drawn; None takes the centre crop: the largest crop of a photograph, the whole
+                picture where it is extended.
+            key: What a random crop is a pure function of, such as (seed, epoch, sample id).
 
         Raises:
-            ConfigError: `min_crop` is out of its range.
             DataError: The picture can no longer be read.
-        Source: Ramesh et al. 2021, appendix A.2.
         """
-        pixels = np.array(self.crop_image(position, min_crop=min_crop, flip=flip, key=key), np.float32)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255))
-
-    def crop_image(
-        self, position: int, *, min_crop: float = 1.0, flip: bool = False, key: tuple[Key, ...] | None = None
-    ) -> Image.Image:
-        """Return the same crop as a Pillow image."""
-        if not 0 < min_crop <= 1:
-            raise ConfigError(f"min_crop {min_crop}", expected="above 0 and up to 1", remedy="choose one in between")
-        picture = Image.fromarray(self._picture(position))
-        height, width = self.image_size
-        box = _crop_box((picture.height, picture.width), self.image_size, min_crop, key)
+        shrunk = self._picture(position)
+        picture, (height, width) = Image.fromarray(shrunk.pixels), self.image_size
+        box = self._box(shrunk, rule, key)
+        if shrunk.ground is not None:
+            picture, box = _extend(picture, box, shrunk.ground)
         crop = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
-        mirrored = flip and key is not None and derive_uniform(*key, "flip") < 0.5
-        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
+        if rule is not None and rule.mirror and derive_uniform(*key, "mirror") < 0.5:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(crop)
 
-    def _picture(self, position: int) -> UInt8[np.ndarray, "height width 3"]:
+    def _box(self, shrunk: _Shrunk, rule: CropRule | None, key: tuple[Key, ...]) -> Box:
+        height, width = shrunk.pixels.shape[:2]
+        if shrunk.ground is not None:
+            if rule is None:
+                return whole_box((height, width), self.image_size)
+            return random_whole_box((height, width), self.image_size, shrunk.subject, rule, key)
+        if rule is None:
+            return centre_box((height, width), self.image_size)
+        return random_box((height, width), self.image_size, rule, key)
+
+    def _picture(self, position: int) -> _Shrunk:
         known = self._shrunk.get(position)
         if known is not None:
             return known
-        shrunk = np.asarray(self._decode(position))
+        pixels = np.asarray(self._decode(position))
+        is_extended = self._fit == "pad" or (self._fit == "auto" and is_plain_ground(pixels))
+        ground = border_colour(pixels) if is_extended else None
+        shrunk = _Shrunk(pixels, ground, (0, 0, 0, 0) if ground is None else subject_box(pixels, ground))
         with self._lock:
-            if position not in self._shrunk and shrunk.nbytes <= self._free_bytes:
-                self._free_bytes -= shrunk.nbytes
+            if position not in self._shrunk and pixels.nbytes <= self._free_bytes:
+                self._free_bytes -= pixels.nbytes
                 self._shrunk[position] = shrunk
         return shrunk
 
     def _decode(self, position: int) -> Image.Image:
-        """Read a picture and shrink it so far that its largest crop has `headroom` times the size of a crop."""
+        """Read a picture and shrink it until its largest crop has `_HEADROOM` times the size of a crop."""
         pair = self.pairs[position]
-        needed = round(self._headroom * max(self.image_size))
+        needed = round(_HEADROOM * max(self.image_size))
         try:
             raw = self._source.image_bytes(pair.index)
             picture = decode_picture(raw, max_image_pixels=self._max_image_pixels, enough=2 * needed)
@@ -114,21 +145,16 @@ class Pictures:
             given = f"the picture of {pair.sample_id} can no longer be read: {error.given}"
             raise DataError(given, expected=error.expected, remedy="run `trencadis data check` on it") from error
         height, width = self.image_size
-        scale = self._headroom * max(width / picture.width, height / picture.height)
+        scale = _HEADROOM * max(width / picture.width, height / picture.height)
         if scale >= 1:
             return picture
         size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
         return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _crop_box(size: tuple[int, int], image_size: tuple[int, int], min_crop: float, key: tuple[Key, ...] | None) -> Box:
-    """Return left, top, right and bottom of a crop of `image_size`'s aspect from a picture of `size`, in its pixels."""
-    share, across, down = 1.0, 0.5, 0.5
-    if key is not None:
-        share = min_crop + (1 - min_crop) * derive_uniform(*key, "crop size")
-        across, down = derive_uniform(*key, "crop across"), derive_uniform(*key, "crop down")
-    scale = share * min(size[0] / image_size[0], size[1] / image_size[1])
-    crop_height, crop_width = scale * image_size[0], scale * image_size[1]
-    top, left = down * max(size[0] - crop_height, 0), across * max(size[1] - crop_width, 0)
-    # Rounding may carry the far edges a hair beyond the picture, which Pillow refuses.
-    return left, top, min(left + crop_width, size[1]), min(top + crop_height, size[0])
+def _extend(picture: Image.Image, box: Box, ground: Colour) -> tuple[Image.Image, Box]:
+    """Return a picture with ground around it where a box leaves it, and the box in it."""
+    left, top = max(math.ceil(-box[0]), 0), max(math.ceil(-box[1]), 0)
+    right, bottom = max(math.ceil(box[2] - picture.width), 0), max(math.ceil(box[3] - picture.height), 0)
+    extended = ImageOps.expand(picture, (left, top, right, bottom), ground)
+    return extended, (box[0] + left, box[1] + top, box[2] + left, box[3] + top)

@@ -1,4 +1,4 @@
-"""Which pairs are trained on, and why the others are not."""
+"""Which pairs are trained on, and why the others are left out."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from trencadis.data.caption_filters import CaptionFilter
 from trencadis.data.files import SizedSource
 from trencadis.data.image_files import decode_picture, picture_size
 from trencadis.data.pairs import Curated, Dropped, KeptPair
-from trencadis.data.prefetch import available_cores, prefetch
+from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError, PictureError, UserError
 from trencadis.progress import track
 from trencadis.protocols import PairSource
@@ -21,55 +21,48 @@ TOO_MANY_PIXELS = "too many pixels"
 TOO_SMALL = "picture too small"
 TOO_NARROW = "picture too narrow"
 TOO_WIDE = "picture too wide"
-# A picture is judged damaged or whole at a fraction of its size where the format can be decoded so.
+# Pixels of the short edge at which a picture is decoded to see whether it is whole, where the format allows it.
 _JUDGED_SIDE = 64
-_MAX_WORKERS = 8
 _DETAIL_CHARS = 200
 
 
-def curate(
-    source: PairSource, filters: FilterConfig, *, progress: bool = False, check_pictures: bool = True
-) -> Curated:
-    """Judge each pair of a source; the result depends on nothing else.
+def curate(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
+    """Judge each pair of a source: its captions, and its picture, which is decoded.
 
     Args:
         source: The pairs.
         filters: What is left out.
         progress: Show a bar on stderr.
-        check_pictures: Decode each picture; False trusts all of them and judges captions alone.
 
     Raises:
         DataError: Nothing is left.
     Source: Ramesh et al. 2021, section 2.3.
     """
-    curated = examine(source, filters, progress=progress, check_pictures=check_pictures)
+    curated = examine(source, filters, progress=progress)
     require_kept(curated)
     return curated
 
 
 def require_kept(curated: Curated) -> None:
-    """Raise a `DataError` that counts the reasons where no pair is kept."""
+    """Raise a `DataError` with the count of each reason if no pair is kept."""
     if curated.kept:
         return
     counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
     given = f"none of {len(curated.dropped):,} pairs is left ({counts})" if counts else "the dataset has no pair"
-    remedy = "run `trencadis data check` to see which, and loosen the filters or mend the data"
+    remedy = "run `trencadis data check` to see which, then loosen the filters or correct the data"
     raise DataError(given, expected="at least one captioned picture", remedy=remedy)
 
 
-def examine(
-    source: PairSource, filters: FilterConfig, *, progress: bool = False, check_pictures: bool = True
-) -> Curated:
-    """Judge each pair as `curate` does, and return the verdicts even where nothing is left."""
+def examine(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
+    """Judge each pair as `curate` does, and return the verdicts even if nothing is left."""
     caption_filter = CaptionFilter(filters)
 
     def judged(index: int) -> KeptPair | Dropped:
-        return _judge(source, index, filters, caption_filter, check_pictures)
+        return _judge(source, index, filters, caption_filter)
 
     kept: list[KeptPair] = []
     dropped: list[Dropped] = []
-    workers = min(available_cores(), _MAX_WORKERS)
-    verdicts: Iterator[KeptPair | Dropped] = prefetch(judged, range(len(source)), workers=workers, ahead=64)
+    verdicts: Iterator[KeptPair | Dropped] = prefetch(judged, range(len(source)), ahead=64)
     if progress:
         verdicts = track(verdicts, "checking pairs", len(source))
     for verdict in verdicts:
@@ -77,24 +70,22 @@ def examine(
             kept.append(verdict)
         else:
             dropped.append(verdict)
-    return Curated(tuple(kept), tuple(dropped), fingerprint(source, filters, check_pictures=check_pictures))
+    return Curated(tuple(kept), tuple(dropped), fingerprint(source, filters))
 
 
 class _UnfitError(Exception):
-    """A pair is dropped; carried from where it is found to where it is noted."""
+    """A pair is dropped, for a reason that the pairs are counted by."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
         super().__init__(reason)
 
 
-def _judge(
-    source: PairSource, index: int, filters: FilterConfig, caption_filter: CaptionFilter, check_pictures: bool
-) -> KeptPair | Dropped:
+def _judge(source: PairSource, index: int, filters: FilterConfig, caption_filter: CaptionFilter) -> KeptPair | Dropped:
     sample_id = source.sample_id(index)
     try:
         captions = _fitting_captions(source, index, caption_filter)
-        image_size = _fitting_picture(source, index, filters) if check_pictures else None
+        image_size = _fitting_picture(source, index, filters)
     except _UnfitError as unfit:
         return Dropped(index, sample_id, unfit.reason, unfit.detail)
     return KeptPair(index, sample_id, captions, source.weight(index), image_size)
@@ -115,7 +106,7 @@ def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFil
 
 
 def _fitting_picture(source: PairSource, index: int, filters: FilterConfig) -> tuple[int, int]:
-    """Return height and width of a picture that can be trained on."""
+    """Return height and width of a picture that passes."""
     try:
         raw = source.image_bytes(index)
     except UserError as error:
@@ -137,7 +128,7 @@ def _fitting_picture(source: PairSource, index: int, filters: FilterConfig) -> t
 def _size_fault(height: int, width: int, filters: FilterConfig) -> str | None:
     if height * width > filters.max_image_pixels:
         return TOO_MANY_PIXELS
-    if min(height, width) < max(filters.min_image_side, 1):
+    if min(height, width) < filters.min_image_side:
         return TOO_SMALL
     if width < filters.min_aspect_ratio * height:
         return TOO_NARROW
@@ -146,14 +137,14 @@ def _size_fault(height: int, width: int, filters: FilterConfig) -> str | None:
     return None
 
 
-def is_current(curated: Curated, source: PairSource, filters: FilterConfig, *, check_pictures: bool = True) -> bool:
-    """Say whether saved verdicts still follow from a source and filters."""
-    return curated.fingerprint == fingerprint(source, filters, check_pictures=check_pictures)
+def is_current(curated: Curated, source: PairSource, filters: FilterConfig) -> bool:
+    """Say whether saved verdicts are those of this source and these filters."""
+    return curated.fingerprint == fingerprint(source, filters)
 
 
-def fingerprint(source: PairSource, filters: FilterConfig, *, check_pictures: bool = True) -> str:
+def fingerprint(source: PairSource, filters: FilterConfig) -> str:
     """Return a SHA-256 of the filters and of every pair's name, captions, weight and, where known, file size."""
-    digest = hashlib.sha256(repr((filters, check_pictures)).encode())
+    digest = hashlib.sha256(repr(filters).encode())
     for index in range(len(source)):
         try:
             captions: tuple[str, ...] | None = source.captions(index)

@@ -1,4 +1,4 @@
-"""Pairs whose pictures are files: a folder with captions beside them, and what the tables list."""
+"""Pairs whose pictures are files: in a folder with captions beside them, or listed in a table."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from typing import Protocol, runtime_checkable
 from trencadis.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-# A caption file is read whole; anything larger is some other text that happens to have the name.
+# A caption file is read whole. A larger one is not a caption file.
 MAX_CAPTIONS_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 2**30
 
 
 @runtime_checkable
 class SizedSource(Protocol):
-    """A source that knows how large its picture files are without reading them; all of this package's do."""
+    """A source that knows the size of its picture files without reading them. All sources of this package do."""
 
     def image_size_bytes(self, index: int) -> int:
         """Return the size of the picture's file content, or -1 where there is none."""
@@ -26,11 +26,11 @@ class SizedSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture and where its captions are.
+    """A picture and its captions.
 
     Args:
-        name: Path of the picture below the source's root, with forward slashes.
-        captions: The captions, or the text file that holds one a line, or None where there are none.
+        name: Path of the picture relative to the source's root, with forward slashes.
+        captions: The captions, or a text file with one on each line, or None.
         weight: Share of epochs in which it appears, in (0, 1].
     """
 
@@ -40,11 +40,11 @@ class PictureFile:
 
 
 class FilesSource:
-    """Pairs that are files below a root; a `PairSource`. Captions beside the pictures are read when asked for.
+    """Pairs whose pictures are files below a root; a `PairSource`. Caption files are read when they are asked for.
 
     Args:
         root: The folder that names are relative to.
-        files: Each picture once.
+        files: The pictures, each once.
     """
 
     def __init__(self, root: Path, files: Sequence[PictureFile]) -> None:
@@ -54,38 +54,25 @@ class FilesSource:
         return len(self._files)
 
     def sample_id(self, index: int) -> str:
-        """Return the picture's path below the root."""
         # A file name may be any bytes; an id is always text.
         return os.fsencode(self._files[index].name).decode("utf-8", "backslashreplace")
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Return the captions as they stand.
-
-        Raises:
-            DataError: The caption file cannot be read, or is not UTF-8.
-        """
         captions = self._files[index].captions
         if isinstance(captions, Path):
             return read_captions(captions)
         return captions or ()
 
     def weight(self, index: int) -> float:
-        """Return the share of epochs in which the pair appears."""
         return self._files[index].weight
 
     def image_size_bytes(self, index: int) -> int:
-        """Return the size of the picture's file, or -1 where there is none."""
         try:
             return (self._root / self._files[index].name).stat().st_size
         except OSError:
             return -1
 
     def image_bytes(self, index: int) -> bytes:
-        """Return the picture's file content.
-
-        Raises:
-            DataError: The file is not there, or cannot be read.
-        """
         path = self._root / self._files[index].name
         try:
             return read_regular_file(path, MAX_PICTURE_BYTES)
@@ -99,18 +86,18 @@ def read_regular_file(path: Path, most_bytes: int) -> bytes:
     """Return a file's content.
 
     Raises:
-        OSError: It is not there, is a pipe or a device, which might never end, or is larger than `most_bytes`.
+        OSError: It does not exist, is larger than `most_bytes`, or is a pipe or a device, which might never end.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "no regular file")
+        raise OSError(errno.EINVAL, "not a regular file")
     if status.st_size > most_bytes:
-        raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes and may have {most_bytes:,}")
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than {most_bytes:,}")
     return path.read_bytes()
 
 
 def joined_files(files: Iterable[PictureFile]) -> list[PictureFile]:
-    """Return each picture once, with all the captions that it is listed with and its largest weight."""
+    """Merge entries of the same picture: all their captions, the largest weight."""
     by_name: dict[str, PictureFile] = {}
     for file in files:
         known = by_name.get(file.name)
@@ -123,7 +110,7 @@ def joined_files(files: Iterable[PictureFile]) -> list[PictureFile]:
 
 
 def read_captions(path: Path) -> tuple[str, ...]:
-    """Return the lines of a caption file that are not blank.
+    """Return the non-blank lines of a caption file.
 
     Raises:
         DataError: It cannot be read, is not UTF-8, or is too large for captions.
@@ -139,13 +126,13 @@ def read_captions(path: Path) -> tuple[str, ...]:
 
 
 def caption_lines(raw: bytes) -> tuple[str, ...]:
-    """Return the lines that are not blank of UTF-8 text, with or without a byte-order mark."""
+    """Return the non-blank lines of UTF-8 text, with or without a byte-order mark."""
     return tidy_captions(raw.decode("utf-8-sig").splitlines())
 
 
 def tidy_captions(captions: Iterable[str]) -> tuple[str, ...]:
-    """Return captions without white space around them and without blank ones, each as text that UTF-8 can hold."""
-    # JSON may spell halves of surrogate pairs, which can be written to no file.
+    """Strip captions and leave out blank ones; each is text that UTF-8 can encode."""
+    # JSON may hold halves of surrogate pairs, which no file can be written with.
     stripped = (caption.encode("utf-8", "replace").decode("utf-8").strip() for caption in captions)
     return tuple(caption for caption in stripped if caption)
 
@@ -155,7 +142,7 @@ def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
 
     Args:
         root: Searched recursively; hidden files and folders are skipped.
-        captions_root: Where the `.txt` files are, in the same subfolders; beside the pictures where None.
+        captions_root: Where the `.txt` files are, in the same subfolders; None means beside the pictures.
 
     Raises:
         DataError: There is no picture, or not one caption.
@@ -168,7 +155,7 @@ def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
         raise DataError(given, expected="captioned pictures", remedy="check the path")
     if all(file.captions is None for file in files):
         raise DataError(
-            f"{len(files):,} pictures in {root} and no caption", expected="captioned pictures", remedy=remedy
+            f"{len(files):,} pictures in {root} without a caption", expected="captioned pictures", remedy=remedy
         )
     return FilesSource(root, files)
 
@@ -189,7 +176,7 @@ def _raise(error: OSError) -> None:
 
 
 def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder with its files, through links too, but into none twice."""
+    """Yield each folder with its files. Links are followed, but no folder is entered twice."""
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         place = os.path.realpath(folder)

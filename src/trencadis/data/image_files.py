@@ -1,6 +1,6 @@
-"""Pictures from bytes that nobody vouches for: what the content is, how large it is, and only then its pixels.
+"""Pictures from untrusted bytes: first the format, then the size, and only then the pixels.
 
-PNG, JPEG and WebP are read, whatever the file is called; the first frame where there are several.
+PNG, JPEG and WebP are read, whatever the file is called; of several frames the first.
 """
 
 import re
@@ -19,9 +19,9 @@ from trencadis.config import FilterConfig
 from trencadis.data.files import MAX_PICTURE_BYTES, read_regular_file
 from trencadis.errors import PictureError
 
-_EXPECTED = "a whole PNG, JPEG or WebP picture"
+_EXPECTED = "a complete PNG, JPEG or WebP picture"
 _ORIENTATION = 0x0112
-# A marker cannot stand in the coded pixels, where 0xFF is always escaped.
+# Coded pixels cannot contain a marker: 0xFF is always escaped there.
 _JPEG_EXIF = re.compile(rb"(\xff\xe1..)(Exif\0\0)", re.DOTALL)
 _MAX_EXIF_BYTES = 65_535
 _UPRIGHT = {
@@ -38,7 +38,7 @@ _UPRIGHT = {
 def read_picture(
     path: str | Path, *, max_image_pixels: int = FilterConfig.max_image_pixels, on_white: bool = True
 ) -> Image.Image:
-    """Return the picture in a file as upright RGB, laid on white where it is transparent, or as it is for a mask.
+    """Return the picture in a file as upright RGB, on white where it is transparent, or in its own mode for a mask.
 
     Raises:
         PictureError: There is no such file, or `decode_picture` refuses its content; the path is named.
@@ -57,26 +57,26 @@ def read_picture(
 def decode_picture(
     raw: bytes, *, max_image_pixels: int, enough: int | None = None, on_white: bool = True
 ) -> Image.Image:
-    """Return a picture as upright RGB, laid on white where it is transparent.
+    """Return a picture as upright RGB, on white where it is transparent.
 
     Args:
         raw: The content of a PNG, JPEG or WebP file.
-        max_image_pixels: Larger pictures are refused by their header, before any memory is taken for them.
-        enough: A shortest side in pixels that suffices; large JPEGs are then decoded at a half, a quarter or an eighth.
-        on_white: Lay transparent pixels on white and return RGB; else the picture keeps its own mode.
+        max_image_pixels: Larger pictures are refused by their header, before memory is allocated for them.
+        enough: A short edge in pixels that suffices; large JPEGs are then decoded at a half, a quarter or an eighth.
+        on_white: Put the picture on white and return RGB; else it keeps its own mode.
 
     Raises:
-        PictureError: The content is something else, is cut short or damaged, or has too many pixels.
+        PictureError: The content is another format, is cut short or damaged, or has too many pixels.
     """
     image, exif = _open(raw, max_image_pixels)
     try:
         if enough is not None:
             image.draft(None, (enough, enough))  # None keeps the mode
         image.load()
-        # A PNG may hold its EXIF behind the pixels.
+        # A PNG may have its EXIF after the pixels.
         picture = _eight_bits(_upright(image, _orientation(exif or _exif_of(image))))
         return _on_white(picture) if on_white else picture
-    except Exception as error:  # Pillow meets damage with a dozen kinds, struct.error and IndexError among them
+    except Exception as error:  # damage makes Pillow raise a dozen kinds, struct.error and IndexError among them
         raise _unreadable(error) from error
 
 
@@ -84,7 +84,7 @@ def picture_size(raw: bytes, *, max_image_pixels: int | None = None) -> tuple[in
     """Return height and width in pixels, upright, from the header alone.
 
     Raises:
-        PictureError: The content is no PNG, JPEG or WebP, or has more pixels than `max_image_pixels`.
+        PictureError: The content is not PNG, JPEG or WebP, or has more pixels than `max_image_pixels`.
     """
     image, exif = _open(raw, max_image_pixels)
     width, height = image.size
@@ -92,7 +92,7 @@ def picture_size(raw: bytes, *, max_image_pixels: int | None = None) -> tuple[in
 
 
 def _open(raw: bytes, max_image_pixels: int | None) -> tuple[ImageFile, bytes]:
-    """Read the header and EXIF. Pillow's `open` is not used: its limit on pixels is one for the whole process."""
+    """Read the header and EXIF. Pillow's `open` is not used: its limit on pixels is global to the process."""
     exif = b""
     try:
         if raw.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -101,11 +101,11 @@ def _open(raw: bytes, max_image_pixels: int | None) -> tuple[ImageFile, bytes]:
             raw, exif = _without_exif(raw)
             image = JpegImageFile(BytesIO(raw))
         elif raw.startswith(b"RIFF") and raw[8:12] == b"WEBP":
-            # Pillow takes memory for the whole picture as soon as it opens a WebP.
+            # Pillow allocates the whole picture as soon as it opens a WebP.
             _check_pixels(*_webp_size(raw), max_image_pixels)
             image = WebPImageFile(BytesIO(raw))
         else:
-            given = "the content is no PNG, JPEG or WebP" if raw else "the file is empty"
+            given = "the content is not PNG, JPEG or WebP" if raw else "the file is empty"
             raise PictureError(given, expected=_EXPECTED, remedy="convert the picture")
     except PictureError:
         raise
@@ -122,7 +122,7 @@ def _exif_of(image: ImageFile) -> bytes:
 
 
 def _without_exif(jpeg: bytes) -> tuple[bytes, bytes]:
-    """Return a JPEG whose EXIF is hidden, and the EXIF: Pillow reads it unasked and warns of each flaw in it."""
+    """Return a JPEG with its EXIF hidden, and the EXIF. Pillow would parse it and warn of each flaw in it."""
     found = _JPEG_EXIF.search(jpeg)
     if found is None:
         return jpeg, b""
@@ -158,7 +158,7 @@ def _webp_size(raw: bytes) -> tuple[int, int]:
 
 
 def _orientation(exif: bytes) -> int:
-    """Return EXIF's orientation, 1..8; 1 where it is absent or damaged, which is no reason to lose the picture."""
+    """Return EXIF's orientation in 1..8; 1 where it is absent or damaged."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
 
@@ -178,7 +178,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit greys to 8 bits; Pillow's own conversion would clip them."""
+    """Scale 16-bit greys to 8 bits, as Pillow's own conversion clips them."""
     if not image.mode.startswith("I"):
         return image
     greys = np.asarray(image).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""In which order pairs are seen: a pure function of the seed and the step, so that no state needs to be saved."""
+"""The sampling order: a pure function of the seed and the step, so that no state needs to be saved."""
 
 import hashlib
 import itertools
@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 from trencadis.errors import ConfigError
 from trencadis.randomness import derive_seed
 
-# The heaviest pair's weight bounds how many epochs in a row can be empty.
+# Bounds how many epochs in a row can be empty.
 _MIN_HEAVIEST_WEIGHT = 1e-3
 _CACHED_EPOCHS = 3
 
 
 class SampleOrder:
-    """Epoch after epoch, each a seeded permutation; batches run over the boundaries.
+    """Epochs, each a seeded permutation. A batch may hold samples of two epochs.
 
     Epoch `e` holds the pairs whose uniform number of (seed, e, sample id) is below their weight, so a pair of weight 1
-    is seen exactly once in every epoch. The order depends on the ids and not on the order that they are given in.
+    is seen exactly once in every epoch. The order depends on the ids, not on the order in which they are given.
 
     Args:
         sample_ids: Unique names.
-        weights: Share of epochs in which each appears, in (0, 1].
+        weights: Share of epochs in which each sample appears, in (0, 1].
         batch_size: Samples of a step.
         seed: Of the permutations.
 
     Raises:
-        ConfigError: There is no sample, or a weight or the batch size is out of its range.
+        ConfigError: There is no sample, or a weight or the batch size is out of range.
     """
 
     def __init__(self, sample_ids: Sequence[str], weights: Sequence[float], batch_size: int, seed: int) -> None:
@@ -57,11 +57,10 @@ class SampleOrder:
         raise AssertionError("epochs have no end")
 
     def epoch_size(self, epoch: int) -> int:
-        """Return how many samples an epoch holds."""
         return len(self._hashes) if self._every_epoch else int(self._included(epoch).sum())
 
     def _epoch_of(self, sample: int) -> int:
-        """Return the epoch that holds a sample, counted from the beginning of training."""
+        """Return the epoch of a sample, which is counted from the beginning of training."""
         if self._every_epoch:
             return sample // len(self._hashes)
         while self._starts[-1] <= sample:
@@ -82,7 +81,7 @@ class SampleOrder:
         return included
 
     def _permutation(self, epoch: int) -> NDArray[np.intp]:
-        """Return the epoch's positions in their order; the last few epochs are kept."""
+        """Return the epoch's positions in order; the last few epochs are cached."""
         if epoch not in self._epochs:
             mixed = _mix(self._hashes ^ np.uint64(derive_seed(self._seed, "order", epoch)))
             order = np.argsort(mixed, kind="stable")
@@ -100,7 +99,7 @@ def _check(sample_ids: Sequence[str], weights: Sequence[float], batch_size: int)
         raise ConfigError(given, expected="at least one sample, and as many weights", remedy="check the dataset")
     if not (min(weights) > 0 and max(weights) <= 1):
         given = f"weights from {min(weights)} to {max(weights)}"
-        raise ConfigError(given, expected="numbers above 0 and up to 1", remedy="mend the weights")
+        raise ConfigError(given, expected="numbers above 0 and up to 1", remedy="correct the weights")
     if max(weights) < _MIN_HEAVIEST_WEIGHT:
         given = f"a heaviest weight of {max(weights)}"
         raise ConfigError(given, expected=f"{_MIN_HEAVIEST_WEIGHT} or more", remedy="multiply all weights")
@@ -111,7 +110,7 @@ def _hash(sample_id: str) -> int:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64-bit numbers, each to another. Source: Steele et al. 2014, SplitMix64."""
+    """Map 64-bit numbers one to one to scrambled ones. Source: Steele et al. 2014, SplitMix64."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""The outcome of curation: which pairs are kept, which are dropped and why."""
+"""The result of curation: which pairs are kept, and which are dropped and why."""
 
 import json
 from collections import Counter
@@ -13,24 +13,24 @@ from trencadis.storage import write_whole
 
 @dataclass(frozen=True, slots=True)
 class KeptPair:
-    """A pair that is trained on.
+    """A pair that passed the filters.
 
     Args:
-        index: Its place in the source.
+        index: Its index in the source.
         sample_id: Its name.
-        captions: Those that passed the filters; at least one.
+        captions: Those that passed; at least one.
         weight: Share of epochs in which it appears, in (0, 1].
-        image_size: Height and width of its picture in pixels, upright; None where pictures were not checked.
+        image_size: Height and width of its picture in pixels, upright.
     """
 
     index: int
     sample_id: str
     captions: tuple[str, ...]
     weight: float
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int]
 
     def caption(self, seed: int, epoch: int) -> str:
-        """Return the caption that is seen in an epoch, one of the pair's."""
+        """Return the one of its captions that an epoch uses."""
         return self.captions[derive_seed(seed, epoch, self.sample_id, "caption") % len(self.captions)]
 
 
@@ -39,10 +39,10 @@ class Dropped:
     """A pair that is left out.
 
     Args:
-        index: Its place in the source.
+        index: Its index in the source.
         sample_id: Its name.
-        reason: One of a few, by which they are counted.
-        detail: What is particular about this one; may be empty.
+        reason: One of a few; dropped pairs are counted by it.
+        detail: More about this pair; may be empty.
     """
 
     index: int
@@ -56,9 +56,9 @@ class Curated:
     """The kept and the dropped pairs of a source, in its order.
 
     Args:
-        kept: What is trained on.
-        dropped: What is left out.
-        fingerprint: Of the source and the filters that they follow from.
+        kept: Pairs that passed the filters.
+        dropped: Pairs that did not.
+        fingerprint: Hash of the source and the filters, as `curation.fingerprint` returns it.
     """
 
     kept: tuple[KeptPair, ...]
@@ -66,17 +66,17 @@ class Curated:
     fingerprint: str
 
     def counts(self) -> dict[str, int]:
-        """Return how many pairs each reason left out, most first."""
+        """Return the number of dropped pairs by reason, most first."""
         return dict(Counter(pair.reason for pair in self.dropped).most_common())
 
     def split(self, held_out: float, seed: int) -> tuple[tuple[KeptPair, ...], tuple[KeptPair, ...]]:
-        """Return pairs to train on and pairs to validate on, told apart by a hash of the sample id.
+        """Return pairs for training and pairs for validation, chosen by a hash of the sample id.
 
-        A pair stays on its side when others come or go. Where chance leaves one side empty, it gets the pair that is
-        nearest to it, if there are two.
+        A pair stays on its side when others are added or removed. If one side would be empty and there are two pairs,
+        it gets the one whose hash is nearest.
 
         Args:
-            held_out: Share of the pairs to validate on, in [0, 1).
+            held_out: Share of the pairs for validation, in [0, 1).
             seed: Of the choice.
 
         Raises:
@@ -114,9 +114,9 @@ class Curated:
             return cls(kept, tuple(Dropped(**pair) for pair in content["dropped"]), str(content["fingerprint"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             given = f"{path} cannot be read: {' '.join(str(error).split())[:100]}"
-            raise DataError(given, expected="a list of curated pairs", remedy="remove it; it is made anew") from error
+            raise DataError(given, expected="curated pairs as JSON", remedy="delete it; it is written again") from error
 
 
 def _kept_from_json(pair: dict[str, Any]) -> KeptPair:
-    size = pair["image_size"]
-    return KeptPair(**{**pair, "captions": tuple(pair["captions"]), "image_size": size and (size[0], size[1])})
+    height, width = pair["image_size"]
+    return KeptPair(**{**pair, "captions": tuple(pair["captions"]), "image_size": (height, width)})

@@ -9,6 +9,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MAX_WORKERS = 8
+
 
 def available_cores() -> int:
     """Return how many cores this process may run on."""
@@ -16,7 +18,7 @@ def available_cores() -> int:
 
 
 def prefetch(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int | None = None
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, ahead: int | None = None
 ) -> Generator[Result, None, None]:
     """Yield `work(item)` of each item in order, computed by threads.
 
@@ -26,9 +28,10 @@ def prefetch(
     Args:
         work: Called from several threads at once.
         items: Drawn in the caller's thread.
-        workers: Threads; with 0 the caller's own does the work.
+        workers: Threads; with 0 the caller's own does the work. None takes one for each core, at most 8.
         ahead: Most results that wait; twice the workers where None.
     """
+    workers = min(available_cores(), _MAX_WORKERS) if workers is None else workers
     if workers == 0:
         yield from map(work, items)
         return

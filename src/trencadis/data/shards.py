@@ -1,6 +1,6 @@
 """Pairs in tar shards, as WebDataset and img2dataset write them: `key.jpg` with `key.txt` or `key.json`.
 
-The headers are read once; a member's bytes are then read from their place in the shard. Nothing is ever extracted.
+The headers are read once. A member's bytes are then read at their offset in the shard; nothing is extracted.
 """
 
 import json
@@ -22,7 +22,7 @@ _CAPTION_KEYS = ("caption", "captions", "text")
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a member's content lies in its shard, in bytes."""
+    """Offset and size of a member's content in its shard, in bytes."""
 
     offset: int
     size: int
@@ -30,7 +30,7 @@ class _Place:
 
 @dataclass(slots=True)
 class _Sample:
-    """What a shard holds under one key."""
+    """The members of a shard that share a key."""
 
     shard: int
     key: str
@@ -40,7 +40,7 @@ class _Sample:
 
 
 class ShardsSource:
-    """The pairs of tar shards; a `PairSource`. A pair's name is "shard/key".
+    """The pairs of tar shards; a `PairSource`. A sample id is "shard/key".
 
     Args:
         paths: The shards, in order.
@@ -65,7 +65,6 @@ class ShardsSource:
         return len(self._samples)
 
     def sample_id(self, index: int) -> str:
-        """Return the shard's name and the key."""
         sample = self._samples[index]
         return f"{self._names[sample.shard]}/{sample.key}"
 
@@ -73,7 +72,7 @@ class ShardsSource:
         """Return the lines of the `.txt` member, or else the caption in the `.json` member.
 
         Raises:
-            DataError: The member is not UTF-8, no JSON, or too large for captions.
+            DataError: The member is not UTF-8, not JSON, or too large for captions.
         """
         sample = self._samples[index]
         place = sample.text or sample.table
@@ -89,25 +88,18 @@ class ShardsSource:
         except UnicodeDecodeError as error:
             raise DataError(f"the captions of {sample.key} are not UTF-8", expected="UTF-8", remedy=remedy) from error
         except (ValueError, RecursionError) as error:
-            given = f"the .json of {sample.key} holds no caption that can be read"
+            given = f"the .json of {sample.key} has no readable caption"
             raise DataError(given, expected='JSON such as {"caption": "a dog"}', remedy=remedy) from error
 
     def weight(self, index: int) -> float:
-        """Return 1: every pair of a shard appears in every epoch."""
         assert 0 <= index < len(self)
         return 1.0
 
     def image_size_bytes(self, index: int) -> int:
-        """Return the size of the picture's member, or -1 where there is none."""
         picture = self._samples[index].picture
         return -1 if picture is None else picture.size
 
     def image_bytes(self, index: int) -> bytes:
-        """Return the content of the picture's member.
-
-        Raises:
-            DataError: There is none, or the shard can no longer be read.
-        """
         sample = self._samples[index]
         if sample.picture is None:
             remedy = "put the picture into the shard, or take the caption out"
@@ -134,7 +126,7 @@ class ShardsSource:
 
 
 def shortest_distinct_names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return the fewest last parts of each path that tell them all apart, so that names hold on another machine."""
+    """Return the shortest endings of the paths that are all different, so that names hold on another machine."""
     parts = [path.absolute().parts for path in paths]
     for count in range(1, max(map(len, parts), default=1) + 1):
         names = tuple("/".join(part[-count:]) for part in parts)
@@ -155,32 +147,33 @@ def _scan(path: Path, shard: int) -> list[_Sample]:
                     _note(samples, member, shard)
                 end = archive.offset
             file.seek(end)
-            # tarfile takes a damaged header for the end, which two blocks of zeros mark; one is written by some tools.
+            # tarfile takes a damaged header for the end of the archive. The real end is two blocks of zeros; some tools
+            # write one.
             if file.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
                 raise tarfile.ReadError("no end mark")
     except DataError:
         raise
     except OSError as error:
         raise _unreadable(path, error) from error
-    except Exception as error:  # tarfile meets damage with its own kinds, and with OverflowError and others
+    except Exception as error:  # damage makes tarfile raise its own errors, OverflowError and others
         given = f"the shard {path} is damaged or cut short ({error})"
         raise DataError(given, expected=_EXPECTED, remedy="write or download it again") from error
     return list(samples.values())
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members, and let each go: a shard's headers would otherwise all stay in memory."""
+    """Yield the members without keeping them: tarfile would hold all headers of a shard in memory."""
     last = -1
     while (member := archive.next()) is not None:
         if member.size < 0 or member.offset_data <= last:
-            raise tarfile.ReadError("a member that lies before the one before it")
+            raise tarfile.ReadError("members out of order")
         last = member.offset_data
         yield member
         archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
 def _note(samples: dict[str, _Sample], member: tarfile.TarInfo, shard: int) -> None:
-    """Note where a member lies; what is no plain file, or of another kind, is passed over."""
+    """Note where a member is. Members that are not plain files, or of another kind, are skipped."""
     if not member.isreg() or member.issparse():
         return
     folder, _, base = member.name.rpartition("/")
@@ -191,7 +184,7 @@ def _note(samples: dict[str, _Sample], member: tarfile.TarInfo, shard: int) -> N
     key = os.fsencode(str(PurePosixPath(folder) / stem)).decode("utf-8", "backslashreplace")
     sample = samples.setdefault(key, _Sample(shard, key))
     place = _Place(member.offset_data, member.size)
-    # As in any tar, of two members of one name the later counts.
+    # Of two members with one name the later counts, as in any tar.
     if suffix == ".txt":
         sample.text = place
     elif suffix == ".json":
@@ -210,11 +203,11 @@ def _refuse_compressed(path: Path, beginning: bytes) -> None:
 def _captions_of_json(raw: bytes) -> tuple[str, ...]:
     content = json.loads(raw.decode("utf-8-sig"))
     if not isinstance(content, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     captions = next((content[key] for key in _CAPTION_KEYS if content.get(key)), ())
     captions = (captions,) if isinstance(captions, str) else captions
     if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
-        raise ValueError("a caption is no text")
+        raise ValueError("a caption is not text")
     return tidy_captions(captions)
 
 

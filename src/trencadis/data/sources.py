@@ -1,4 +1,4 @@
-"""From what the user names to its pairs."""
+"""The pairs at a path that the user names."""
 
 import glob
 import itertools
@@ -45,7 +45,7 @@ class JoinedSource:
 
     Args:
         sources: The parts.
-        names: What the parts' sample ids are prefixed with, each another.
+        names: Prefixes of the parts' sample ids, all different.
     """
 
     def __init__(self, sources: Sequence[PairSource], names: Sequence[str]) -> None:
@@ -61,23 +61,19 @@ class JoinedSource:
         return f"{self._names[part]}/{self._sources[part].sample_id(place)}"
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Return the captions as they stand."""
         part, place = self._places[index]
         return self._sources[part].captions(place)
 
     def weight(self, index: int) -> float:
-        """Return the share of epochs in which the pair appears."""
         part, place = self._places[index]
         return self._sources[part].weight(place)
 
     def image_size_bytes(self, index: int) -> int:
-        """Return the size of the picture's file content, or -1 where there is none."""
         part, place = self._places[index]
         source = self._sources[part]
         return source.image_size_bytes(place) if isinstance(source, SizedSource) else -1
 
     def image_bytes(self, index: int) -> bytes:
-        """Return the picture's file content."""
         part, place = self._places[index]
         return self._sources[part].image_bytes(place)
 
@@ -119,10 +115,10 @@ def _is_shard(place: Path) -> bool:
 
 
 def _expand(part: str) -> list[Path]:
-    """Return the files and folders that one part of a path stands for; one that exists stands for itself."""
+    """Return the files and folders that one part of a path matches; a path that exists matches itself only."""
     if re.match(r"[a-z][a-z0-9+.-]+:", part) and not Path(part).exists():
-        remedy = "fetch it to a local folder first"
-        raise DataError(f"{part!r} is no local path", expected=_EXPECTED, remedy=remedy)
+        remedy = "download it to a local folder first"
+        raise DataError(f"{part!r} is not a local path", expected=_EXPECTED, remedy=remedy)
     whole = Path(part).expanduser()
     if part and whole.exists():
         return [whole]
@@ -142,7 +138,7 @@ def _glob(name: str) -> list[str]:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """Return the names that a pattern with `{000..099}` or `{a,b}` stands for, as a shell would."""
+    """Expand `{000..099}` and `{a,b}` as a shell does."""
     pieces = _BRACES.split(pattern)
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
     count = 1
@@ -150,7 +146,7 @@ def _expand_braces(pattern: str) -> list[str]:
         count *= len(choice)
     if count > _MAX_EXPANSIONS:
         remedy = "name fewer shards"
-        raise DataError(f"{pattern} stands for {count:,} names", expected=f"at most {_MAX_EXPANSIONS:,}", remedy=remedy)
+        raise DataError(f"{pattern} expands to {count:,} names", expected=f"at most {_MAX_EXPANSIONS:,}", remedy=remedy)
     return ["".join(parts) for parts in itertools.product(*choices)]
 
 

@@ -1,7 +1,7 @@
-"""Pairs that a table lists: `metadata.jsonl`, `metadata.csv` or `metadata.parquet`.
+"""Pairs listed in a table: `metadata.jsonl`, `metadata.csv` or `metadata.parquet`.
 
-Columns: `file_name` (or `file`, `image`); `captions` (or `caption`, `text`), text or a list of texts; `weight`, which
-may be left out. Paths are relative to the table and stay below it.
+Columns: `file_name` (`file`, `image`); `captions` (or `caption`, `text`), text or a list of texts; optional `weight`.
+Paths are relative to the table and stay below it.
 """
 
 import csv
@@ -17,7 +17,7 @@ from trencadis.errors import DataError
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 FILE_COLUMNS = ("file_name", "file", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text")
-_EXPECTED = "rows with file_name and caption, and perhaps weight"
+_EXPECTED = "rows with file_name and caption, weight optional"
 
 Row = tuple[str, dict[str, Any]]
 
@@ -42,7 +42,7 @@ def open_table(path: Path) -> FilesSource:
 
 
 def _broken(place: str, given: str, expected: str = _EXPECTED) -> DataError:
-    return DataError(f"{place}: {given}", expected=expected, remedy="mend the row or take it out")
+    return DataError(f"{place}: {given}", expected=expected, remedy="correct the row or remove it")
 
 
 def _picture_file(place: str, row: dict[str, Any]) -> PictureFile:
@@ -56,7 +56,7 @@ def _picture_file(place: str, row: dict[str, Any]) -> PictureFile:
     captions = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), ())
     captions = (captions,) if isinstance(captions, str) else captions
     if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
-        raise _broken(place, "a caption that is no text", "text, or a list of texts")
+        raise _broken(place, "a caption that is not text", "text, or a list of texts")
     return PictureFile(PurePosixPath(name).as_posix(), tidy_captions(captions), _weight(place, row))
 
 

@@ -45,7 +45,7 @@ def _page(run: RunDirectory) -> str:
 
     folder, config, data = Path(__file__).parent, run.read_config(), run.read_data()
     stages = read_stages(run, config)
-    sections = [_plan(run, config), _data(data), *(_stage(stage, run) for stage in stages)]
+    sections = [_plan(run, config), _data(run, data), *(_stage(stage, run) for stage in stages)]
     return Template((folder / "page.html").read_text("utf-8")).substitute(
         name=html.escape(run.name),
         style=(folder / "report.css").read_text("utf-8"),
@@ -86,11 +86,12 @@ def _plan(run: RunDirectory, config: dict[str, Any]) -> str:
     return f"<section><h2>Plan</h2><p>What the run follows.</p>{table}{details}</section>\n"
 
 
-def _data(data: dict[str, Any]) -> str:
+def _data(run: RunDirectory, data: dict[str, Any]) -> str:
     counts = {name: value for name, value in data.items() if isinstance(value, int)}
     dropped = data.get("dropped")
     reasons = dropped if isinstance(dropped, dict) and all(map(is_number, dropped.values())) else {}
-    if not counts and not reasons:
+    sheet = read_picture(run.training_pictures)
+    if not counts and not reasons and sheet is None:
         return ""
     names = {"kept": "kept", "train": "for training", "validation": "held out"}
     figures = [(names.get(name, name.replace("_", " ")), f"{value:,}", "") for name, value in counts.items()]
@@ -102,7 +103,9 @@ def _data(data: dict[str, Any]) -> str:
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     ]
     table = _table(("Left out because", "Pairs", ""), rows, numbers=(1,), classes=("", "", "share")) if rows else ""
-    return f"<section><h2>Data</h2>{_figures(figures)}{table}</section>\n"
+    note = "What training sees of some pictures: each beside its centre crop, for validation, and random crops."
+    shown = f"<h3>Crops</h3>{_sheet(sheet, note, 'What training sees')}" if sheet is not None else ""
+    return f"<section><h2>Data</h2>{_figures(figures)}{table}{shown}</section>\n"
 
 
 def _stage(stage: StageRecord, run: RunDirectory) -> str:
@@ -193,8 +196,12 @@ def _code_portraits(sheet: Picture | None) -> str:
         "What the most used codes draw, with their share of the tokens: on a grid that holds nothing else, and in "
         "training pictures as they are reconstructed, where the outlined square is the code's own token."
     )
-    image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="What the codes draw">'
-    return f"<p class=note>{said}</p><figure class=portraits>{image}</figure>"
+    return _sheet(sheet, said, "What the codes draw")
+
+
+def _sheet(sheet: Picture, note: str, alt: str) -> str:
+    image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="{alt}">'
+    return f"<p class=note>{note}</p><figure class=portraits>{image}</figure>"
 
 
 def _figures(figures: Sequence[tuple[str, str, str]]) -> str:

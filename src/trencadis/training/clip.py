@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.config import CLIPConfig, DataConfig, RankerStage
+from trencadis.data import CAPTIONED_CROPS
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
@@ -58,14 +59,13 @@ class RankerTraining(PlainStage):
         self.model = CLIP(model).to(device)
         size = model.image_size
         order = derive_seed(seed, self.name)
-        # Nothing is mirrored: captions speak of sides.
-        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=False)
+        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=CAPTIONED_CROPS)
         texts = [captions.plain_tokens(pair.captions[0]) for pair in pairs.validation]
         self._validation = RankerBatch(pairs.middle_crops(pairs.validation, size, data), self.model.pad(texts).cpu())
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[RankerBatch], None, None]:
         """Yield the one microbatch of each step."""
-        for batch in self._batches.iterate(from_step, to_step):
+        for batch in self._batches.iterate(from_step, to_step, pinned=self.device.type == "cuda"):
             samples = zip(batch.captions, batch.sample_ids, batch.epochs, strict=True)
             tokens = [self._captions.tokens(caption, sample_id, epoch) for caption, sample_id, epoch in samples]
             yield [RankerBatch(batch.images, self.model.pad(tokens))]
@@ -76,7 +76,7 @@ class RankerTraining(PlainStage):
     def loss(self, batch: RankerBatch, totals: Totals, step: int, steps: int) -> StageLoss:
         """Return the symmetric cross-entropy, in nats a pair."""
         with autocast(self.device, self._precision):
-            images, text_tokens = batch.images.to(self.device), batch.text_tokens.to(self.device)
+            images, text_tokens = batch.images.to(self.device, non_blocking=True), batch.text_tokens.to(self.device)
             loss = self.model(images, text_tokens, return_loss=True)
         term = Term(loss * len(images), "pairs")
         return StageLoss({"contrastive": term}, {"logit_scale": self.model.logit_scale.detach()})

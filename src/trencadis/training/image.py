@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trencadis.config import DataConfig, ImageStage
 from trencadis.config.losses import LOSS_TERMS
+from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
@@ -89,7 +90,8 @@ class ImageTraining(PlainStage):
         self.model = DiscreteVAE(config.model).to(device)
         size = config.model.image_size
         order = derive_seed(seed, self.name)
-        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, flip=data.flip)
+        rule = replace(TOKENIZER_CROPS, mirror=data.flip)
+        self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=rule)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
         self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * config.model.image_len, device)
         self._codebook = codebook_of(self.model.bottleneck, config)
@@ -101,7 +103,8 @@ class ImageTraining(PlainStage):
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
         """Yield the microbatches of each step."""
-        for step, batch in enumerate(self._batches.iterate(from_step, to_step), from_step):
+        pinned = self.device.type == "cuda"
+        for step, batch in enumerate(self._batches.iterate(from_step, to_step, pinned=pinned), from_step):
             seeds = (derive_seed(self._seed, self.name, "noise", step, index) for index in range(len(batch.images)))
             parts = batch.images.tensor_split(self.config.microbatches)
             yield [ImageBatch(images, tuple(itertools.islice(seeds, len(images)))) for images in parts]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trencadis.config import RunConfig
 from trencadis.config.plain import Settings, differing, overlay
+from trencadis.data.training_sheet import training_sheet
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
@@ -170,6 +171,7 @@ class _Run:
 
     def all_stages(self) -> None:
         """Train what is not trained yet, and complete the model directory."""
+        self._show_training_pictures()
         tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._image_tokenizer(stages)
@@ -182,6 +184,12 @@ class _Run:
             ranker=CLIPRanker(clip, tokenizer),
             name=self.run.name,
         ).save_settings(self.run.model)
+
+    def _show_training_pictures(self) -> None:
+        if not self.run.training_pictures.exists():
+            size, config = self.config.image.model.image_size, self.config
+            sheet = training_sheet(self.pairs.source, self.pairs.train, size, config.data, seed=config.seed)
+            write_picture(self.run.training_pictures, sheet)
 
     def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:
         """Return the image tokenizer: trained, or a copy of the one that the run was given."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trencadis.config import DataConfig
-from trencadis.data import Curated, KeptPair, PairBatches, Pictures, curate, is_current, open_source
+from trencadis.data import CropRule, Curated, KeptPair, PairBatches, Pictures, curate, is_current, open_source
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
@@ -39,29 +39,20 @@ class RunPairs:
     def pictures(self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig) -> Pictures:
         """Return the pictures of some pairs, which are cropped later."""
         return Pictures(
-            self.source,
-            pairs,
-            image_size,
-            headroom=1 / config.min_crop,
-            max_image_pixels=config.filters.max_image_pixels,
+            self.source, pairs, image_size, fit=config.fit, max_image_pixels=config.filters.max_image_pixels
         )
 
     def batches(
-        self, image_size: tuple[int, int], config: DataConfig, *, batch_size: int, seed: int, flip: bool
+        self, image_size: tuple[int, int], config: DataConfig, *, batch_size: int, seed: int, rule: CropRule
     ) -> PairBatches:
         """Return the batches of random crops of the training pairs."""
-        return PairBatches(
-            self.pictures(self.train, image_size, config),
-            batch_size=batch_size,
-            seed=seed,
-            min_crop=config.min_crop,
-            flip=flip,
-        )
+        pictures = self.pictures(self.train, image_size, config)
+        return PairBatches(pictures, batch_size=batch_size, seed=seed, rule=rule)
 
     def middle_crops(
         self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig
     ) -> Float[Tensor, "pairs 3 height width"]:
-        """Return the largest centre crop of each picture, RGB in [0, 1]."""
+        """Return the centre crop of each picture, RGB in [0, 1]."""
         pictures = self.pictures(pairs, image_size, config)
         return torch.stack([pictures.crop(position) for position in range(len(pairs))])
 

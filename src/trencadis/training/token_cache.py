@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trencadis.config import DataConfig
-from trencadis.data import KeptPair, Pictures
+from trencadis.data import CAPTIONED_CROPS, KeptPair, Pictures
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import CheckpointError
 from trencadis.progress import progress
@@ -34,7 +34,7 @@ def cache_tokens(
 ) -> Int[Tensor, "variants pairs rows columns"]:
     """Return the tokens of every training picture; those that are not cached yet are computed and cached.
 
-    Variant 0 is the centre crop, the others are random crops. Pictures are never mirrored: captions name sides.
+    Variant 0 is the centre crop, the others are random ones by `CAPTIONED_CROPS`.
 
     Raises:
         CheckpointError: A file of the cache is damaged.
@@ -48,7 +48,7 @@ def cache_tokens(
             if path.exists():
                 advance(count)
                 continue
-            tokens = _encode(tokenizer, pictures, range(start, start + count), data, variant, seed, device, advance)
+            tokens = _encode(tokenizer, pictures, range(start, start + count), variant, seed, device, advance)
             write_whole(path, safetensors.torch.save({"image_tokens": tokens.to(torch.int32)}))
     loaded = [_load(_path(directory, variant, start)) for variant, start in shards]
     return rearrange(torch.cat(loaded), "(variants pairs) r c -> variants pairs r c", variants=variants)
@@ -59,14 +59,13 @@ def encode_middle(
 ) -> Int[Tensor, "pairs rows columns"]:
     """Return the tokens of some pairs' centre crops."""
     pictures = pairs.pictures(kept, tokenizer.image_size, data)
-    return _encode(tokenizer, pictures, range(len(kept)), data, 0, 0, device)
+    return _encode(tokenizer, pictures, range(len(kept)), 0, 0, device)
 
 
 def _encode(
     tokenizer: ImageTokenizer,
     pictures: Pictures,
     positions: range,
-    data: DataConfig,
     variant: int,
     seed: int,
     device: torch.device,
@@ -78,12 +77,12 @@ def _encode(
     def crops(start: int) -> Tensor:
         batch = []
         for position in range(start, min(start + batch_size, positions.stop)):
-            key = (seed, variant, pictures.pairs[position].sample_id) if variant else None
-            batch.append(pictures.crop(position, min_crop=data.min_crop, key=key))
+            key = (seed, variant, pictures.pairs[position].sample_id) if variant else ()
+            batch.append(pictures.crop(position, CAPTIONED_CROPS if variant else None, key))
         return torch.stack(batch)
 
     encoded = []
-    for images in prefetch(crops, range(positions.start, positions.stop, batch_size), workers=1):
+    for images in prefetch(crops, range(positions.start, positions.stop, batch_size)):
         encoded.append(tokenizer.encode(images.to(device)).cpu())
         advance(len(images))
     return torch.cat(encoded)

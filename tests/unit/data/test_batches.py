@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trencadis.config import FilterConfig
-from trencadis.data import PairBatch, PairBatches, Pictures, curate, open_source
+from trencadis.data import TOKENIZER_CROPS, PairBatch, PairBatches, Pictures, curate, open_source
 from trencadis.errors import ConfigError, DataError
 
 
@@ -19,18 +19,13 @@ def pictures(folder: Path) -> Pictures:
     return Pictures(source, curate(source, FilterConfig()).kept, (8, 8))
 
 
-def batches_of(pictures: Pictures, batch_size: int = 2, **options: int) -> PairBatches:
-    return PairBatches(pictures, batch_size=batch_size, seed=5, min_crop=0.5, flip=True, **options)
+def batches_of(pictures: Pictures, batch_size: int = 2) -> PairBatches:
+    return PairBatches(pictures, batch_size=batch_size, seed=5, rule=TOKENIZER_CROPS)
 
 
 def same(one: PairBatch, other: PairBatch) -> bool:
-    words = (one.captions, one.sample_ids, one.positions, one.epochs)
-    return torch.equal(one.images, other.images) and words == (
-        other.captions,
-        other.sample_ids,
-        other.positions,
-        other.epochs,
-    )
+    words = (one.captions, one.sample_ids, one.epochs)
+    return torch.equal(one.images, other.images) and words == (other.captions, other.sample_ids, other.epochs)
 
 
 def test_batch_holds_pictures_with_their_captions(pictures: Pictures) -> None:
@@ -38,13 +33,10 @@ def test_batch_holds_pictures_with_their_captions(pictures: Pictures) -> None:
     assert batch.images.shape == (6, 3, 8, 8)
     assert batch.images.dtype == torch.float32
     colours = {"a.jpg": ("lime", 1), "b.PNG": ("red", 0), "more/c.webp": ("blue", 2)}
-    for image, caption, sample_id, position in zip(
-        batch.images, batch.captions, batch.sample_ids, batch.positions, strict=True
-    ):
+    for image, caption, sample_id in zip(batch.images, batch.captions, batch.sample_ids, strict=True):
         word, channel = colours[sample_id]
         assert caption in (f"a {word} square", f"the colour {word}")
         assert int(image.mean((1, 2)).argmax()) == channel
-        assert pictures.pairs[position].sample_id == sample_id
     assert batch.epochs == (0, 0, 0, 1, 1, 1)
 
 
@@ -61,19 +53,10 @@ def test_resumes_with_the_same_batches_for_any_workers(
     pictures: Pictures, from_step: int, batch_size: int, workers: int
 ) -> None:
     straight = batches_of(pictures, batch_size)
-    resumed = list(batches_of(pictures, batch_size).iterate(from_step, from_step + 4, workers))
+    resumed = list(batches_of(pictures, batch_size).iterate(from_step, from_step + 4, workers=workers))
     assert len(resumed) == 4
     for step, batch in enumerate(resumed, from_step):
         assert same(batch, straight.batch(step))
-
-
-def test_ranks_share_a_batch(pictures: Pictures) -> None:
-    whole = batches_of(pictures, 6).batch(3)
-    parts = [batches_of(pictures, 6, rank=rank, world_size=3).batch(3) for rank in range(3)]
-    assert sorted(zip(whole.epochs, whole.positions, strict=True)) == sorted(
-        place for part in parts for place in zip(part.epochs, part.positions, strict=True)
-    )
-    assert torch.equal(torch.stack([part.images for part in parts], 1).flatten(0, 1), whole.images)
 
 
 def test_leaving_early_leaves_no_thread(pictures: Pictures) -> None:
@@ -92,14 +75,26 @@ def test_fault_of_a_picture_reaches_the_caller_in_its_turn(folder: Path) -> None
     (folder / kept[order[1]].sample_id).write_bytes(b"broken")
     threads = threading.active_count()
     iterator = batches.iterate(0, 3, workers=2)
-    assert next(iterator).positions == (order[0],)
+    assert next(iterator).sample_ids == (kept[order[0]].sample_id,)
     with pytest.raises(DataError, match="can no longer be read"):
         next(iterator)
     assert threading.active_count() == threads
 
 
-def test_no_pair_and_uneven_ranks_are_refused(pictures: Pictures, folder: Path) -> None:
-    with pytest.raises(ConfigError, match="5 over 2 processes"):
-        batches_of(pictures, 5, rank=0, world_size=2)
+def test_pictures_are_pinned_where_they_are_asked_to_be(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    assert len(list(batches_of(pictures).iterate(0, 2, pinned=False))) == 2
+    assert pinned == []
+    batches = list(batches_of(pictures).iterate(0, 2, pinned=True))
+    assert {id(tensor) for tensor in pinned} == {id(batch.images) for batch in batches}
+
+
+def test_no_pair_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="0 samples"):
         batches_of(Pictures(open_source(str(folder)), (), (8, 8)))

@@ -84,13 +84,6 @@ def test_aspect_is_judged_upright(tmp_path: Path, picture: Maker) -> None:
         curate(source, FilterConfig(min_aspect_ratio=1.0))
 
 
-def test_pictures_may_go_unchecked(mixed: Path) -> None:
-    curated = curate(open_source(str(mixed)), FILTERS, check_pictures=False)
-    kept = {pair.sample_id for pair in curated.kept}
-    assert {"text.png", "bomb.png", "damaged.png"} <= kept
-    assert all(pair.image_size is None for pair in curated.kept)
-
-
 def test_a_row_without_its_picture_is_dropped(table: Callable[..., Path]) -> None:
     rows = [{"file_name": name, "caption": "a square"} for name in ("gone.png", "a.png")]
     curated = curate(open_source(str(table(*rows))), FilterConfig())
@@ -163,7 +156,6 @@ def test_change_of_the_filters_is_noticed(folder: Path) -> None:
     source = open_source(str(folder))
     curated = curate(source, FilterConfig())
     assert not is_current(curated, source, FilterConfig(min_caption_chars=4))
-    assert not is_current(curated, source, FilterConfig(), check_pictures=False)
 
 
 def test_fingerprint_holds_where_the_data_is_moved(folder: Path, tmp_path: Path) -> None:
@@ -173,7 +165,7 @@ def test_fingerprint_holds_where_the_data_is_moved(folder: Path, tmp_path: Path)
 
 
 def curated_of(count: int) -> Curated:
-    pairs = tuple(KeptPair(number, f"{number}.png", ("a caption",), 1.0) for number in range(count))
+    pairs = tuple(KeptPair(number, f"{number}.png", ("a caption",), 1.0, (8, 8)) for number in range(count))
     return Curated(pairs, (Dropped(count, "x", "no caption", ""),), "")
 
 

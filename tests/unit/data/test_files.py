@@ -77,7 +77,7 @@ def test_picture_that_is_gone_is_named(folder: Path) -> None:
 def test_pipe_in_the_place_of_a_picture_does_not_hang(folder: Path) -> None:
     (folder / "a.jpg").unlink()
     os.mkfifo(folder / "a.jpg")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         open_source(str(folder)).image_bytes(0)
 
 
@@ -114,5 +114,5 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_folder_without_any_caption_says_what_to_do(folder: Path) -> None:
     for path in folder.rglob("*.txt"):
         path.unlink()
-    with pytest.raises(DataError, match=r"3 pictures .* no caption.*put a \.txt of the same name"):
+    with pytest.raises(DataError, match=r"3 pictures .* without a caption.*put a \.txt of the same name"):
         open_source(str(folder))

@@ -175,7 +175,7 @@ def test_limit_on_pixels_is_inclusive() -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
 def test_other_kinds_are_refused(kind: str) -> None:
-    with pytest.raises(PictureError, match="no PNG, JPEG or WebP"):
+    with pytest.raises(PictureError, match="not PNG, JPEG or WebP"):
         decode(encoded(noise(), kind))
 
 
@@ -214,7 +214,7 @@ def test_read_picture_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"cannot read .*picture\.png: no such file"):
         read_picture(path)
     path.write_bytes(b"text")
-    with pytest.raises(PictureError, match=r"picture\.png: the content is no PNG"):
+    with pytest.raises(PictureError, match=r"picture\.png: the content is not PNG"):
         read_picture(path)
-    with pytest.raises(PictureError, match="no regular file"):
+    with pytest.raises(PictureError, match="not a regular file"):
         read_picture(tmp_path)

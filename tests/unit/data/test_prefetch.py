@@ -25,6 +25,12 @@ def test_no_more_is_drawn_ahead_than_asked() -> None:
     results.close()
 
 
+def test_every_core_works_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trencadis.data.prefetch.available_cores", lambda: 3)
+    meeting = threading.Barrier(3, timeout=30)
+    assert len(list(prefetch(lambda _: meeting.wait(), range(3)))) == 3
+
+
 def test_workers_work_at_the_same_time() -> None:
     meeting = threading.Barrier(3, timeout=30)
     assert len(list(prefetch(lambda _: meeting.wait(), range(3), workers=3))) == 3

@@ -81,11 +81,11 @@ def test_a_path_that_exists_is_no_pattern(tmp_path: Path, folder: Path) -> None:
         ("absent", "nothing at"),
         ("absent/*.tar", "nothing at"),
         ("absent/{000..002}.tar", "nothing at"),
-        ("pipe:cat x.tar", "is no local path"),
-        ("s3://bucket/x.tar", "is no local path"),
-        ("https://example.com/{00..10}.tar", "is no local path"),
+        ("pipe:cat x.tar", "is not a local path"),
+        ("s3://bucket/x.tar", "is not a local path"),
+        ("https://example.com/{00..10}.tar", "is not a local path"),
         ("{0..99999999999}.tar", "the range"),
-        ("{000..999}{000..999}{0..9}.tar", "stands for 10,000,000 names"),
+        ("{000..999}{000..999}{0..9}.tar", "expands to 10,000,000 names"),
     ],
 )
 def test_what_is_not_there_is_refused(path: str, message: str) -> None:

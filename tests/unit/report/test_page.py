@@ -156,6 +156,13 @@ def test_codes_are_shown_as_the_whole_training_set_uses_them(run_directory: Path
     assert "the outlined square is the code's own token" in codes
 
 
+def test_the_crops_that_training_sees_are_shown(run_directory: Path) -> None:
+    Image.new("RGB", (24, 16), (1, 2, 3)).save(run_directory / "samples" / "training-pictures.png")
+    page = Page(write_report(RunDirectory(run_directory)))
+    assert page.named("img")[0]["alt"] == "What training sees"
+    assert page.text.index("\nData\n") < page.text.index("\nCrops\n") < page.text.rindex("\nImage tokenizer\n")
+
+
 def test_codes_are_shown_as_far_as_they_are_known(run_directory: Path) -> None:
     samples = run_directory / "samples"
     (samples / "codes.png").write_bytes((samples / "codes.png").read_bytes()[:40])
