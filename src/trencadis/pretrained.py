@@ -14,7 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from trencadis.config.older import upgraded
-from trencadis.config.plain import from_plain
+from trencadis.config.plain import from_plain, to_plain
 from trencadis.errors import ConfigError, ModelError
 from trencadis.storage import whole_directory
 

@@ -19,13 +19,16 @@ from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
 from trencadis.image.perceptual import FeatureNetwork, perceptual_loss
 from trencadis.image.relaxation import divided
 
+Batch = Float[Tensor, "batch ..."]
+PerImage = Float[Tensor, " batch"]
+
 ADAPTIVE_WEIGHT_MOST = 1e4
 ROOT_EPS = 1e-5  # added to squared errors, 50 dB: an exact reconstruction has a finite gradient
 
 
 def likelihood_loss(
     maps: Float[Tensor, "batch 6 height width"], images: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, " batch"]:
+) -> PerImage:
     """Return −ln of the logit-Laplace density of images in [0, 1], in nats a sub-pixel.
 
     Args:
@@ -38,19 +41,17 @@ def likelihood_loss(
     return -_image_means(logit_laplace_log_prob(map_pixels(images), mu, log_b))
 
 
-def l1_loss(reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+def l1_loss(reconstructions: Batch, images: Batch) -> PerImage:
     """Return the mean absolute error of pixels."""
     return _image_means(_difference(reconstructions, images).abs())
 
 
-def l2_loss(reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+def l2_loss(reconstructions: Batch, images: Batch) -> PerImage:
     """Return the mean squared error of pixels; for pixels in [0, 1] it is 10^(−PSNR/10)."""
     return _image_means(_difference(reconstructions, images).square())
 
 
-def rmse_loss(
-    reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]
-) -> Float[Tensor, " batch"]:
+def rmse_loss(reconstructions: Batch, images: Batch) -> PerImage:
     """Return the root of the mean squared error of pixels.
 
     Each image counts by its distance. In the plain squared error the distant ones dominate, and the PSNR of the others
@@ -59,9 +60,7 @@ def rmse_loss(
     return (l2_loss(reconstructions, images) + ROOT_EPS).sqrt()
 
 
-def _difference(
-    reconstructions: Float[Tensor, "batch ..."], images: Float[Tensor, "batch ..."]
-) -> Float[Tensor, "batch ..."]:
+def _difference(reconstructions: Batch, images: Batch) -> Batch:
     """Return the difference of pixels. Overshoot beyond [0, 1] is ignored where the image is at the bound."""
     is_beyond = ((images >= 1) & (reconstructions > 1)) | ((images <= 0) & (reconstructions < 0))
     return (reconstructions.float() - images.float()).masked_fill(is_beyond, 0.0)
@@ -81,7 +80,7 @@ def entropy_loss(
     *,
     entropy_temperature: float,
     mean: Float[Tensor, " vocab"] | None = None,
-) -> Float[Tensor, " batch"]:
+) -> PerImage:
     """Return the mean entropy of tokens less the entropy of their mean, in nats; its mean is −ln(vocab) at least.
 
     The first is small where each token is decided, the second large where they are decided differently. Together they
@@ -106,14 +105,12 @@ def entropy_loss(
 
 def commitment_loss(
     latents: Float[Tensor, "batch rows columns code"], vectors: Float[Tensor, "batch rows columns code"]
-) -> Float[Tensor, " batch"]:
+) -> PerImage:
     """Return the mean squared distance from the encoder's vectors to their codes, which moves the encoder's."""
     return _image_means((latents - vectors.detach()).square())
 
 
-def hinge_discriminator_loss(
-    real: Float[Tensor, "batch ..."], reconstructed: Float[Tensor, "batch ..."]
-) -> Float[Tensor, " batch"]:
+def hinge_discriminator_loss(real: Batch, reconstructed: Batch) -> PerImage:
     """Return the discriminator's loss: logits of real patches should be above 1, of reconstructed ones below −1.
 
     Source: Lim and Ye 2017; the half as in Esser et al. 2021.
@@ -121,17 +118,14 @@ def hinge_discriminator_loss(
     return 0.5 * (_image_means(F.relu(1 - real)) + _image_means(F.relu(1 + reconstructed)))
 
 
-def generator_loss(logits: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+def generator_loss(logits: Batch) -> PerImage:
     """Return the negated mean of the discriminator's logits of reconstructed patches."""
     return -_image_means(logits)
 
 
 def lecam_loss(
-    real: Float[Tensor, "batch ..."],
-    reconstructed: Float[Tensor, "batch ..."],
-    real_average: Float[Tensor, ""],
-    reconstructed_average: Float[Tensor, ""],
-) -> Float[Tensor, " batch"]:
+    real: Batch, reconstructed: Batch, real_average: Float[Tensor, ""], reconstructed_average: Float[Tensor, ""]
+) -> PerImage:
     """Return how far logits of real patches are above the average of reconstructed ones, and the reverse, squared.
 
     Args:
@@ -230,5 +224,5 @@ TERMS: dict[str, Callable[[TermInputs], Tensor | None]] = {
 """Each term by its name in `ImageLossConfig`; None where the codes or the networks do not have it."""
 
 
-def _image_means(values: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+def _image_means(values: Batch) -> PerImage:
     return values.flatten(1).mean(dim=1)
