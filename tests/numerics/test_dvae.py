@@ -13,7 +13,7 @@ from trencadis.image.divergence import divergence_from_uniform, divergence_weigh
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
 from trencadis.image.loss_terms import likelihood_loss
 from trencadis.image.metrics import psnr
-from trencadis.image.relaxation import gumbel_noise, relax
+from trencadis.image.relaxation import relax, standard_gumbel
 from trencadis.training.quantizers import Relaxation
 from trencadis.training.schedules import cosine_schedule
 
@@ -53,7 +53,7 @@ def _images(batch: int = 4) -> Tensor:
 
 
 def _noise(batch: int, seed: int = 0) -> Tensor:
-    return gumbel_noise((batch, 8, 8, 32), generator=torch.Generator().manual_seed(seed))
+    return standard_gumbel((batch, 8, 8, 32), generator=torch.Generator().manual_seed(seed))
 
 
 class Loss(NamedTuple):

@@ -1,4 +1,4 @@
-"""Between encoder and decoder: features to codes, and codes to the vectors that the decoder takes."""
+"""Between encoder and decoder: features to codes, and codes to the decoder's input vectors."""
 
 import torch
 import torch.nn.functional as F
@@ -10,17 +10,13 @@ from trencadis.config import DiscreteVAEConfig
 from trencadis.image.fused_convolution import convolve
 from trencadis.image.layers import Float32Convolution
 
-VECTORS_AT_ONCE = 4096  # compared with every code, so that the table of nearness stays small
+VECTORS_AT_ONCE = 4096  # compared with every code at once, to bound the memory
 
 
 class Categorical(nn.Module):
-    """A logit for each code at every place, and a learnt vector for each code.
+    """A logit for each code at every position, and a learnt vector for each code.
 
     The published decoder begins with a 1×1 convolution over one-hot codes: its columns are the rows of this codebook.
-
-    Args:
-        feature_dim: Channels of the encoder's features.
-        config: Sizes.
     """
 
     def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
@@ -37,32 +33,24 @@ class Categorical(nn.Module):
         return rearrange(logits, "batch vocab rows columns -> batch rows columns vocab")
 
     def logits(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:
-        """Return the latents, which are logits."""
         return latents
 
     def tokens(self, latents: Float[Tensor, "batch rows columns vocab"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the likeliest codes."""
         return latents.argmax(dim=-1)
 
     def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the codes' vectors."""
         return F.embedding(image_tokens, self.codebook)
 
     def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the vectors of codes that are points of the simplex; a corner is a hard code."""
+        """Return the vectors of (soft) one-hot codes."""
         with torch.autocast(codes.device.type, enabled=False):
             return codes.float() @ self.codebook.float()
 
 
 class Nearest(nn.Module):
-    """A vector at every place, and the code whose vector is nearest to it.
+    """A vector at every position, and the code whose vector is nearest; vectors of `cosine` codes have length 1.
 
-    The codebook takes a gradient where it is learnt by a relaxation. Otherwise it follows the vectors by moving
-    averages.
-
-    Args:
-        feature_dim: Channels of the encoder's features.
-        config: Sizes; of `cosine` codes all vectors have length 1.
+    The codebook gets gradients if trained by a relaxation; otherwise it follows the vectors by moving averages.
     """
 
     def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
@@ -83,30 +71,28 @@ class Nearest(nn.Module):
         return F.normalize(vectors, dim=-1) if self.is_cosine else vectors
 
     def tokens(self, latents: Float[Tensor, "batch rows columns code"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the nearest codes."""
         parts = torch.split(latents.flatten(0, 2), VECTORS_AT_ONCE)
         return torch.cat([self._nearness(vectors).argmax(dim=-1) for vectors in parts]).view(latents.shape[:-1])
 
     def logits(self, latents: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns vocab"]:
-        """Return −|z − e|²/2 for each code, less what is the same for all: how near it is.
+        """Return −|z − e|²/2 for each code, up to a constant.
 
-        It is the unnormalised log-probability that a code, with Gaussian noise of unit variance, became the vector.
-        Source: Takida et al. 2022, whose variance is learnt.
+        It is the unnormalised log-probability of the code, if the vector is the code's plus Gaussian noise of variance
+        1. Source: Takida et al. 2022, who learn the variance.
         """
         with torch.autocast(latents.device.type, enabled=False):
             return self._nearness(latents.flatten(0, 2)).view(*latents.shape[:-1], -1)
 
     def mix(self, codes: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return what the decoder takes for codes that are points of the simplex; a corner is a hard code."""
+        """Return the decoder's input for (soft) one-hot codes."""
         with torch.autocast(codes.device.type, enabled=False):
             return self.widen(codes.float() @ self._vectors())
 
     def look_up(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the codes' vectors, as the decoder takes them."""
         return self.widen(F.embedding(image_tokens, self._vectors()))
 
     def widen(self, vectors: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return vectors as the decoder takes them."""
+        """Project vectors to the decoder's input."""
         widened: Tensor = self.from_codes(rearrange(vectors, "batch rows columns code -> batch code rows columns"))
         return rearrange(widened, "batch latent rows columns -> batch rows columns latent")
 

@@ -15,8 +15,8 @@ from trencadis.image import (
     code_perplexity,
     code_use,
     count_codes,
-    gumbel_noise,
     relax,
+    standard_gumbel,
 )
 from trencadis.randomness import derive_seed
 
@@ -59,7 +59,7 @@ class Relaxation:
         if self._relaxation == "ibq":
             codes = relax(logits, None, 1.0, straight_through=True)
         else:
-            noise = gumbel_noise(logits.shape, generator=self._generator)
+            noise = standard_gumbel(logits.shape, generator=self._generator)
             codes = relax(logits, noise, self._temperature, self._relaxation == "straight_through")
         tokens, terms = logits.detach().argmax(dim=-1), {}
         if isinstance(bottleneck, Nearest):
