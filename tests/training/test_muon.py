@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from trencadis.config import OptimizerConfig, StageConfig
 from trencadis.errors import CheckpointError, ConfigError
 from trencadis.training import muon
-from trencadis.training.config_files import from_settings, to_settings
 from trencadis.training.muon import JORDAN, POLAR_EXPRESS, Muon, orthogonal
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import optimizers
@@ -218,11 +217,6 @@ def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
     assert group["parts"] == [(4, 4, 4), (4,)]
 
 
-def test_muon_is_not_the_default() -> None:
-    (only,) = optimizers(Small(), OptimizerConfig())
-    assert isinstance(only, torch.optim.AdamW)
-
-
 def test_a_model_that_does_not_say_which_matrices_are_hidden_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.muon true for Linear.*hidden_matrices"):
         optimizers(nn.Linear(2, 2), CONFIG)
@@ -293,11 +287,3 @@ def test_the_state_of_the_other_optimizer_is_refused(was: bool) -> None:
     after = optimizers(model, OptimizerConfig() if was else CONFIG)
     with pytest.raises(CheckpointError, match=r"(fused|plain)\.weight/.*muon was changed"):
         restore_optimizers(after, model, optimizer_tensors(before, model))
-
-
-def test_the_settings_of_muon_are_settings_of_a_stage() -> None:
-    given = {"muon": True, "muon_learning_rate": 0.01, "muon_momentum": 0.9, "muon_weight_decay": 0.0}
-    config = from_settings({"transformer": {"optimizer": given}})
-    assert config.transformer.optimizer.muon
-    assert given.items() <= to_settings(config)["transformer"]["optimizer"].items()
-    assert not config.ranker.optimizer.muon

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 
@@ -304,11 +303,6 @@ def test_guidance_leaves_the_caption_in_the_conditional_half(model: DALLE, monke
     stream = model.transformer.stream
     assert not stream.is_padding(conditional)[:, 0].any()
     assert stream.is_padding(unconditional).all()
-
-
-def test_sampling_settings_are_frozen(model: DALLE) -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        model.sampling.temperature = 2.0  # type: ignore[misc]
 
 
 def test_a_model_moves_as_a_whole(tiny_model: Path) -> None:

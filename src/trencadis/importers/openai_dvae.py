@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from math import gcd
 from pathlib import Path
 
+from torch import Tensor
+
 from trencadis.config import DiscreteVAEConfig
 from trencadis.image import DiscreteVAE
 from trencadis.importers.assembly import assemble, check_names, count_prefixes, shape_of, shapes_of
@@ -32,7 +34,8 @@ def read_openai_dvae(paths: Sequence[Path], image_size: tuple[int, int] = (256, 
     """
     parts = _parts(published_files(paths))
     config = _config(parts, image_size)
-    shapes, weights = shapes_of(config), {}
+    shapes = shapes_of(config)
+    weights: dict[str, Tensor] = {}
     for part, (path, tensors) in parts.items():
         names = {ours: theirs for ours, theirs in _names(config, part) if ours in shapes}
         wanted = {theirs: shapes[ours] for ours, theirs in names.items()}

@@ -55,12 +55,10 @@ class GradientScales:
 
     Args:
         num_blocks: Residual blocks, an attention or an MLP each where these are wrapped one by one.
-        replicas: Workers that the gradient is summed over; scales begin, and are bounded, in proportion to it.
     """
 
-    def __init__(self, num_blocks: int, *, replicas: int = 1) -> None:
-        self._replicas = replicas
-        self._scales = [FIRST_SCALE * replicas] * num_blocks
+    def __init__(self, num_blocks: int) -> None:
+        self._scales = [FIRST_SCALE] * num_blocks
         self._since_fall = [UPDATES_BETWEEN_FALLS] * num_blocks
 
     def __len__(self) -> int:
@@ -115,7 +113,7 @@ class GradientScales:
             if not is_finite and self._since_fall[index] > UPDATES_BETWEEN_FALLS:
                 change, self._since_fall[index] = FALL, 0
             scale = self._scales[index] * change
-            self._scales[index] = min(max(scale, LEAST_SCALE * self._replicas), GREATEST_SCALE * self._replicas)
+            self._scales[index] = min(max(scale, LEAST_SCALE), GREATEST_SCALE)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the scales, and the updates since each was last lowered."""
