@@ -24,7 +24,7 @@ _TILE = 64  # longer side of a portrait, in pixels
 _STEP = _TILE + 4
 _LABEL_WIDTH, _HEADING_HEIGHT = 76, 24
 _COLUMN_WIDTH = _LABEL_WIDTH + (1 + MAX_PLACES) * _STEP + 20
-_INK, _EMPTY = "#222222", "#f0efec"
+_INK, _EMPTY, _RULE = "#222222", "#f0efec", "#dddddd"
 
 Place = tuple[int, int, int]
 """Image, row and column of a token."""
@@ -144,4 +144,5 @@ def _sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
             if slot < len(portraits):
                 portrait = portraits[slot]
                 sheet.paste(portrait, (x + (_TILE - portrait.width) // 2, top + (_TILE - portrait.height) // 2))
+            draw.rectangle((x - 1, top - 1, x + _TILE, top + _TILE), outline=_RULE)  # for white portraits
     return sheet

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,7 @@ def _ranker_size(config: RunConfig) -> tuple[int, int]:
     return max(patch, height // patch * patch), max(patch, width // patch * patch)
 
 
+@cache
 def training_flops(config: RunConfig) -> dict[str, float]:
     """Return the operations that training on one pair takes, by stage; forward and backward, counted on no device."""
     config = from_settings(_consistent(to_settings(config), {}))
