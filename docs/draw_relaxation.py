@@ -15,8 +15,7 @@ from torch import Tensor
 from trencadis import DALLE
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow, to_tensor
-from trencadis.image import Categorical, DiscreteVAE, gumbel_noise, psnr, relax
-from trencadis.image.relaxation import draw
+from trencadis.image import Categorical, DiscreteVAE, psnr, relax, standard_gumbel
 from trencadis.report.charts import Point, curve
 from trencadis.storage import write_picture, write_whole
 
@@ -53,10 +52,10 @@ def main() -> None:
 
 def frequencies(seed: int, relaxation_temperature: float | None = None) -> Float[Tensor, " codes"]:
     """Return how often each code is drawn; at a temperature, how often it is the largest of a relaxed choice."""
-    noise = gumbel_noise((DRAWS, len(LOGITS)), generator=torch.Generator().manual_seed(seed))
+    noise = standard_gumbel((DRAWS, len(LOGITS)), generator=torch.Generator().manual_seed(seed))
     logits = LOGITS.expand(DRAWS, -1)
     if relaxation_temperature is None:
-        tokens = draw(logits, noise)
+        tokens = (logits + noise).argmax(dim=-1)
     else:
         tokens = relax(logits, noise, relaxation_temperature).argmax(dim=-1)
     return torch.bincount(tokens, minlength=len(LOGITS)) / DRAWS
@@ -99,7 +98,7 @@ def gumbel_max() -> str:
 
 def gumbel_softmax() -> str:
     """Return a few relaxed choices at each temperature, with the same noise in each column, and their arg max."""
-    noise = gumbel_noise((SAMPLES, len(LOGITS)), generator=torch.Generator().manual_seed(SEED))
+    noise = standard_gumbel((SAMPLES, len(LOGITS)), generator=torch.Generator().manual_seed(SEED))
     width, row, cell = 880, 92, 96
     last = 96 + SAMPLES * cell + 26
     parts = [
@@ -213,11 +212,11 @@ def relaxed(
     """Return reconstructions from relaxed codes, from hard draws at a τ of 0, and from the likeliest codes at None."""
     assert isinstance(tokenizer.bottleneck, Categorical)
     logits = tokenizer.latents(images)
-    noise = gumbel_noise(logits.shape, generator=torch.Generator().manual_seed(SEED))
+    noise = standard_gumbel(logits.shape, generator=torch.Generator().manual_seed(SEED))
     if temperature:
         embedded = tokenizer.bottleneck.mix(relax(logits, noise, temperature))
         return tokenizer.picture(tokenizer.draw(embedded)).clamp(0, 1)
-    return tokenizer.decode(tokenizer.encode(images) if temperature is None else draw(logits, noise))
+    return tokenizer.decode(tokenizer.encode(images) if temperature is None else (logits + noise).argmax(dim=-1))
 
 
 def relaxed_psnr(tokenizer: DiscreteVAE, originals: Float[Tensor, "pictures 3 height width"]) -> str:
