@@ -5,7 +5,7 @@ the opcodes and calls nothing. What a pickle would import is a `Global`, a pair 
 construct is a `Made`, which keeps the arguments. Names that no published checkpoint needs are refused.
 
 `pickle.Unpickler` and `torch.load(weights_only=True)` are not safe enough: both hash the keys of dictionaries, so that
-a small file crashes the process or keeps it busy for ever (decision 13).
+a small file crashes the process or keeps it busy for ever (decision 17).
 
 Source: the opcodes as `pickletools` documents and decodes them; of these, the ones that torch writes (protocol 2).
 """

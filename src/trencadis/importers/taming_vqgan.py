@@ -4,6 +4,7 @@ Source: Esser et al. 2021; the names are those of the published code.
 """
 
 from collections.abc import Iterator, Sequence
+from math import gcd
 from pathlib import Path
 from typing import Literal
 
