@@ -30,9 +30,7 @@ from trencadis.sampling import (
     image_prompt,
     sample_image_tokens,
 )
-from trencadis.transformer import Transformer
-from trencadis.transformer.decoding import Decoder
-from trencadis.transformer.packing import Weights
+from trencadis.transformer import KVDecoder, Transformer, Weights
 
 MAX_PROMPT_CHARS = 4096
 MAX_CANDIDATES = 4096
@@ -99,7 +97,7 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
         self.text_tokenizer, self.image_tokenizer, self.ranker = text_tokenizer, image_tokenizer, ranker
         self.transformer = transformer.eval()
         self.sampling, self.name = sampling or Sampling(), name
-        self._decoders: dict[Weights, Decoder] = {}
+        self._decoders: dict[Weights, KVDecoder] = {}
         self._check_parts()
 
     def to(self, device: str | torch.device) -> "DALLE":
@@ -190,7 +188,7 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
         self,
         asked: "_Asked",
         seeds: list[int],
-        decoder: Decoder,
+        decoder: KVDecoder,
         batch_size: int,
         callback: Callable[[Progress], None] | None,
     ) -> Float[Tensor, "candidates 3 height width"]:
@@ -218,13 +216,13 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
             pictures += [self.image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
         return torch.cat(pictures)
 
-    def _decoder(self, weights: Weights) -> Decoder:
+    def _decoder(self, weights: Weights) -> KVDecoder:
         """Return the transformer made ready to draw from, once for all drawings: that takes a while."""
         if weights not in get_args(Weights):
             expected = f"one of {', '.join(get_args(Weights))}"
             raise ConfigError(f"weights {weights!r}", expected=expected, remedy="choose one of them")
         if weights not in self._decoders:
-            self._decoders[weights] = Decoder(self.transformer, weights)
+            self._decoders[weights] = KVDecoder(self.transformer, weights)
         return self._decoders[weights]
 
     def _partial_images(self, partial: Partial) -> list[Image.Image]:

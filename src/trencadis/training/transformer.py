@@ -20,8 +20,7 @@ from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.training.mixed_precision import GradientScales, autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import CaptionDraws
-from trencadis.transformer import Transformer
-from trencadis.transformer.decoding import Decoder
+from trencadis.transformer import KVDecoder, Transformer
 
 SHOWN = 8
 DRAWN_OF_EACH = 2
@@ -140,6 +139,6 @@ class TransformerTraining:
     def sample(self) -> Image.Image:
         """Return drawings of the same held-out captions, with the same seeds each time."""
         text_tokens = self._plain(self.shown).repeat(DRAWN_OF_EACH, 1).to(self.device)
-        drawn = sample_image_tokens(Decoder(self.model), text_tokens, range(len(text_tokens)), Sampling())
+        drawn = sample_image_tokens(KVDecoder(self.model), text_tokens, range(len(text_tokens)), Sampling())
         images = to_pillow(self._image_tokenizer.decode(drawn))
         return contact_sheet(images, self.shown * DRAWN_OF_EACH, len(self.shown))
