@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from trencadis.transformer.cache import KeyValueCache
+from trencadis.transformer.decoding import Decoder
+from trencadis.transformer.packing import Weights
 
 from trencadis.config import TransformerConfig, TransformerStage
 from trencadis.config.plain import from_plain
@@ -22,9 +25,6 @@ from trencadis.training.text import CaptionDraws
 from trencadis.training.trainer import Trainer
 from trencadis.training.transformer import StreamBatch, TransformerTraining
 from trencadis.transformer import Transformer
-from trencadis.transformer.cache import KeyValueCache
-from trencadis.transformer.decoding import Decoder
-from trencadis.transformer.packing import Weights
 
 SEED = 0
 

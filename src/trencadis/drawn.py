@@ -20,7 +20,7 @@ from trencadis.pretrained import config_from_dict
 from trencadis.sampling import ImagePrompt, Sampling
 from trencadis.storage import user_storage, write_picture
 from trencadis.stream import Stream
-from trencadis.transformer.packing import Weights
+from trencadis.transformer import Weights
 
 MAX_SEED = 2**63 - 1
 KEY = "trencadis"  # of the text chunk

@@ -8,18 +8,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar, Unpack, get_args
+from typing import TypeVar, Unpack
 
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from trencadis import drawing
+from trencadis import generation
 from trencadis.data.pixels import to_pillow
-from trencadis.drawing import Progress, SamplingOptions
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
+from trencadis.generation import Progress, SamplingOptions
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
 from trencadis.parts import PartName
 from trencadis.pretrained import HubModel, HubOptions
@@ -27,9 +27,7 @@ from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextT
 from trencadis.ranking import rank
 from trencadis.sampling import ImagePrompt, Sampling, image_prompt
 from trencadis.storage import whole_directory
-from trencadis.transformer import Transformer
-from trencadis.transformer.decoding import Decoder
-from trencadis.transformer.packing import Weights
+from trencadis.transformer import KVDecoder, Transformer, Weights
 from trencadis.weight_cache import WeightCache
 
 MAX_PROMPT_CHARS = 4096
@@ -149,10 +147,10 @@ class DALLE(HubModel):
         Raises:
             UserError: As for `draw`; or `keep` is more than `candidates`, or the mask has another size than the image.
         """
-        chosen = drawing.overridden(self.sampling, sampling)
+        chosen = generation.overridden(self.sampling, sampling)
         kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
-        candidates, keep = drawing.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
-        seeds = drawing.consecutive_seeds(seed, candidates)
+        candidates, keep = generation.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
+        seeds = generation.consecutive_seeds(seed, candidates)
         images = self.draw(
             [prompt] * candidates,
             seeds,
@@ -206,7 +204,7 @@ class DALLE(HubModel):
         sampling = sampling or self.sampling
         negative = self._negative_tokens(negative_prompt, sampling)
         by_caption = {caption: self._text_tokens(caption) for caption in dict.fromkeys(captions)}
-        return drawing.draw_pictures(
+        return generation.draw_pictures(
             self._decoder(weights),
             self.image_tokenizer,
             torch.cat([by_caption[caption] for caption in captions]),
@@ -260,11 +258,11 @@ class DALLE(HubModel):
             torch=torch.__version__,
         )
 
-    def _decoder(self, weights: Weights) -> Decoder:
-        if weights not in get_args(Weights):
-            expected = f"one of {', '.join(get_args(Weights))}"
-            raise ConfigError(f"weights {weights!r}", expected=expected, remedy="choose one of them")
-        return self._of_transformer.get(self.transformer, weights, lambda: Decoder(self.transformer, weights))
+    def _decoder(self, weights: Weights) -> KVDecoder:
+        is_compiled = self._device.type == "cuda"
+        return self._of_transformer.get(
+            self.transformer, weights, lambda: KVDecoder(self.transformer, weights, is_compiled=is_compiled)
+        )
 
     def _text_tokens(self, prompt: str) -> Int[Tensor, "1 text_len"]:
         if not prompt.strip():

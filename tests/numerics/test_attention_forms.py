@@ -10,16 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from trencadis.transformer.attending import StreamAttention
+from trencadis.transformer.decoding import Windows, attention_with_lse
+from trencadis.transformer.packing import Int8Linear, Int8WeightLinear
+from trencadis.transformer.products import Linear
 
 from trencadis.config import DesignConfig, TransformerConfig
 from trencadis.recipes import MODERN_DESIGN
 from trencadis.stream import Stream
 from trencadis.transformer import Decoder, ImageBlocks, Pattern, Transformer, Weights
-from trencadis.transformer.attending import StreamAttention
-from trencadis.transformer.decoding import Windows, attention_with_lse
 from trencadis.transformer.masks import as_slice, image_to_image, positions_read, visibility
-from trencadis.transformer.packing import Int8Linear, Int8WeightLinear
-from trencadis.transformer.products import Linear
 
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 DESIGNS = {

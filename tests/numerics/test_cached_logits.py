@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from trencadis.transformer.attending import StreamAttention
+from trencadis.transformer.decoding import Decoder
 
 from trencadis.config import TransformerConfig
 from trencadis.sampling import (
@@ -14,8 +16,6 @@ from trencadis.sampling import (
     sample_image_tokens,
 )
 from trencadis.transformer import Pattern, Transformer
-from trencadis.transformer.attending import StreamAttention
-from trencadis.transformer.decoding import Decoder
 
 TOLERANCE = 1e-4
 

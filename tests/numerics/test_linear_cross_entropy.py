@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from trencadis.transformer.losses import linear_cross_entropy
 
 from trencadis.transformer import losses, products
-from trencadis.transformer.losses import linear_cross_entropy
 
 
 def head(

@@ -31,7 +31,7 @@ ORDER = (
     "sampling",
     "ranking",
     "drawn",
-    "drawing",
+    "generation",
     "model_directory",
     "run_directory",
     "run_log",

@@ -9,21 +9,21 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from trencadis.transformer.cache import KeyValueCache
+from trencadis.transformer.decoding import Decoder
+from trencadis.transformer.packing import Weights
 
 import trencadis
 from tests.shapes import draw_shape
 from trencadis import parts
-from trencadis.drawing import Progress
 from trencadis.drawn import read_record
 from trencadis.errors import ConfigError, ModelError, PictureError, PromptError, RankingError, UserError
+from trencadis.generation import Progress
 from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
 from trencadis.sampling import Sampling
 from trencadis.text import CaptionTokenizer
 from trencadis.transformer import Transformer
-from trencadis.transformer.cache import KeyValueCache
-from trencadis.transformer.decoding import Decoder
-from trencadis.transformer.packing import Weights
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
-    from trencadis.drawing import Progress
+    from trencadis.generation import Progress
     from trencadis.progress import Advance, progress
 
     done = 0

@@ -1,17 +1,21 @@
 """Drawing image tokens from the transformer."""
 
-from trencadis.sampling.decode import sample_image_tokens
-from trencadis.sampling.draws import draw
-from trencadis.sampling.filters import filter_logits, guidance_scales, guide, keep_top_k, keep_top_p
+from trencadis.sampling.drawing import Drawing, Request
+from trencadis.sampling.engine import Engine
+from trencadis.sampling.filters import draw, filter_logits, guidance_scales, guide
+from trencadis.sampling.image_prompt import image_prompt
 from trencadis.sampling.noise import gumbel_noise, uniform_noise
-from trencadis.sampling.prompting import image_prompt
-from trencadis.sampling.settings import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling
+from trencadis.sampling.options import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling
+from trencadis.sampling.sample import sample_image_tokens
 
 __all__ = [
     "DecoderName",
+    "Drawing",
+    "Engine",
     "GuidanceSchedule",
     "ImagePrompt",
     "Partial",
+    "Request",
     "Sampling",
     "draw",
     "filter_logits",
@@ -19,8 +23,6 @@ __all__ = [
     "guide",
     "gumbel_noise",
     "image_prompt",
-    "keep_top_k",
-    "keep_top_p",
     "sample_image_tokens",
     "uniform_noise",
 ]

@@ -1,12 +1,13 @@
-"""What is done to logits before a token is drawn: guidance, temperature, top-k, top-p."""
+"""From logits to a token: guidance, temperature, top-k, top-p, and the draw."""
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from trencadis.sampling.settings import GuidanceSchedule
+from trencadis.sampling.noise import gumbel_noise
+from trencadis.sampling.options import GuidanceSchedule
 
 
 def guide(
@@ -43,35 +44,52 @@ def guidance_scales(guidance_scale: float, schedule: GuidanceSchedule, image_len
     return (1 + (guidance_scale - 1) * risen).float()
 
 
-def keep_top_k(logits: Float[Tensor, "*batch vocab"], top_k: int) -> Float[Tensor, "*batch vocab"]:
-    """Rule out every token less likely than the `top_k`-th; those that tie with it all stay."""
-    least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < least, -math.inf)
-
-
-def keep_top_p(logits: Float[Tensor, "*batch vocab"], top_p: float) -> Float[Tensor, "*batch vocab"]:
-    """Keep the smallest set of likeliest tokens whose probability reaches `top_p`. Source: Holtzman et al. 2020."""
-    ordered, order = logits.sort(dim=-1, descending=True)
-    probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    ruled_out = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p)
-    return logits.masked_fill(ruled_out, -math.inf)
-
-
 def filter_logits(
-    logits: Float[Tensor, "*batch vocab"], *, temperature: float, top_k: int | None, top_p: float | None
+    logits: Float[Tensor, "*batch vocab"],
+    *,
+    temperature: float | Float[Tensor, "*#batch"],
+    top_k: int | Int[Tensor, "*#batch"] | None = None,
+    top_p: float | Float[Tensor, "*#batch"] | None = None,
 ) -> Float[Tensor, "*batch vocab"]:
-    """Apply temperature, then top-k, then top-p.
+    """Divide by the temperature, then rule out tokens by top-k, then by top-p; the softmax of it is drawn from.
+
+    Each setting is one number, or one for each row. Top-p is that of Holtzman et al. 2020.
 
     Args:
         logits: Of the next token, after guidance.
         temperature: Above 0; 1 draws from the model's own distribution.
-        top_k: From 1; None keeps all.
-        top_p: In (0, 1]; None keeps all.
+        top_k: Keep so many likeliest tokens, and those that tie with the last of them; from 1, None keeps all.
+        top_p: Keep the smallest set of likeliest tokens whose probability reaches this; in (0, 1], None keeps all.
     """
-    logits = logits / temperature
+    logits = logits / _of_rows(temperature, logits)
+    if top_k is None and top_p is None:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
     if top_k is not None:
-        logits = keep_top_k(logits, top_k)
-    if top_p is not None and top_p < 1:
-        logits = keep_top_p(logits, top_p)
+        last = _of_rows(top_k, logits).long().clamp(max=logits.shape[-1]) - 1
+        least = ordered.gather(-1, last.expand(*logits.shape[:-1], 1))
+        logits, ordered = (x.masked_fill(x < least, -math.inf) for x in (logits, ordered))
+    if top_p is not None:
+        probabilities = ordered.softmax(-1)
+        before = probabilities.cumsum(-1) - probabilities
+        beyond = before >= _of_rows(top_p, logits)
+        beyond = beyond.scatter(-1, order, beyond.clone())
+        logits = logits.masked_fill(beyond, -math.inf)
     return logits
+
+
+def _of_rows(setting: float | Tensor, logits: Tensor) -> Float[Tensor, "*batch 1"]:
+    return torch.as_tensor(setting, device=logits.device)[..., None]
+
+
+def draw(
+    logits: Float[Tensor, "*batch vocab"],
+    seeds: Int[Tensor, "*#batch"],
+    position: int | Int[Tensor, "*#batch"],
+) -> Int[Tensor, "*batch"]:
+    """Draw one token a row from filtered logits; the noise depends on the row's seed and position alone.
+
+    Args:
+        position: Raster index of the token that is drawn.
+    """
+    return (logits + gumbel_noise(seeds, position, logits.shape[-1])).argmax(-1)

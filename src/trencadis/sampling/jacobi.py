@@ -1,93 +1,74 @@
 """Jacobi decoding: several tokens a pass, and the very picture that one at a time gives.
 
-The noise of a draw is a pure function of seed, position and token, so what stands at a position is a function of the
+The noise of a draw is a pure function of seed, position and token, so the token at a position is a function of the
 tokens before it: the argmax of their logits and the noise. A picture solves these equations, and it is the only one
-that does. A pass reads a window of it, the last token that stands and drafts behind it, and draws all of the window's
-tokens from the logits. The first was drawn from what stands, so it is right. The next is right too if the draft that
-was read before it is the token that has just been drawn there, and so on; the first that differs ends it. What was
-drawn behind is the next pass's drafts. Every pass makes at least one token stand.
+that does. A pass reads a window, the last accepted token and drafts after it, and draws all of the window's tokens from
+the logits. The first is right, as it was drawn from accepted tokens. The next is right if the draft before it is the
+token that has just been drawn there, and so on: the verified prefix is accepted. What was drawn after it is the next
+pass's drafts. Every pass accepts at least one token.
 
 Any draft leads to the same picture, a good one sooner. First drafts repeat the row above: of the ways tried that takes
-the fewest passes, and it needs no logits. Kernels that read several tokens may round otherwise than those that read
-one; where two tokens are as good as level, that can turn a draw, as another device can.
+the fewest passes, and it needs no logits.
 
 Source: Song et al. 2021, "Accelerating feedforward computation via parallel nonlinear equation solving"; with sampling,
 Wiggers and Hoogeboom 2020, "Predictive sampling with forecasting autoregressive models".
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from trencadis.sampling.draws import draw
-from trencadis.sampling.settings import Partial
-from trencadis.sampling.streams import Streams
+from trencadis.sampling.drawing import Drawing
 
 
-def draw_several_a_pass(streams: Streams, callback: Callable[[Partial], None] | None) -> None:
-    """Fill in the rasters. Each picture goes at its own rate; those that are done wait for the last one."""
-    image_len = len(streams.kept)
-    window = _Window(streams)
-    while True:
-        standing = int(window.standing.min())
-        if callback is not None:
-            callback(Partial(streams.grids, standing))
-        if standing == image_len:
-            return
-        window.advance()
+class JacobiDrawing(Drawing):
+    """The pictures of a request, several tokens a pass; each picture at its own rate.
 
-
-class _Window:
-    """How much of each picture stands, and the drafts behind it, which the raster holds.
-
-    Args:
-        streams: Of the pictures.
+    Attributes:
+        accepted: Tokens of each picture that are final, in raster order.
     """
 
-    positions: Int[Tensor, "batch window"]  # raster indices of the tokens that the next pass gives logits of
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        image_len = self._stream.image_len
+        self._window = max(1, min(self.request.sampling.jacobi_window, image_len - 1))
+        self._kept = torch.tensor(self.kept, device=self.raster.device)
+        self._places = torch.tensor(self.positions, device=self.raster.device)
+        self.accepted: Int[Tensor, " batch"] = torch.full_like(self.seeds, self.prefix)
 
-    def __init__(self, streams: Streams) -> None:
-        self.streams, self.raster = streams, streams.raster
-        self.image_len = len(streams.kept)
-        self.size = max(1, min(streams.sampling.jacobi_window, self.image_len - 1))
-        self.kept = torch.tensor(streams.kept, device=self.raster.device)
-        self.standing: Int[Tensor, " batch"] = torch.full_like(streams.seeds, streams.start)
-        self.positions = self.standing[:, None]
-        self._settle(streams.first[:, None])
+    @property
+    def drawn(self) -> int:
+        return int(self.accepted.min())
 
-    def advance(self) -> None:
-        """Read the window, see how far it is right, and move it there."""
-        self._settle(self.streams.read(self.positions - 1))
-
-    def _settle(self, logits: Float[Tensor, "batch known vocab"]) -> None:
-        """Draw the tokens that logits are at hand for, let those stand that are right, and move behind them."""
-        read = self.raster.gather(1, self.positions)
-        drawn = draw(logits, self.streams.seeds[:, None].expand_as(read), self.positions, self.streams.sampling)
-        drawn = read.where((self.positions < self.standing[:, None]) | self.kept[self.positions], drawn)
-        self.raster.scatter_(1, self.positions, drawn)
-        self.standing = self.positions[:, 0] + count_right(read, drawn)
+    def settle(self, drawn: Int[Tensor, "batch new"]) -> None:
+        """Accept the verified prefix of the tokens drawn at `positions`, keep the others as drafts, and move on."""
+        read = self.raster.gather(1, self._places)
+        drawn = read.where((self._places < self.accepted[:, None]) | self._kept[self._places], drawn)
+        self.raster.scatter_(1, self._places, drawn)
+        self.accepted = self._places[:, 0] + count_right(read, drawn)
         self._move()
 
     def _move(self) -> None:
-        """Move behind what stands; where nothing has been drawn yet, draft what is in the row above.
+        """Move to the first token that is not accepted; where nothing was drawn yet, the draft is the row above.
 
-        The last windows lie at the end of the picture, and hold tokens that stand already.
+        The last windows lie at the end of the picture, and begin with accepted tokens.
         """
-        end = self.positions[:, -1:] + 1
-        starts = self.standing.clamp(max=self.image_len - self.size)
-        self.positions = starts[:, None] + torch.arange(self.size, device=starts.device)
-        _, columns = self.streams.decoder.stream.grid_size
-        rows_up = ((self.positions - end) // columns + 1).clamp(min=0)  # to the nearest row that has a token there
-        above = self.positions - rows_up * columns
+        end = self._places[:, -1:] + 1
+        starts = self.accepted.clamp(max=self._stream.image_len - self._window)
+        self._places = starts[:, None] + torch.arange(self._window, device=starts.device)
+        columns = self._stream.grid_size[1]
+        rows_up = ((self._places - end) // columns + 1).clamp(min=0)  # to the nearest row that has a token there
+        above = self._places - rows_up * columns
         drafts = self.raster.gather(1, above.where(above >= 0, end - 1))
-        kept = self.kept[self.positions]
-        self.raster.scatter_(1, self.positions, self.raster.gather(1, self.positions).where(kept, drafts))
+        kept = self._kept[self._places]
+        self.raster.scatter_(1, self._places, self.raster.gather(1, self._places).where(kept, drafts))
+        self.positions = tuple(tuple(row) for row in self._places.tolist())
 
 
 def count_right(read: Int[Tensor, "batch window"], drawn: Int[Tensor, "batch window"]) -> Int[Tensor, " batch"]:
-    """Return how many of the drawn tokens are right: the first, and each that follows tokens read as they were drawn.
+    """Return the length of the verified prefix: the first token, and each that follows drafts equal to what was drawn.
 
     Args:
         read: The drafts at the positions.

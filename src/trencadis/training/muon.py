@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trencadis.transformer.products import batched_product
+from trencadis.transformer.kernels.cpu import batched_product
 
 HiddenMatrix = tuple[Tensor, tuple[int, ...]]
 """A matrix and the rows of each of its parts: (rows,) for a plain one, three numbers for fused queries, keys, values.

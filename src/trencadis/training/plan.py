@@ -27,7 +27,7 @@ from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import train_tokenizer
 from trencadis.training.timing import Timing
 from trencadis.transformer import Transformer
-from trencadis.transformer.products import counted_products
+from trencadis.transformer.kernels.cpu import counted_products
 
 SHARES = {"image": 0.32, "transformer": 0.53, "ranker": 0.15}
 """Shares of the training time, by stage."""
@@ -203,7 +203,7 @@ def training_flops(config: RunConfig) -> dict[str, float]:
         text = torch.zeros(1, config.text.text_len, dtype=torch.long)
         runs: dict[str, Callable[[], object]] = {
             "image": lambda: vae(images, partial(_quantized, vae)) if config.image.pretrained is None else None,
-            "transformer": lambda: transformer(text, tokens),
+            "transformer": lambda: transformer.logits(text, tokens),
             "ranker": lambda: (clip.image(images), clip.text(text)),
         }
         for stage, run in runs.items():

@@ -22,8 +22,7 @@ from trencadis.training.mixed_precision import GradientScales, autocast, default
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
-from trencadis.transformer import Transformer
-from trencadis.transformer.decoding import Decoder
+from trencadis.transformer import KVDecoder, Transformer
 from trencadis.transformer.model import Block, Losses
 
 SHOWN = 8
@@ -157,7 +156,7 @@ class TransformerTraining(PlainStage):
     def sample(self) -> Image.Image:
         """Return drawings of held-out captions, the same captions and seeds each time."""
         text_tokens = self._plain(self.shown).repeat(DRAWN_OF_EACH, 1).to(self.device)
-        drawn = sample_image_tokens(Decoder(self.model), text_tokens, range(len(text_tokens)), Sampling())
+        drawn = sample_image_tokens(KVDecoder(self.model), text_tokens, range(len(text_tokens)), Sampling())
         images = to_pillow(self._image_tokenizer.decode(drawn))
         return contact_sheet(images, self.shown * DRAWN_OF_EACH, len(self.shown))
 

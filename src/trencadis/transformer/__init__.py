@@ -1,21 +1,23 @@
-"""The transformer over the stream: masks, attention, model, and the decoder that reads it token by token."""
+"""The transformer over the stream: masks, attention, model, and the decoder that reads it through a KV cache."""
 
-from trencadis.transformer.cache import KeyValueCache
-from trencadis.transformer.decoding import Decoder
+from trencadis.transformer.kernels.decoding_linear import Weights
+from trencadis.transformer.kv_cache import KVCache, slot_bytes
+from trencadis.transformer.kv_decoder import KVDecoder, Reads
 from trencadis.transformer.masks import ImageBlocks, Pattern, image_visibility, layer_patterns, visibility
 from trencadis.transformer.model import Logits, Losses, Transformer
-from trencadis.transformer.packing import Weights
 
 __all__ = [
-    "Decoder",
     "ImageBlocks",
-    "KeyValueCache",
+    "KVCache",
+    "KVDecoder",
     "Logits",
     "Losses",
     "Pattern",
+    "Reads",
     "Transformer",
     "Weights",
     "image_visibility",
     "layer_patterns",
+    "slot_bytes",
     "visibility",
 ]

@@ -1,56 +1,102 @@
-"""Multi-head attention but for the attending itself, which differs between training and decoding."""
+"""Multi-head attention over the stream, and the patterns of what each position sees."""
 
-from collections.abc import Callable
+from functools import cached_property
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trencadis.config import TransformerConfig
-from trencadis.transformer.positions import rotate
-from trencadis.transformer.products import Linear, RMSNorm
+from trencadis.stream import Stream
+from trencadis.transformer.kernels.block_sparse import block_sparse_attention
+from trencadis.transformer.kernels.flex import FlexAttention
+from trencadis.transformer.layers import Linear, RMSNorm
+from trencadis.transformer.masks import ImageBlocks, Pattern, visibility
+from trencadis.transformer.rotary import Rotary, rotate
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values of the new positions to what they see, all (batch, heads, new, head_dim)."""
+SPARSE_ENOUGH = 4
+"""Block-sparse attention is faster where a window is this many times shorter than the picture; measured on a CPU."""
 
-Turn = tuple[Tensor, Tensor]
-"""Cosine and sine of the new positions' rotary angles."""
+Heads = Float[Tensor, "batch heads positions head_dim"]
+
+
+class PatternAttention:
+    """Masked attention of one pattern over a whole stream; has no weights and is shared by the pattern's layers.
+
+    Full attention is torch's causal one. The sparse patterns are computed by blocks on a CPU and by FlexAttention on
+    CUDA; elsewhere, and on small grids, with the dense mask.
+    """
+
+    def __init__(self, pattern: Pattern, stream: Stream, *, kernel_size: int) -> None:
+        self.pattern, self.stream, self.kernel_size = pattern, stream, kernel_size
+        self._flex = FlexAttention(pattern, stream, kernel_size=kernel_size)
+
+    @cached_property
+    def blocks(self) -> ImageBlocks:
+        """The pattern cut into blocks; made when it is first needed."""
+        return ImageBlocks.of(self.pattern, self.stream, kernel_size=self.kernel_size)
+
+    @cached_property
+    def is_block_sparse(self) -> bool:
+        """Whether computing by blocks saves enough to pay for what it adds."""
+        return self.blocks.mask.shape[-1] * SPARSE_ENOUGH <= self.stream.image_len
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        return visibility(self.pattern, self.stream, kernel_size=self.kernel_size)
+
+    def __call__(self, queries: Heads, keys: Heads, values: Heads) -> Heads:
+        if self.pattern == "full":
+            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        if queries.device.type == "cuda":
+            return self._flex(queries, keys, values)
+        # A subclass, such as the plan's fake tensors, cannot go into a kernel.
+        if queries.device.type == "cpu" and type(queries) is Tensor and self.is_block_sparse:
+            return block_sparse_attention(queries, keys, values, self.stream, self.blocks)
+        return self.dense(queries, keys, values)
+
+    def dense(self, queries: Heads, keys: Heads, values: Heads) -> Heads:
+        """Attend with the dense mask: the reference for the other forms."""
+        self._mask = self._mask.to(queries.device)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=self._mask)
 
 
 class Attention(nn.Module):
-    """Queries, keys and values, and the way back into the residual stream.
+    """Queries, keys and values of each position, masked attention, and the projection back into the residual stream."""
 
-    Args:
-        config: Sizes and design.
-    """
-
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, attend: PatternAttention) -> None:
         super().__init__()
-        design, head_dim = config.design, config.head_dim
-        self.num_heads = self.num_kv_heads = config.num_heads
-        self.qkv_rows = (self.num_heads * head_dim, self.num_kv_heads * head_dim, self.num_kv_heads * head_dim)
-        self.qkv = Linear(config.dim, sum(self.qkv_rows), bias=design.biases)
-        self.out = Linear(self.num_heads * head_dim, config.dim, bias=design.biases)
-        self.query_norm = RMSNorm(head_dim) if design.qk_norm else None
-        self.key_norm = RMSNorm(head_dim) if design.qk_norm else None
+        design, width = config.design, config.num_heads * config.head_dim
+        self.num_heads, self.attend = config.num_heads, attend
+        self.qkv = Linear(config.dim, 3 * width, bias=design.biases)
+        self.out = Linear(width, config.dim, bias=design.biases)
+        self.query_norm = RMSNorm(config.head_dim) if design.qk_norm else None
+        self.key_norm = RMSNorm(config.head_dim) if design.qk_norm else None
 
     def forward(
-        self, x: Float[Tensor, "batch new dim"], turn: Turn | None, attend: Attend
-    ) -> Float[Tensor, "batch new dim"]:
-        """Attend from new positions to all that `attend` lets them see.
+        self, x: Float[Tensor, "batch positions dim"], rotary: Rotary | None
+    ) -> Float[Tensor, "batch positions dim"]:
+        return self.merge(self.attend(*self.project(x, rotary)))
+
+    def project(self, x: Float[Tensor, "batch positions dim"], rotary: Rotary | None) -> tuple[Heads, Heads, Heads]:
+        """Return queries, keys and values of each head, normalised and rotated as the design says.
 
         Args:
-            x: Normalised states of the new positions.
-            turn: Their rotary angles, where the design has them.
-            attend: Masked attention over a whole stream, or attention to what a cache holds.
+            x: Normalised states.
+            rotary: Cosine and sine of the positions' angles; None where the design has none.
         """
-        # Views by hand: a step of decoding is so short that einops' parsing would show in it.
-        batch, new, _ = x.shape
-        heads = self.qkv(x).view(batch, new, self.num_heads + 2 * self.num_kv_heads, -1).transpose(1, 2)
-        queries, keys, values = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
+        # Views by hand: a decoding step is so short that einops' parsing would show in it.
+        batch, positions, _ = x.shape
+        heads = self.qkv(x).view(batch, positions, 3 * self.num_heads, -1).transpose(1, 2)
+        queries, keys, values = heads.chunk(3, dim=1)
         if self.query_norm is not None and self.key_norm is not None:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
-        if turn is not None:
-            queries, keys = rotate(queries, *turn), rotate(keys, *turn)
-        # Norms and angles are taken in 32 bits, attention in what the products are in.
-        seen = attend(queries.to(values.dtype), keys.to(values.dtype), values)
-        return self.out(seen.transpose(1, 2).reshape(batch, new, -1))  # type: ignore[no-any-return]
+        if rotary is not None:
+            queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
+        # Norms and rotations are float32 under autocast; attention has the type of the products.
+        return queries.to(values.dtype), keys.to(values.dtype), values
+
+    def merge(self, heads: Heads) -> Float[Tensor, "batch positions dim"]:
+        """Join the heads and project them into the residual stream."""
+        batch, _, positions, _ = heads.shape
+        return self.out(heads.transpose(1, 2).reshape(batch, positions, -1))  # type: ignore[no-any-return]

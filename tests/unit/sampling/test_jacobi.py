@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from trencadis.transformer.decoding import Decoder
 
 from trencadis.config import TransformerConfig
 from trencadis.sampling import (
@@ -22,7 +23,6 @@ from trencadis.sampling import (
 )
 from trencadis.sampling.jacobi import count_right
 from trencadis.transformer import Transformer
-from trencadis.transformer.decoding import Decoder
 
 ROWS, COLUMNS, VOCAB = 2, 3, 3
 IMAGE_LEN = ROWS * COLUMNS

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from trencadis.transformer.products import Activation, checkpoint_block, linear, mlp, product, rms_norm
 
 from trencadis.transformer import products
-from trencadis.transformer.products import Activation, checkpoint_block, linear, mlp, product, rms_norm
 
 ACTIVATIONS = get_args(Activation)
 

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys are turned by angles that go with their position, along two axes."""
+"""Rotary position embedding along two axes."""
 
 import torch
 from einops import rearrange
@@ -8,6 +8,10 @@ from torch import Tensor
 from trencadis.stream import Stream
 
 BASE = 10_000.0  # Su et al. 2021
+WHOLE_VECTORS = 32  # floats in two vectors of 512 bits, which is how far torch unrolls
+
+Rotary = tuple[Tensor, Tensor]
+"""Cosine and sine of the angles of some positions."""
 
 
 def rotary_angles(stream: Stream, head_dim: int) -> Float[Tensor, "stream_len half_head_dim"]:
@@ -35,14 +39,15 @@ def rotate(
     cosine: Float[Tensor, "*#some positions half_head_dim"],
     sine: Float[Tensor, "*#some positions half_head_dim"],
 ) -> Float[Tensor, "*batch positions head_dim"]:
-    """Turn each pair of neighbouring numbers of a head by its angle.
+    """Rotate each pair of neighbouring numbers of a head by its angle.
 
-    On a CPU as one product of complex numbers, which is several times as fast there as the same written out; a compiler
-    does better with the latter.
+    On a CPU this is one complex product, which is several times as fast there as the same in real numbers. Where a head
+    is not a whole number of vectors, a complex product rounds differently at the end of a tensor than elsewhere; real
+    ones do not, so that what is rotated beside a row does not change it.
     """
     pairs = rearrange(x, "... (pairs two) -> ... pairs two", two=2)
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[-1] % WHOLE_VECTORS == 0:
         return torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * torch.complex(cosine, sine)).flatten(-2)
     first, second = pairs.unbind(-1)
-    turned = first * cosine - second * sine, first * sine + second * cosine
-    return torch.stack(turned, dim=-1).flatten(-2).to(x.dtype)
+    rotated = first * cosine - second * sine, first * sine + second * cosine
+    return torch.stack(rotated, dim=-1).flatten(-2).to(x.dtype)

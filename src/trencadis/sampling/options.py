@@ -1,4 +1,4 @@
-"""What a caller says about drawing image tokens, and what it is told while they are drawn."""
+"""Options of drawing image tokens, and what a callback gets while they are drawn."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -23,8 +23,7 @@ class Sampling:
         guidance_scale: From 0; 1 is no guidance, higher follows the prompt more closely.
         guidance_schedule: `constant`, or rising from 1 at the first token to `guidance_scale` at the last, `linear` or
             as half a `cosine`; see `guidance_scales`.
-        decoder: `sequential` draws one token a pass. `jacobi` draws several, in fewer passes; a seed's picture is the
-            same, but that rounding may turn a draw between tokens as good as level.
+        decoder: `sequential` draws one token a pass. `jacobi` draws several, in fewer passes, and the same picture.
         jacobi_window: How many tokens of a picture a pass of the Jacobi decoder reads.
 
     Raises:

@@ -1,45 +1,29 @@
-"""What a block keeps for its backward pass, and how fast its products are.
+"""Products, MLP and RMSNorm for processors, with backward passes that store little.
 
-Linear layers, the MLP and the norm with backward passes written by hand, which keep as little as they can without more
-products, and `checkpoint_block`, which keeps nothing and computes the block twice. Every function falls back to
-PyTorch's own where that is as good.
+Private operators of torch are used here and in the other files of `kernels`, and nowhere else.
 """
 
 import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 Activation = Literal["gelu", "relu2"]
-
-Result = TypeVar("Result")
-
-
-def checkpoint_block(block: Callable[..., Result], *args: Any) -> Result:
-    """Call a block and keep only its arguments for the backward pass, which calls it a second time.
-
-    The block must give the same on both calls: it draws no random numbers (their state is not kept) and writes to
-    nothing outside itself, such as a cache.
-    """
-    if not torch.is_grad_enabled():
-        return block(*args)
-    return checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
 
 
 @functools.cache
 def _matmul_is_held_back() -> bool:
-    """Return whether float32 products on this CPU are better left to oneDNN than to MKL.
+    """Whether float32 products are faster by oneDNN than by MKL, which `F.linear` calls.
 
-    MKL, which PyTorch calls, uses its AVX-512 kernels on Intel's CPUs only. On others oneDNN, which PyTorch holds as
-    well, is twice as fast. Which of the two it is depends on the CPU alone, so that a machine repeats its results.
+    MKL uses its AVX-512 kernels on Intel's CPUs only; on others oneDNN is twice as fast. The answer depends on the CPU
+    alone, so that a machine repeats its results.
     """
     cpu = Path("/proc/cpuinfo")
     return (
@@ -53,7 +37,6 @@ def _matmul_is_held_back() -> bool:
 
 
 def _uses_onednn(x: Tensor) -> bool:
-    """Return whether a product with `x` is taken with oneDNN's kernel."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and _matmul_is_held_back()
 
 
@@ -64,10 +47,7 @@ def product(
     *,
     relu: bool = False,
 ) -> Float[Tensor, "rows out_dim"]:
-    """Return `x @ weight.T + bias`, and the positive part of it where asked, as fast as this CPU can.
-
-    Strides are free: a transposed view costs no more. For use where no gradient is recorded; `linear` records one.
-    """
+    """Return `x @ weight.T + bias`, or its positive part. Records no gradient. Transposed views cost nothing extra."""
     if _uses_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
     y = F.linear(x, weight, bias)
@@ -77,14 +57,14 @@ def product(
 def batched_product(
     x: Float[Tensor, "count rows inner"], y: Float[Tensor, "count inner columns"]
 ) -> Float[Tensor, "count rows columns"]:
-    """Return `x @ y`, as fast as this CPU can, for use where no gradient is recorded."""
+    """Return `x @ y`. Records no gradient."""
     if not _uses_onednn(x):
         return torch.bmm(x, y)
     return torch.stack([product(left, right.t()) for left, right in zip(x, y, strict=True)])
 
 
 def counted_products() -> dict[Any, Callable[..., int]]:
-    """Return how many operations oneDNN's product takes, for torch's counter, which does not know it."""
+    """Return the operations of oneDNN's product for `FlopCounterMode`, which does not know it."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return {}
 
@@ -112,7 +92,6 @@ class _Linear(torch.autograd.Function):
 def _linear_gradients(
     needed: tuple[bool, ...], grad: Tensor, x: Tensor, weight: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of a linear layer's input, weight and bias, those of them that are needed."""
     return (
         product(grad, weight.t()) if needed[0] else None,
         product(grad.t(), x.t()) if needed[1] else None,
@@ -125,7 +104,7 @@ def linear(
     weight: Float[Tensor, "out_dim in_dim"],
     bias: Float[Tensor, " out_dim"] | None = None,
 ) -> Float[Tensor, "*batch out_dim"]:
-    """Do what `torch.nn.functional.linear` does, forwards and backwards, with the faster of two libraries."""
+    """Return `F.linear(x, weight, bias)` by the faster of MKL and oneDNN, forward and backward."""
     if torch.is_autocast_enabled(x.device.type) or not _uses_onednn(x):
         return F.linear(x, weight, bias)
     y: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
@@ -133,10 +112,9 @@ def linear(
 
 
 class _MLP(torch.autograd.Function):
-    """The MLP. Keeps the input and one tensor of the hidden width, and takes the activation again in the backward pass.
+    """The MLP; stores the input and one hidden tensor, and computes the activation again in the backward pass.
 
-    What is kept is, for GELU, the hidden layer before it; for ReLU², its positive part, which is all that both the
-    square and its gradient need.
+    The hidden tensor is the input of GELU. For ReLU² it is the positive part, which the square and its gradient need.
     """
 
     @staticmethod
@@ -185,17 +163,12 @@ def mlp(
     b_out: Float[Tensor, " dim"] | None,
     activation: Activation,
 ) -> Float[Tensor, "*batch dim"]:
-    """Return `activation(x @ w_in.T + b_in) @ w_out.T + b_out`, keeping one tensor of the hidden width instead of two.
+    """Return `activation(x @ w_in.T + b_in) @ w_out.T + b_out`, storing one hidden tensor instead of two.
 
-    Under autocast it is computed in autocast's type, and the gradients are in the arguments' own types.
+    Under autocast it is computed in autocast's type; gradients have the arguments' types.
 
     Args:
-        x: Normalised states.
-        w_in: Weight into the hidden layer.
-        b_in: Its bias.
-        w_out: Weight out of it.
-        b_out: Its bias.
-        activation: `gelu`, the exact one, or `relu2`, the square of the positive part (So et al. 2021, "Primer").
+        activation: `gelu` is the exact one; `relu2` is the square of the positive part (So et al. 2021, "Primer").
     """
     rows = x.reshape(-1, x.shape[-1])
     arguments: list[Tensor | None] = [rows, w_in, b_in, w_out, b_out]
@@ -207,7 +180,7 @@ def mlp(
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Root-mean-square norm; keeps its input and one number a row."""
+    """Stores the input and one number per row."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -240,60 +213,10 @@ def rms_norm(
 ) -> Float[Tensor, "*batch dim"]:
     """Return `x` divided by its root mean square over the last dimension, times `weight`. In float32 under autocast.
 
-    PyTorch's own takes its backward pass apart on a CPU, where this one is four times as fast.
+    On a CPU, torch's own backward pass is several kernels and takes two to four times as long; elsewhere it is used.
     """
     if torch.is_autocast_enabled(x.device.type):
         x, weight = x.float(), None if weight is None else weight.float()
+    if x.device.type != "cpu":
+        return F.rms_norm(x, x.shape[-1:], weight, eps)
     return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class Linear(nn.Linear):
-    """A linear layer that computes by `linear`."""
-
-    def forward(self, x: Float[Tensor, "*batch in_dim"]) -> Float[Tensor, "*batch out_dim"]:
-        """Return `x @ weight.T + bias`."""
-        return linear(x, self.weight, self.bias)
-
-
-class RMSNorm(nn.Module):
-    """`rms_norm` with gains.
-
-    Args:
-        dim: Width of what is normalised.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Return `x` at a root mean square of 1, times the gains."""
-        return rms_norm(x, self.weight)
-
-
-class MLP(nn.Sequential):
-    """Two linear layers with an activation between them, computed by `mlp`.
-
-    Args:
-        dim: Width of what goes in and comes out.
-        mlp_dim: Hidden width.
-        activation: Which.
-        bias: Whether the layers have biases.
-    """
-
-    def __init__(self, dim: int, mlp_dim: int, activation: Activation, *, bias: bool) -> None:
-        super().__init__(Linear(dim, mlp_dim, bias=bias), nn.Identity(), Linear(mlp_dim, dim, bias=bias))
-        self.activation = activation
-
-    @property
-    def layers(self) -> tuple[Linear, Linear]:
-        """The layer into the hidden width, and the one out of it."""
-        up, down = self[0], self[2]
-        assert isinstance(up, Linear)
-        assert isinstance(down, Linear)
-        return up, down
-
-    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Return `activation(x @ w_in.T + b_in) @ w_out.T + b_out`."""
-        up, down = self.layers
-        return mlp(x, up.weight, up.bias, down.weight, down.bias, self.activation)

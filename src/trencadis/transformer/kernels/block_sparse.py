@@ -1,107 +1,39 @@
-"""Attention over a whole stream, in the form that suits the device: dense, causal, by blocks, or FlexAttention's."""
+"""Sparse attention on a CPU: the text, and for each block of the picture its window, by torch's flash attention."""
 
-from functools import cache, cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import is_fake
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from trencadis.stream import Stream
-from trencadis.transformer.masks import ImageBlocks, Pattern, block_mask, visibility
-
-SPARSE_ENOUGH = 4  # times that a window is shorter than the picture, for blocks to be faster; measured
+from trencadis.transformer.masks import ImageBlocks
 
 
-class StreamAttention(nn.Module):
-    """What a layer of one pattern sees, of queries, keys and values of a whole stream.
-
-    Full attention is torch's causal one. A sparse pattern is computed by blocks on a CPU and by FlexAttention on CUDA;
-    elsewhere, and where neither serves, with the dense mask.
-
-    Args:
-        pattern: Of the layer.
-        stream: Of the model.
-        kernel_size: Of convolutional layers.
-    """
-
-    def __init__(self, pattern: Pattern, stream: Stream, *, kernel_size: int) -> None:
-        super().__init__()
-        self.pattern, self.stream, self.kernel_size = pattern, stream, kernel_size
-        self._masks: dict[torch.device, Tensor] = {}
-        self._block_mask: BlockMask | None = None
-
-    @cached_property
-    def blocks(self) -> ImageBlocks:
-        """The pattern cut into blocks; made when it is first needed."""
-        return ImageBlocks.of(self.pattern, self.stream, kernel_size=self.kernel_size)
-
-    @cached_property
-    def is_block_sparse(self) -> bool:
-        """Whether computing by blocks saves enough to pay for what it adds."""
-        window = self.blocks.mask.shape[-1]
-        return window * SPARSE_ENOUGH <= self.stream.image_len
-
-    def forward(
-        self,
-        queries: Float[Tensor, "batch heads stream_len head_dim"],
-        keys: Float[Tensor, "batch kv_heads stream_len head_dim"],
-        values: Float[Tensor, "batch kv_heads stream_len head_dim"],
-    ) -> Float[Tensor, "batch heads stream_len head_dim"]:
-        """Return what each position sees."""
-        if self.pattern == "full":
-            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
-        if queries.device.type == "cuda":
-            return self._flex(queries, keys, values)
-        if queries.device.type == "cpu" and not is_fake(queries) and self.is_block_sparse:
-            return self.by_blocks(queries, keys, values)
-        return self.dense(queries, keys, values)
-
-    def dense(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend with the dense mask: the reference for every other form."""
-        if queries.device not in self._masks:
-            mask = visibility(self.pattern, self.stream, kernel_size=self.kernel_size)
-            self._masks[queries.device] = mask.to(queries.device)
-        mask = self._masks[queries.device]
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
-
-    def by_blocks(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend to the text and to a window of the picture apart, and join the two."""
-        shared = queries.shape[1] // keys.shape[1]
-        if shared > 1:
-            keys, values = keys.repeat_interleave(shared, 1), values.repeat_interleave(shared, 1)
-        text_len = self.stream.text_len
-        of_text = F.scaled_dot_product_attention(
-            queries[:, :, :text_len], keys[:, :, :text_len], values[:, :, :text_len], is_causal=True
-        )
-        of_image = _BlockAttention.apply(queries, keys, values, self.stream, self.blocks)  # type: ignore[no-untyped-call]
-        return torch.cat([of_text, of_image], dim=2)
-
-    def _flex(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        if self._block_mask is None:
-            self._block_mask = block_mask(
-                self.pattern, self.stream, kernel_size=self.kernel_size, device=queries.device
-            )
-        return _compiled_flex()(queries, keys, values, block_mask=self._block_mask, enable_gqa=True)  # type: ignore[no-any-return]
-
-
-@cache
-def _compiled_flex() -> Any:
-    """Return FlexAttention compiled, as it must be to be sparse; once for all layers."""
-    return torch.compile(flex_attention, dynamic=False)
+def block_sparse_attention(
+    queries: Float[Tensor, "batch heads stream_len head_dim"],
+    keys: Float[Tensor, "batch heads stream_len head_dim"],
+    values: Float[Tensor, "batch heads stream_len head_dim"],
+    stream: Stream,
+    blocks: ImageBlocks,
+) -> Float[Tensor, "batch heads stream_len head_dim"]:
+    """Attend to the text and to a window of the picture separately, and join the two by their log-sum-exps."""
+    text_len = stream.text_len
+    of_text = F.scaled_dot_product_attention(
+        queries[:, :, :text_len], keys[:, :, :text_len], values[:, :, :text_len], is_causal=True
+    )
+    of_image = _BlockAttention.apply(queries, keys, values, stream, blocks)  # type: ignore[no-untyped-call]
+    return torch.cat([of_text, of_image], dim=2)
 
 
 class _BlockAttention(torch.autograd.Function):
-    """What the image positions see: all of the text, and a window of the picture.
+    """Attention of the image positions: to all of the text, and to a window of the picture.
 
-    The two are computed one after the other and joined by their log-sum-exps. In the backward pass each part is given
-    the joint ones, from which the gradient of the whole softmax follows for its own keys. Source: Liu et al. 2023,
-    "Ring attention", for the joining.
+    The backward pass of each part gets the joint log-sum-exps, so that it returns the gradient of the whole softmax for
+    its own keys. Source: Liu et al. 2023, "Ring attention", for the joining.
     """
 
     @staticmethod
@@ -144,13 +76,7 @@ class _BlockAttention(torch.autograd.Function):
 
 
 class _Parts:
-    """Ways between image positions in raster order and blocks of them.
-
-    Args:
-        stream: Of the model.
-        blocks: How the picture is cut.
-        batch: Streams.
-    """
+    """Converts image positions between raster order and blocks."""
 
     def __init__(self, stream: Stream, blocks: ImageBlocks, batch: int) -> None:
         self.rows, self.columns = stream.grid_size
@@ -189,7 +115,7 @@ class _Parts:
 
 
 def _flash(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return torch's attention on a CPU and the logarithm of each query's sum of exponentials."""
+    """Return torch's flash attention on a CPU, and each query's log-sum-exp."""
     seen, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(queries, keys, values, attn_mask=bias)
     return seen, lse
 
@@ -203,7 +129,6 @@ def _flash_backward(
     lse: Tensor,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys and values."""
     gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
         grad, queries, keys, values, seen, lse, 0.0, False, attn_mask=bias
     )

@@ -23,7 +23,7 @@ from trencadis.sampling import (
     Sampling,
     sample_image_tokens,
 )
-from trencadis.transformer.decoding import Decoder
+from trencadis.transformer import KVDecoder
 
 MAX_CANDIDATES = 4096
 NOT_DRAWN = 0.9  # grey
@@ -99,7 +99,7 @@ def consecutive_seeds(first: int | None, candidates: int) -> list[int]:
 
 
 def draw_pictures(
-    decoder: Decoder,
+    decoder: KVDecoder,
     image_tokenizer: ImageTokenizer,
     text_tokens: Int[Tensor, "pictures text_len"],
     seeds: Sequence[int],

@@ -1,4 +1,4 @@
-"""A picture and what to keep of it, as tokens to go on from."""
+"""An image prompt: a picture's tokens, and which of them are kept."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 from trencadis.data.pixels import to_tensor
 from trencadis.errors import ConfigError, PictureError
 from trencadis.protocols import ImageTokenizer
-from trencadis.sampling.settings import ImagePrompt
+from trencadis.sampling.options import ImagePrompt
 
 
 def image_prompt(

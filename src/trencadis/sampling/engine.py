@@ -1,0 +1,195 @@
+"""The engine: draws the pictures of many requests in one batch, which requests enter and leave between two passes.
+
+    engine = Engine(decoder, slots=32)
+    drawing = engine.admit(request)        # reads the caption, and draws the first token
+    while not drawing.done:
+        engine.step()                      # one pass over the weights for everything that is being drawn
+
+A picture depends on its own request and seed only: not on what is drawn beside it, nor on when it entered. Not for
+several threads at a time.
+"""
+
+from itertools import groupby
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trencadis.sampling.drawing import Drawing, Request
+from trencadis.sampling.filters import draw, filter_logits, guide
+from trencadis.sampling.jacobi import JacobiDrawing
+from trencadis.transformer.kv_decoder import KVDecoder, Reads
+
+
+class Engine:
+    """Slots of a KV cache, and the drawings in them.
+
+    Args:
+        decoder: Of the transformer to draw from.
+        slots: Streams that fit at a time; a request takes `Request.num_slots`.
+
+    Attributes:
+        drawings: What is being drawn, in order of admission.
+        passes: Passes over the weights so far, captions included.
+    """
+
+    def __init__(self, decoder: KVDecoder, slots: int) -> None:
+        self.decoder, self.drawings, self.passes = decoder, list[Drawing](), 0
+        self._cache = decoder.new_cache(slots, captions=slots)
+        self._free = list(range(slots))
+        self._captions = _Captions(slots)
+
+    @property
+    def free_slots(self) -> int:
+        return len(self._free)
+
+    @torch.inference_mode()
+    def admit(self, request: Request) -> Drawing:
+        """Take slots for a request, read its captions and prefix, and draw its first tokens.
+
+        The caller has seen to it that `free_slots` suffice.
+        """
+        assert request.num_slots <= self.free_slots, f"{request.num_slots} slots of {self.free_slots}"
+        pictures = len(request.seeds)
+        slots, self._free = tuple(self._free[: request.num_slots]), self._free[request.num_slots :]
+        texts = [request.text_tokens]
+        if request.sampling.guided:
+            padding = self.decoder.stream.padding()
+            texts.append(padding if request.negative_tokens is None else request.negative_tokens)
+        captions, first = zip(*(self._read_caption(text) for text in texts), strict=True)
+        kind = JacobiDrawing if request.sampling.decoder == "jacobi" else Drawing
+        of_streams = tuple(caption for caption in captions for _ in range(pictures))
+        drawing = kind(request, self.decoder.stream, slots, of_streams, self.decoder.device)
+        logits = [
+            self._read_prefix(drawing, half) if drawing.prefix else row[None].expand(pictures, -1)
+            for half, row in enumerate(first)
+        ]
+        self._draw([drawing], torch.cat(logits)[:, None])
+        self.drawings.append(drawing)
+        self._drop_finished()
+        return drawing
+
+    @torch.inference_mode()
+    def step(self) -> list[Drawing]:
+        """Draw a token of each picture, or several by Jacobi decoding, and return the drawings that are finished."""
+        by_window = sorted(self.drawings, key=lambda drawing: len(drawing.positions[0]))
+        for _, group in groupby(by_window, key=lambda drawing: len(drawing.positions[0])):
+            drawings = list(group)
+            self._draw(drawings, self._read(drawings))
+        return self._drop_finished()
+
+    def cancel(self, drawing: Drawing) -> None:
+        """Drop a drawing and free its slots; one that is finished has none."""
+        if drawing in self.drawings:
+            self.drawings.remove(drawing)
+            self._free = sorted([*self._free, *drawing.slots])
+            for caption in dict.fromkeys(drawing.captions):
+                self._captions.release(caption)
+
+    def _drop_finished(self) -> list[Drawing]:
+        finished = [drawing for drawing in self.drawings if drawing.done]
+        for drawing in finished:
+            self.cancel(drawing)
+        return finished
+
+    def _read_caption(self, text_tokens: Int[Tensor, " text_len"]) -> tuple[int, Float[Tensor, " vocab"]]:
+        """Return where a caption is cached and the logits of the first image token; read it if it is new."""
+        key = tuple(text_tokens.tolist())
+        caption = self._captions.take(key)
+        if caption not in self._captions.logits:
+            self.passes += 1
+            tokens = text_tokens.to(self.decoder.device)
+            self._captions.logits[caption] = self.decoder.read_caption(tokens, self._cache, caption)
+        return caption, self._captions.logits[caption]
+
+    def _read_prefix(self, drawing: Drawing, half: int) -> Float[Tensor, "pictures vocab"]:
+        """Read the kept tokens that the pictures begin with into the slots of the first or the second half of streams."""
+        self.passes += 1
+        pictures = len(drawing.seeds)
+        slots = list(drawing.slots[half * pictures : (half + 1) * pictures])
+        prefix, caption = drawing.raster[0, : drawing.prefix], drawing.captions[half * pictures]
+        return self.decoder.read_prefix(prefix, self._cache, slots, caption).expand(pictures, -1)
+
+    def _read(self, drawings: list[Drawing]) -> Float[Tensor, "streams new vocab"]:
+        """Read the tokens before the positions that are drawn next."""
+        self.passes += 1
+        tokens: list[Tensor] = []
+        positions: list[tuple[int, ...]] = []
+        for drawing in drawings:
+            before = tuple(tuple(index - 1 for index in row) for row in drawing.positions)
+            index = torch.tensor(before, device=drawing.raster.device)
+            copies = 2 if drawing.request.sampling.guided else 1
+            tokens.append(drawing.raster.gather(1, index).repeat(copies, 1))
+            positions += before * copies
+        slots = tuple(slot for drawing in drawings for slot in drawing.slots)
+        captions = tuple(caption for drawing in drawings for caption in drawing.captions)
+        reads = Reads(slots, captions, tuple(positions))
+        if self.decoder.is_compiled and len(positions[0]) == 1:
+            return self.decoder.read_compiled(torch.cat(tokens)[:, 0], reads, self._cache)[:, None]
+        return self.decoder.read(torch.cat(tokens), reads, self._cache)
+
+    def _draw(self, drawings: list[Drawing], logits: Float[Tensor, "streams new vocab"]) -> None:
+        """Guide, filter and draw the rows of all drawings together, each by its own settings."""
+        rows = _Rows(drawings, logits.device)
+        guided = guide(logits[rows.own].float(), logits[rows.partner].float(), rows.scales)
+        filtered = filter_logits(guided, temperature=rows.temperature, top_k=rows.top_k, top_p=rows.top_p)
+        drawn = draw(filtered, rows.seeds, rows.positions)
+        for drawing, tokens in zip(
+            drawings, torch.split(drawn, [len(drawing.seeds) for drawing in drawings]), strict=True
+        ):
+            drawing.settle(tokens)
+
+
+class _Rows:
+    """Sampling settings of the pictures of some drawings, a row each."""
+
+    def __init__(self, drawings: list[Drawing], device: torch.device) -> None:
+        own: list[int] = []
+        partner: list[int] = []
+        start = 0
+        for drawing in drawings:
+            pictures = range(start, start + len(drawing.seeds))
+            # A picture without guidance is its own partner.
+            own += pictures
+            partner += [row + len(pictures) for row in pictures] if drawing.request.sampling.guided else pictures
+            start += len(drawing.slots)
+        self.own, self.partner = own, partner
+        self.positions = torch.tensor([row for drawing in drawings for row in drawing.positions], device=device)
+        indices = [torch.tensor(drawing.positions, device=device) for drawing in drawings]
+        scales = [drawing.scales[index] for drawing, index in zip(drawings, indices, strict=True)]
+        self.scales = torch.cat(scales)
+        self.seeds = torch.cat([drawing.seeds for drawing in drawings])[:, None]
+        settings = [drawing.request.sampling for drawing in drawings for _ in drawing.request.seeds]
+        self.temperature = torch.tensor([s.temperature for s in settings], device=device)[:, None]
+        self.top_k = self.top_p = None
+        if any(s.top_k is not None for s in settings):
+            self.top_k = torch.tensor([s.top_k or 2**31 for s in settings], device=device)[:, None]
+        if any(s.top_p is not None for s in settings):
+            # 2 keeps every token, rounding of the sum of probabilities included.
+            top_p = [2.0 if s.top_p in (None, 1) else s.top_p for s in settings]
+            self.top_p = torch.tensor(top_p, device=device)[:, None]
+
+
+class _Captions:
+    """Captions in the cache, each once for all drawings that share it."""
+
+    def __init__(self, places: int) -> None:
+        self.logits: dict[int, Float[Tensor, " vocab"]] = {}
+        self._free = list(range(places))
+        self._place_by_tokens: dict[tuple[int, ...], int] = {}
+        self._uses: dict[int, int] = {}
+
+    def take(self, tokens: tuple[int, ...]) -> int:
+        """Return the place of a caption; a new one has no logits yet."""
+        if tokens not in self._place_by_tokens:
+            self._place_by_tokens[tokens] = self._free.pop(0)
+        place = self._place_by_tokens[tokens]
+        self._uses[place] = self._uses.get(place, 0) + 1
+        return place
+
+    def release(self, place: int) -> None:
+        self._uses[place] -= 1
+        if not self._uses[place]:
+            self._place_by_tokens = {key: other for key, other in self._place_by_tokens.items() if other != place}
+            del self.logits[place], self._uses[place]
+            self._free = sorted([*self._free, place])
