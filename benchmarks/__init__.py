@@ -1,11 +1,11 @@
-"""Measurements of speed and memory, beside what the machine can do and beside other projects' own code.
+"""Measurements of speed and memory, compared with the machine's limits and with other projects' code.
 
 Run from a checkout, each with `--help`:
 
     python -m benchmarks.decode          drawing image tokens
     python -m benchmarks.train_step      one update of the transformer
-    python -m benchmarks.scaling         how both grow with the picture, full attention against sparse
+    python -m benchmarks.scaling         growth with the size of the picture, full against sparse attention
 
-Every contender works in a process of its own (`benchmarks.worker`), all with the same number of threads, and in
-turns, so that what else the machine does falls on all of them alike.
+Every contender has its own process (`benchmarks.worker`) and the same number of threads. They take turns, so other load
+on the machine affects all of them equally.
 """

@@ -1,12 +1,12 @@
-"""What each choice of the modern design is worth: the same tokens, the same processor time, one choice changed.
+"""The effect of each choice in the modern design: the same tokens and CPU time, one choice changed.
 
     python -m benchmarks.ablation RUN --variants paper modern modern:model.design.norm=layer --json FILE
 
-RUN is a run of `trencadis train` whose tokenizers and cached tokens every variant is trained on. A variant is `paper`
-or `modern`, with settings of the transformer's stage laid over it. Each trains on one thread for a budget of that
-process's own processor time, which another process beside it does not use up; on a machine with nothing else to do it
-is wall-clock. The steps that fit are measured first, so that the learning rate ends its schedule where the budget ends.
-What is reported is the held-out bits per image token of the averaged weights, over every pair that the run held out.
+RUN is a run of `trencadis train`; every variant trains on its tokenizers and cached tokens. A variant is `paper` or
+`modern`, followed by settings of the transformer's stage. Each trains on one thread for a budget of its own CPU time,
+which other processes do not reduce; on an idle machine this is wall-clock time. The number of steps is measured first,
+so that the learning-rate schedule ends with the budget. The result is the held-out bits per image token of the EMA
+weights, over all held-out pairs of the run.
 """
 
 import dataclasses
@@ -40,10 +40,10 @@ DESIGNS = {"paper": (PAPER_DESIGN, PAPER_OPTIMIZER), "modern": (MODERN_DESIGN, M
 
 
 def variant(name: str, config: RunConfig) -> RunConfig:
-    """Return the run that a variant's name describes.
+    """Return the config of a variant.
 
     Raises:
-        ConfigError: The name is none, or a setting is unknown.
+        ConfigError: The variant or a setting is unknown.
     """
     design, _, changes = name.partition(":")
     if design not in DESIGNS:
@@ -55,7 +55,7 @@ def variant(name: str, config: RunConfig) -> RunConfig:
 
 
 def train(stages: Stages, tokens: tuple[Any, ...], seconds: float) -> dict[str, float]:
-    """Train one variant for a budget of processor time and measure it on what is held out."""
+    """Train one variant for a budget of CPU time and measure it on the held-out pairs."""
     timed = Trainer(stages.transformer(*tokens), steps=1000)
     step_s = min(_step(timed) for _ in range(TIMED_STEPS))
     steps = int(seconds / step_s)
@@ -74,7 +74,7 @@ def train(stages: Stages, tokens: tuple[Any, ...], seconds: float) -> dict[str, 
 
 
 def _with_ema(stages: Stages, steps: int) -> Stages:
-    """Return the stages with an average over the last 3 % of the steps, as a planned run has."""
+    """Return the stages with an EMA over the last 3 % of the steps, as in a planned run."""
     stage = dataclasses.replace(stages.config.transformer, ema_decay=1 - 1 / max(2.0, 0.03 * steps))
     return dataclasses.replace(stages, config=dataclasses.replace(stages.config, transformer=stage))
 
@@ -90,12 +90,12 @@ def _step(trainer: Trainer) -> float:
 def main() -> None:
     """Train every variant with every seed, print each, and write them all."""
     parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=str, help="a run whose tokens are trained on")
+    parser.add_argument("run", type=str, help="a run whose tokens are used")
     parser.add_argument("--variants", type=str, nargs="+", default=["paper", "modern"])
-    parser.add_argument("--seconds", type=float, default=150.0, help="processor time of a training")
+    parser.add_argument("--seconds", type=float, default=150.0, help="CPU time of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--json", type=str, help="file that each result is added to, one JSON object a line")
+    parser.add_argument("--json", type=str, help="file to append the results to, one JSON object per line")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = RunDirectory(Path(arguments.run))

@@ -1,11 +1,11 @@
-"""What the machine can do, measured in the same run as what is compared with it.
+"""The machine's limits, measured in the same run as the figures that are compared with them.
 
-*linear read*: bytes a second of weights that `F.linear` with a batch of one reads, over all the matrices that a step of
-decoding reads, one after the other, so that each is out of the cache when its turn comes again.
-*plain read*: the same bytes added up, which is nearer to what the memory gives.
-*matmul*: operations a second of a float32 product of two matrices of 2048 by 2048, by torch's own operator.
-*fastest matmul*: the same by whichever is faster, torch's own or oneDNN. On a CPU torch's own is MKL's, which on
-processors other than Intel's uses older instructions.
+*linear read*: bytes per second of weights that `F.linear` reads with a batch of one. It reads all matrices of a
+decoding step, one after the other, so that each has left the cache when its turn comes again.
+*plain read*: the rate of a sum over the same bytes, which is nearer to the memory's own rate.
+*matmul*: operations per second of a float32 product of two 2048×2048 matrices, by torch's own operator.
+*fastest matmul*: the same by torch's own operator or oneDNN, whichever is faster. On a CPU, torch's own operator is
+MKL's, which uses older instructions on CPUs that are not Intel's.
 Each is the best of all its samples, taken before, between and after the measured work.
 """
 
@@ -20,8 +20,8 @@ from benchmarks.machine import last_level_cache_bytes
 from benchmarks.work import FLOAT32_BYTES
 
 MATMUL_SIDE = 2048
-PASSES = 3  # of a sample
-# Not a public operator: torch's compiler calls it, and so do trencadis' own layers.
+PASSES = 3  # per sample
+# Not a public operator; torch's compiler and trencadis' layers call it.
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
@@ -29,7 +29,7 @@ class Ceilings:
     """Samples of the machine's rates.
 
     Args:
-        shapes: (rows, columns) of the matrices that are read.
+        shapes: (rows, columns) of the matrices to read.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
@@ -37,7 +37,7 @@ class Ceilings:
         self._weights = torch.rand(sum(sizes))
         self._matrices = [
             part.view(shape) for part, shape in zip(torch.split(self._weights, sizes), shapes, strict=True)
-        ]  # views of one piece of memory, so that it is there once
+        ]  # views of one tensor, so that the memory is allocated once
         self._inputs = [torch.rand(1, columns) for _, columns in shapes]
         self._square = torch.rand(MATMUL_SIDE, MATMUL_SIDE)
         self.samples: dict[str, list[float]] = {}
@@ -67,7 +67,7 @@ class Ceilings:
         self.samples.setdefault(name, []).append(amount / (time.perf_counter() - began_s) / 1e9)
 
     def best(self, name: str) -> float:
-        """Return the best sample of a rate so far, in 10⁹ a second."""
+        """Return the best sample of a rate so far, in 10⁹ per second."""
         return max(self.samples[name])
 
     def figures(self) -> dict[str, Any]:
@@ -79,6 +79,6 @@ class Ceilings:
             "samples": self.samples,
             "weights_bytes": size_bytes,
             "cache_bytes": cache_bytes,
-            # Of a set not much larger than the cache, a part is still there the next time.
+            # If the weights are not much larger than the cache, part of them stays in it.
             "fits_cache": None if cache_bytes is None else size_bytes < 2 * cache_bytes,
         }

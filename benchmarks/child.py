@@ -1,4 +1,4 @@
-"""A contender's process, as seen from the benchmark; see `benchmarks.worker` for what is said to it."""
+"""The benchmark's side of a contender's process; `benchmarks.worker` describes the protocol."""
 
 import dataclasses
 import json
@@ -22,21 +22,21 @@ TOKENIZER = "trencadis-tokenizer"
 
 
 class Done(NamedTuple):
-    """What a contender did, and how long it took."""
+    """The result of a contender's work, and its time."""
 
     elapsed_s: float
     result: Any
 
 
 class Child:
-    """A contender in a process of its own. Close it, or use it as a context.
+    """A contender in its own process. Close it, or use it as a context manager.
 
     Args:
         config: Sizes of the model.
         threads: CPU threads.
-        peer: Whose code; ours where None.
-        ours: Which of our contenders, as `benchmarks.worker` names them.
-        trains: An optimizer will make steps: what torch imports for the first of them is imported at once.
+        peer: Whose code; None for ours.
+        ours: Which of our contenders, by its name in `benchmarks.worker`.
+        trains: Import at start what torch imports at an optimizer's first step.
 
     Raises:
         ConfigError: The peer's code cannot be loaded.
@@ -84,11 +84,11 @@ class Child:
             ) from error
 
     def do(self, work: str, **arguments: object) -> Done:
-        """Have work done and wait for it.
+        """Call a method of the contender and wait for it.
 
         Args:
-            work: Name of one of the contender's methods.
-            **arguments: What it takes, as JSON can hold it.
+            work: Name of the method.
+            **arguments: Its arguments, JSON values.
 
         Raises:
             RunError: It failed.
@@ -97,12 +97,12 @@ class Child:
         return Done(answer["elapsed_s"], answer["result"])
 
     def peak_bytes(self) -> int:
-        """Return the most memory that the process has held, beyond what it held before its model was built."""
+        """Return the peak memory of the process, minus its memory before the model was built."""
         return int(self._ask("peak")["result"])
 
     def _ask(self, work: str, **arguments: object) -> dict[str, Any]:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended; what it said last comes with the failed reading
+        with suppress(BrokenPipeError):  # the process has ended; `_read` reports its last output
             self._process.stdin.write(json.dumps({"do": work, **arguments}) + "\n")
             self._process.stdin.flush()
         return self._read(f"asked for {work}")
@@ -128,7 +128,7 @@ class Child:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
-            with suppress(BrokenPipeError):  # of a request that the process did not live to read
+            with suppress(BrokenPipeError):  # the process ended before it read a request
                 stream.close()
 
     def __enter__(self) -> "Child":

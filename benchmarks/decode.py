@@ -1,19 +1,19 @@
-"""Drawing image tokens: seconds a drawing, beside the ceilings of this machine and beside a peer.
+"""Drawing image tokens: seconds per drawing, compared with the machine's ceilings and with a peer.
 
     python -m benchmarks.decode
     python -m benchmarks.decode --candidates 1 4 16 --json decode.json
     python -m benchmarks.decode --peer minDALL-E --peer-path ~/minDALL-E
 
-A drawing is `candidates` pictures of one caption in one batch, from the caption's tokens to all image tokens;
-decoding them to pixels is not part of it. All contenders draw in turns, each in a process of its own; every figure is
-the median of `--repeats`. Before that each computes a token or two, unmeasured; ours lays out its weights then, as it
-does once for a model. The weights are random: a decoder that guesses tokens is not to be judged by them.
+A drawing is `candidates` pictures of one caption in one batch, from the caption's tokens to all image tokens. Decoding
+them to pixels is not included. The contenders take turns, each in its own process. Every figure is the median of
+`--repeats`. Before the measurement, each computes one or two tokens; ours also packs its weights, as it does once per
+model. The weights are random, so do not use this to judge a decoder that guesses tokens.
 
-*GB/s of weights* is the bytes of the matrices that a step reads, in the type that they are stored in, times the
-passes over them, by the time; `share_of_linear_read` and `share_of_plain_read` are its shares of the ceilings (see
-`benchmarks.ceilings`). `float32_…` in the JSON says the same as if the matrices were stored in float32. *GFLOP/s*
-counts useful operations (see `benchmarks.work`): the caption that all candidates share counts once, and attention
-only what its mask lets it see. Neither is given for a peer, whose model is another.
+*GB/s of weights* is the size of the matrices that a step reads, in their stored type, times the number of passes,
+divided by the time. `share_of_linear_read` and `share_of_plain_read` are its shares of the ceilings (see
+`benchmarks.ceilings`). `float32_…` in the JSON is the same as if the matrices were stored in float32. *GFLOP/s* counts
+useful operations (see `benchmarks.work`): the shared caption counts once, and attention only visible positions. Neither
+is given for a peer, whose model differs.
 
 JSON: `benchmark`, `setting`, `shape`, `ceilings`, `contenders` (how each was used), and `rows` with `contender`,
 `candidates`, `guidance_scale`, `weights`, `decoder`, `samples_s`, `seconds`, `pictures_per_s`, `passes`,

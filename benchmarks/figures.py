@@ -1,4 +1,4 @@
-"""Statistics over repeats, and the exponent of a growth."""
+"""Statistics over repeats, and the exponent of growth."""
 
 import math
 import statistics
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 
 def median(samples: Sequence[float]) -> float:
-    """Return the median; the mean of the middle two of an even number."""
+    """Return the median; for an even number of samples, the mean of the middle two."""
     return statistics.median(samples)
 
 
 def growth_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
-    """Return e of the fit cost ∝ size^e: the slope of a straight line through the logarithms, by least squares.
+    """Return e of the fit cost ∝ size^e: the slope of a least-squares line through the logarithms.
 
     Args:
         sizes: Above 0.
         costs: One for each size.
 
     Returns:
-        None where there are fewer than two sizes, or where a cost is not above 0: a difference of two measurements
-        that are nearly the same says nothing.
+        None for fewer than two sizes, or if a cost is not above 0, as the difference of two nearly equal measurements
+        can be.
     """
     if len(set(sizes)) < 2 or any(cost <= 0 for cost in costs):
         return None

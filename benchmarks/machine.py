@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and of which code."""
+"""The machine and the code version of a measurement."""
 
 import datetime
 import os
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def setting(*, threads: int, repeats: int) -> dict[str, Any]:
-    """Return what is needed to judge the figures and to repeat them; called before anything is measured."""
+    """Return what is needed to judge and repeat the figures. Call it before the measurement."""
     import torch
 
     return {
@@ -21,14 +21,14 @@ def setting(*, threads: int, repeats: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu": cpu_name(),
         "threads": threads,
-        "load_average": os.getloadavg()[0],  # of the last minute: what else the machine did
+        "load_average": os.getloadavg()[0],  # of the last minute
         "repeats": repeats,
         "statistic": f"median of {repeats}; of the ceilings, the best",
     }
 
 
 def commit() -> dict[str, Any]:
-    """Return the checkout's commit, and whether files that git knows differ from it; None and None outside of git."""
+    """Return the checkout's commit, and whether tracked files differ from it; None and None outside git."""
     try:
         revision = _git("rev-parse", "HEAD")
         return {"commit": revision, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
@@ -42,7 +42,7 @@ def _git(*arguments: str) -> str:
 
 
 def cpu_name() -> str:
-    """Return the processor's name, as the kernel gives it."""
+    """Return the CPU's name from the kernel."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def cpu_name() -> str:
 
 
 def last_level_cache_bytes() -> int | None:
-    """Return the size of the first core's largest cache; None where the kernel does not say."""
+    """Return the size of the first core's largest cache; None if the kernel does not report it."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     sizes = []
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):

@@ -1,4 +1,4 @@
-"""The arguments that every benchmark takes, and how one is run."""
+"""The arguments that all benchmarks share, and how a benchmark runs."""
 
 import os
 import re
@@ -27,13 +27,13 @@ TOKENIZER_PEERS = ("openai-DALL-E",)
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Another project's code to measure beside ours.
+    """Another project's code, measured beside ours.
 
     Args:
         name: One of `PEERS` or `TOKENIZER_PEERS`.
         path: A checkout of it.
-        python: The interpreter that it runs in; what it imports must be there.
-        own_loop: Draw with its own outermost function even where a faster use of its parts is known.
+        python: Its interpreter, with its dependencies installed.
+        own_loop: Draw with its own top-level function, even if we know a faster use of its parts.
     """
 
     name: str
@@ -49,14 +49,14 @@ def run_command(
     run: Callable[[jsonargparse.Namespace], None],
     argv: list[str] | None = None,
 ) -> int:
-    """Parse the arguments, run the benchmark, and return the exit code: 0 done, 1 it failed, 2 asked wrongly."""
-    # As the command line of trencadis does, for the same reason; the contenders' processes inherit it.
+    """Parse the arguments, run the benchmark, and return the exit code: 0 done, 1 failed, 2 wrong arguments."""
+    # As in the command line of trencadis, for the same reason; the contenders' processes inherit it.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     parser = CommandParser(prog=f"python -m benchmarks.{name}", description=sentence)
     add_arguments(parser)
-    parser.add_argument("--threads", type=integer(1), help="of every contender (default: the processor's cores)")
-    parser.add_argument("--repeats", type=integer(1), default=3, help="times that everything is measured")
-    parser.add_argument("--json", type=output_file(), help="where the figures go as JSON; - for stdout")
+    parser.add_argument("--threads", type=integer(1), help="CPU threads per contender (default: the number of cores)")
+    parser.add_argument("--repeats", type=integer(1), default=3, help="number of measurements of each figure")
+    parser.add_argument("--json", type=output_file(), help="output file for the figures as JSON; - for stdout")
 
     def command() -> int:
         arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -68,27 +68,27 @@ def run_command(
 
 
 def add_shape(parser: jsonargparse.ArgumentParser, default: TransformerConfig, *, grid: bool = True) -> None:
-    """Declare the sizes of the transformer; `grid` is left out where the benchmark sets it."""
+    """Declare the sizes of the transformer, without `grid` if the benchmark sets it."""
     add = parser.add_argument
     size = integer(1)
     add("--layers", type=size, default=default.num_layers, help="residual layers")
-    add("--heads", type=size, default=default.num_heads, help="attention heads of a layer")
+    add("--heads", type=size, default=default.num_heads, help="attention heads per layer")
     add("--head-dim", type=size, default=default.head_dim, help="width of a head")
     if grid:
-        add("--grid", type=size, default=default.grid_size[0], help="rows of image tokens, and columns")
+        add("--grid", type=size, default=default.grid_size[0], help="rows and columns of image tokens")
     add("--text-len", type=size, default=default.text_len, help="text positions")
-    add("--image-vocab", type=size, default=default.image_vocab_size, help="image ids")
-    add("--text-vocab", type=size, default=default.text_vocab_size, help="text ids")
+    add("--image-vocab", type=size, default=default.image_vocab_size, help="size of the image vocabulary")
+    add("--text-vocab", type=size, default=default.text_vocab_size, help="size of the text vocabulary")
     if grid:
-        add("--attention", choices=["full", "sparse"], default=default.attention, help="what image tokens see")
-    add("--design", choices=list(DESIGNS), default="paper", help="how the layers are made")
+        add("--attention", choices=["full", "sparse"], default=default.attention, help="attention pattern")
+    add("--design", choices=list(DESIGNS), default="paper", help="design of the layers")
 
 
 def config_of(arguments: jsonargparse.Namespace, **given: Any) -> TransformerConfig:
-    """Return the config that the arguments of `add_shape` ask for.
+    """Return the config from the arguments of `add_shape`.
 
     Args:
-        arguments: As parsed.
+        arguments: The parsed arguments.
         **given: Fields that the benchmark sets itself.
     """
     sizes: dict[str, Any] = {
@@ -119,21 +119,21 @@ DEFAULT_SHAPE = TransformerConfig(
 
 
 def add_peer(parser: jsonargparse.ArgumentParser, peers: Sequence[str] = PEERS) -> None:
-    """Declare how another project, one of `peers`, is measured beside ours."""
+    """Declare the options to measure another project, one of `peers`, beside ours."""
     add = parser.add_argument
-    add("--peer", choices=list(peers), help="another project to measure in turns with ours")
+    add("--peer", choices=list(peers), help="another project to measure beside ours")
     add("--peer-path", type=existing_directory(), help="a checkout of it")
-    add("--peer-python", type=existing_file(), help="an interpreter that has what it imports (default: this one)")
+    add("--peer-python", type=existing_file(), help="its interpreter, with its dependencies (default: this one)")
     if "DALLE-pytorch" in peers:
         add(
             "--peer-own-loop",
             action="store_true",
-            help="draw by DALLE-pytorch's generate_images, which drops its cache",
+            help="draw with DALLE-pytorch's generate_images, which drops its cache",
         )
 
 
 def peer_of(arguments: jsonargparse.Namespace, peers: Sequence[str] = PEERS) -> Peer | None:
-    """Return the peer that is asked for, or None.
+    """Return the requested peer, or None.
 
     Raises:
         ConfigError: Only one of `--peer` and `--peer-path` is given.
@@ -145,13 +145,13 @@ def peer_of(arguments: jsonargparse.Namespace, peers: Sequence[str] = PEERS) -> 
         missing = "--peer" if name is None else "--peer-path"
         remedy = f"name one of {', '.join(peers)}" if name is None else f"name the folder of a checkout of {name}"
         raise ConfigError(f"no {missing}", expected="both --peer and --peer-path", remedy=remedy)
-    # Not resolved: an environment's interpreter is a link, and what it links to knows nothing of the environment.
+    # Not resolved: a virtual environment's interpreter is a link, and its target ignores the environment.
     python = Path(arguments.peer_python or sys.executable).absolute()
     return Peer(name=name, path=path.resolve(), python=python, own_loop=arguments.get("peer_own_loop", False))
 
 
 def nested_settings(changes: str) -> dict[str, Any]:
-    """Return the settings that a text such as `model.hidden_dim=16,batch_size=8` stands for; values are YAML."""
+    """Parse a text such as `model.hidden_dim=16,batch_size=8` into nested settings; values are YAML."""
     settings: dict[str, Any] = {}
     for change in filter(None, re.split(r",(?=[\w.]+=)", changes)):  # not at a comma of a list
         path, _, text = change.partition("=")
@@ -163,7 +163,7 @@ def nested_settings(changes: str) -> dict[str, Any]:
 
 
 def output_file() -> Kind[Path]:
-    """Return the kind of paths that a file can be written to, and `-`; a long measurement is not to be lost."""
+    """Return the kind of writable file paths, and `-`. It is checked first, so that no long measurement is lost."""
 
     def read(text: str) -> Path:
         path = Path(text).expanduser()

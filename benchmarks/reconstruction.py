@@ -1,13 +1,12 @@
-"""How faithful image tokenizers become on the same pictures in the same processor time.
+"""Fidelity of image tokenizers after the same CPU time on the same pictures.
 
     python -m benchmarks.reconstruction TRAIN HELD_OUT --contenders pocket pocket-strided pocket-vqvae pocket-vqgan
 
-A contender is a recipe, of which the image stage is trained, with settings of that stage behind a colon
-(`pocket:relaxation=ibq,losses.kl=0`); or `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings`, given as
-many tokens and codes as the first recipe has. Each trains on one thread for a budget of its process's own processor
-time, data included, which another process beside it does not use up. All take their pictures from the same batches, the
-random crops of `trencadis train`. Measured are hard reconstructions of every held-out picture, by averaged weights
-where the contender keeps them.
+A contender is a recipe, whose image stage is trained, with settings of that stage after a colon
+(`pocket:relaxation=ibq,losses.kl=0`). Or it is `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings` and
+as many tokens and codes as the first recipe. Each trains on one thread for a budget of its own CPU time, data included,
+which other processes do not reduce. All use the same batches, the random crops of `trencadis train`. The figures are of
+hard reconstructions of every held-out picture, with EMA weights if the contender has them.
 """
 
 import argparse
@@ -40,15 +39,15 @@ from trencadis.training.run_pairs import RunPairs, read_pairs
 from trencadis.training.trainer import Trainer
 
 PEER = "DALLE-pytorch"
-MOST_STEPS = 10**9  # that is, until the budget is spent
-EMA_SHARE = 0.03  # of all updates, over which weights are averaged
+MOST_STEPS = 10**9  # the budget ends the training first
+EMA_SHARE = 0.03  # length of the EMA, as a share of all updates
 AT_ONCE = 64  # pictures
 SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Reconstructions of the held-out pictures, and what it took to make them."""
+    """Reconstructions of the held-out pictures, and their cost."""
 
     drawn: Tensor
     tokens: Tensor
@@ -58,7 +57,7 @@ class Outcome:
 
 
 def stage_of(contender: str) -> ImageStage:
-    """Return the image stage that a contender's name describes.
+    """Return the image stage of a contender.
 
     Raises:
         ConfigError: The recipe or a setting is unknown.
@@ -70,7 +69,7 @@ def stage_of(contender: str) -> ImageStage:
 
 
 def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float) -> Outcome:
-    """Train the image stage of a recipe, its schedules going by how much of the budget is spent."""
+    """Train the image stage of a recipe; its schedules follow the spent share of the budget."""
     training = ImageTraining(stage, pairs, data, seed=SEED, device=torch.device("cpu"))
     trainer = Trainer(training, MOST_STEPS)
     training.model.train()
@@ -92,7 +91,7 @@ def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: T
 def train_peer(
     peer: Any, contender: str, like: ImageStage, pairs: RunPairs, data: DataConfig, held_out: Tensor, seconds: float
 ) -> Outcome:
-    """Train DALLE-pytorch's for the budget."""
+    """Train DALLE-pytorch's `DiscreteVAE` for the budget."""
     settings = PeerSettings(**nested_settings(contender.partition(":")[2]))
     training = PeerTraining(peer, like.model, settings, seed=SEED)
     size, batch_size = like.model.image_size, settings.batch_size
@@ -109,7 +108,7 @@ def train_peer(
 
 
 def figures(outcome: Outcome, held_out: Tensor, image_vocab_size: int) -> dict[str, float]:
-    """Return what is reported of an outcome."""
+    """Return the figures of an outcome."""
     counts = count_codes(outcome.tokens, image_vocab_size=image_vocab_size)
     return {
         "psnr": float(psnr(outcome.drawn, held_out).mean()),
@@ -128,9 +127,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("train", help="captioned pictures to train on")
     parser.add_argument("held_out", help="captioned pictures to measure on")
     parser.add_argument("--contenders", nargs="+", default=["pocket"])
-    parser.add_argument("--seconds", type=float, default=1200.0, help="processor time of a training")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="CPU time of each training")
     parser.add_argument("--peer-path", type=Path, help="a checkout of DALLE-pytorch")
-    parser.add_argument("--shown", type=int, default=12, help="pictures of the sheet")
+    parser.add_argument("--shown", type=int, default=12, help="pictures on the sheet")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruction"), help="folder for figures and pictures")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -168,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def join_rows(out: Path) -> None:
-    """Write a sheet of everything that was measured into a folder so far: the originals, and a row for each."""
+    """Write a sheet of all results in a folder: the originals, and a row for each contender."""
     lines = [json.loads(line) for line in (out / "figures.jsonl").read_text("utf-8").splitlines()]
     labels = {"originals": "originals"}
     labels |= {row_name(line["contender"]): _label(line) for line in lines}
@@ -183,12 +182,12 @@ def _label(line: dict[str, Any]) -> str:
 
 
 def row_name(contender: str) -> str:
-    """Return the name of the file with a contender's pictures."""
+    """Return the file name, without extension, of a contender's pictures."""
     return re.sub(r"[^\w.-]", "_", contender)
 
 
 def write_sheet(path: Path, images: Tensor, label: str) -> None:
-    """Write pictures as a row."""
+    """Write pictures in one row."""
     write_picture(path, contact_sheet(to_pillow(images), [label] * len(images), len(images), label_lines=0))
 
 

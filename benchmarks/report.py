@@ -1,4 +1,4 @@
-"""What is printed and written: a table for people, and the same figures with all samples as JSON."""
+"""The output: a table for people, and the same figures with all samples as JSON."""
 
 import json
 import sys
@@ -12,17 +12,17 @@ from rich.table import Table
 from trencadis.storage import write_whole
 
 STDOUT = Path("-")
-PLAIN_WIDTH = 200  # columns, where nobody's terminal sets a width
+PLAIN_WIDTH = 200  # columns, if there is no terminal
 Columns = Mapping[str, str]
-"""Headings by the keys of the rows that are shown below them, in order."""
+"""Headings by row key, in order."""
 
 
 def publish(report: Mapping[str, Any], tables: Sequence[Table], out: Path | None) -> None:
     """Print the tables and write the JSON.
 
     Args:
-        report: What goes into the JSON; `setting`, and `ceilings` where there are, are printed too.
-        tables: For people; they go to stderr where the JSON goes to stdout.
+        report: The JSON; its `setting`, and its `ceilings` if present, are printed too.
+        tables: For people; printed to stderr if the JSON goes to stdout.
         out: A file, `STDOUT`, or None for no JSON.
     """
     stream = sys.stderr if out == STDOUT else sys.stdout
@@ -39,7 +39,7 @@ def publish(report: Mapping[str, Any], tables: Sequence[Table], out: Path | None
 
 
 def table(title: str, columns: Columns, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the rows as a table; what a row lacks is left empty, and so is a column that all of them lack."""
+    """Return the rows as a table. Missing cells stay empty, and columns without values are left out."""
     drawn = Table(title=title, title_justify="left")
     shown = {key: heading for key, heading in columns.items() if any(row.get(key) is not None for row in rows)}
     for key, heading in shown.items():
@@ -64,25 +64,25 @@ def _cell(key: str, value: Any) -> str:
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines below the tables: the shape, the ceilings and the setting."""
+    """Return the lines below the tables: shape, ceilings and setting."""
     setting, shape = report["setting"], report["shape"]
     lines = ["shape: " + ", ".join(f"{name} {value}" for name, value in shape.items())]
     if ceilings := report.get("ceilings"):
         lines.append(
-            f"ceilings: {ceilings['linear_read_gb_s']:.3g} GB/s of weights read by F.linear, batch 1; "
-            f"{ceilings['plain_read_gb_s']:.3g} GB/s of the same summed; "
-            f"{ceilings['matmul_gflop_s']:.4g} GFLOP/s of a float32 product by torch's own operator, "
-            f"{ceilings['fastest_matmul_gflop_s']:.4g} by the fastest"
+            f"ceilings: {ceilings['linear_read_gb_s']:.3g} GB/s for weights read by F.linear, batch 1; "
+            f"{ceilings['plain_read_gb_s']:.3g} GB/s for a sum of the same weights; "
+            f"{ceilings['matmul_gflop_s']:.4g} GFLOP/s for a float32 product by torch's own operator, "
+            f"{ceilings['fastest_matmul_gflop_s']:.4g} by the fastest operator"
         )
         if ceilings["fits_cache"]:
             size, cache = ceilings["weights_bytes"] / 2**20, ceilings["cache_bytes"] / 2**20
             lines.append(
-                f"these {size:.3g} MiB of weights fit into the cache of {cache:.3g} MiB, or nearly: the rates are not "
-                "the memory's"
+                f"these {size:.3g} MiB of weights fit into the cache of {cache:.3g} MiB, or almost fit: the rates are "
+                "not those of the memory"
             )
     lines += [f"{name}: {words}" for name, words in report.get("contenders", {}).items()]
     state = " with changes" if setting["dirty"] else ""
-    lines.append(f"load of the machine before: {setting['load_average']:.1f}; what else runs makes figures worse")
+    lines.append(f"load of the machine before: {setting['load_average']:.1f}; other processes make the figures worse")
     lines.append(
         f"{setting['cpu']}, threads {setting['threads']}, torch {setting['torch']}, commit {setting['commit']}{state}, "
         f"{setting['date']}; {setting['statistic']}"

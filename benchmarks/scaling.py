@@ -1,35 +1,34 @@
-"""How time and memory grow with the picture, full attention against the paper's sparse patterns.
+"""Growth of time and memory with the size of the picture, for full attention and for the paper's sparse patterns.
 
     python -m benchmarks.scaling
     python -m benchmarks.scaling --grids 8 16 32 --json scaling.json
 
-For each grid of image tokens two kinds of work are measured, each in a process of its own:
+For each grid of image tokens, two kinds of work are measured, each in its own process:
 
-*decoding*: a step that reads one image token with all before it in the cache, for `--candidates` pictures at once. At
-the end: the mean over the last `--sampled` tokens. Over the picture: the mean over as many tokens spread evenly over
-it.
-*training*: the forward and the backward pass of one pair; seconds by image token.
+*decoding*: a step that reads one image token, with all earlier tokens in the KV cache, for `--candidates` pictures at
+once. "At the end" is the mean over the last `--sampled` tokens; "over the picture" is the mean over as many tokens,
+spread evenly.
+*training*: the forward and the backward pass of one pair, in seconds per image token.
 
-*The attention part* is what is left when the same work is done without a picture to attend to: a step of decoding in
-a picture of `FLOOR_GRID` squared tokens, and for training as many positions, but in short streams of such pictures.
-What is left grows with the picture alone: the matrices, the text and the fixed cost of a step are gone.
+*The attention part* is the difference from the same work without a picture to attend to (the floor): a decoding step in
+a picture of `FLOOR_GRID` squared tokens, and for training the same number of positions in short streams of such
+pictures. The matrices, the text and the fixed cost of a step cancel out.
 
-*Keys and values* are the bytes that an image token's pass must read, exactly, from the masks' definition
+*Keys and values* are the exact bytes that an image token's pass must read, from the masks' definition
 (`trencadis.transformer.masks`): for one picture, all layers, float32; with the text's, and of image tokens alone.
 
-*Peak memory* is the most that a process held (VmHWM) beyond what it held before its model was built; its attention
-part is again what it is above the same without a picture.
+*Peak memory* is a process's peak (VmHWM) minus its memory before the model was built. Its attention part is again the
+difference from the floor.
 
-The exponent is the slope of a straight line through the logarithms of a figure and of the number of image tokens: 1
-is as full attention grows, 0.5 as a row or a column does. It is left out where a difference is too small to be told
-from noise. Every figure is the median of `--repeats`, and a step of decoding of `STEP_ROUNDS` times as many; full,
-sparse and the floor take turns.
+The exponent is the slope of a line through the logarithms of a figure and of the number of image tokens: full attention
+grows with 1, a row or a column with 0.5. It is left out if a difference is within the noise. Every figure is the median
+of `--repeats`, for a decoding step of `STEP_ROUNDS` times as many. Full, sparse and the floor take turns.
 
 JSON: `benchmark`, `setting`, `shape` (grid and attention left out), `candidates`, `sampled`, `rows` with `work`,
 `attention`, `grid`, `image_tokens`, `end_s`, `mean_s`, `seconds`, `seconds_per_token`, `attention_end_s`,
 `attention_mean_s`, `attention_s_per_token`, `peak_bytes`, `peak_per_token_bytes` (of each picture),
 `attention_peak_bytes`, `attention_peak_per_token_bytes`, `read_end_bytes`, `read_mean_bytes`, `read_image_end_bytes`,
-`read_image_mean_bytes` and `samples`, each where it is measured; and `exponents` with `work`, `figure`, `full` and
+`read_image_mean_bytes` and `samples`, each if it is measured; and `exponents` with `work`, `figure`, `full` and
 `sparse`.
 """
 
@@ -50,12 +49,12 @@ if TYPE_CHECKING:
     from trencadis.progress import Advance
 
 SENTENCE = "Measures how time and memory grow with the number of image tokens."
-# Narrow, with small vocabularies and several pictures at once, so that attention is most of the work.
+# Narrow, with small vocabularies, so that attention is most of the work.
 DEFAULT = TransformerConfig(
     num_layers=4, num_heads=2, head_dim=64, text_len=64, image_vocab_size=256, text_vocab_size=256
 )
 FLOOR_GRID = 2
-STEP_ROUNDS = 5  # of a repeat: steps of decoding are short, and what else the machine does falls on few of them
+STEP_ROUNDS = 5  # per repeat: decoding steps are short, so other load on the machine hits only a few of them
 KINDS = ("full", "sparse", "floor")
 COLUMNS = {
     "attention": "attention",
@@ -95,7 +94,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     size = integer(FLOOR_GRID + 1)
-    add("--grids", nargs="+", type=size, default=[16, 32, 64], help="rows of image tokens, and columns, to measure")
+    add("--grids", nargs="+", type=size, default=[16, 32, 64], help="rows and columns of image tokens, to measure")
     add("--candidates", type=integer(1), default=8, help="pictures decoded at once")
     add("--sampled", type=integer(1), default=16, help="image tokens at which decoding is timed")
     add_shape(parser, DEFAULT, grid=False)
@@ -139,7 +138,7 @@ def run(arguments: jsonargparse.Namespace) -> None:
 
 
 def _configs(arguments: jsonargparse.Namespace, grid: int) -> dict[str, TransformerConfig]:
-    """Return the config of each kind: of both attentions at this grid, and of the floor."""
+    """Return the configs: full and sparse attention at this grid, and the floor."""
     return {
         "full": config_of(arguments, grid_size=(grid, grid), attention="full"),
         "sparse": config_of(arguments, grid_size=(grid, grid), attention="sparse"),
@@ -171,7 +170,7 @@ def _decoding(arguments: jsonargparse.Namespace, grid: int, advance: "Advance") 
                         samples[kind][place].append(done.result)
                 advance(int(sample > 0 and sample % STEP_ROUNDS == 0))
         peaks = {kind: child.peak_bytes() for kind, child in children.items()}
-    # At each position the median of the samples, and then the mean over the positions.
+    # The median of the samples at each position, then the mean over the positions.
     at = {
         kind: {place: fmean(map(median, zip(*times, strict=True))) for place, times in of_kind.items()}
         for kind, of_kind in samples.items()
@@ -221,7 +220,7 @@ def _training(arguments: jsonargparse.Namespace, grid: int, advance: "Advance") 
 
 
 def _row(work: str, kind: str, grid: int, peaks: dict[str, int], pictures: int) -> dict[str, Any]:
-    """Return what rows of both kinds of work have."""
+    """Return the fields that rows of both kinds of work share."""
     tokens = grid * grid
     above_floor = peaks[kind] - peaks["floor"]
     return {
@@ -250,7 +249,7 @@ def _read(config: TransformerConfig) -> dict[str, float]:
 
 
 def _exponents(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the exponent of every figure that rows have, for both attentions; None where none can be fitted."""
+    """Return the exponent of every measured figure, for both attentions; None if it cannot be fitted."""
     from benchmarks.figures import growth_exponent
 
     exponents = []
@@ -266,12 +265,12 @@ def _exponents(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def last(image_tokens: int, count: int) -> list[int]:
-    """Return the raster indices of the last `count` tokens that are read; the very last one is drawn and never read."""
+    """Return the raster indices of the last `count` tokens that are read; the last token of all is never read."""
     return list(range(max(0, image_tokens - 1 - count), image_tokens - 1))
 
 
 def spread(image_tokens: int, count: int) -> list[int]:
-    """Return `count` raster indices, or fewer, in the middles of equal parts of the tokens that are read."""
+    """Return at most `count` raster indices, at the centres of equal parts of the tokens that are read."""
     read = image_tokens - 1
     return sorted({int((part + 0.5) * read / count) for part in range(count)})
 

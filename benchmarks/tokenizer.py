@@ -1,20 +1,19 @@
-"""Encoding and decoding pictures with the published discrete VAE: seconds, beside the ceilings and beside a peer.
+"""Encoding and decoding pictures with the published discrete VAE: seconds, compared with the ceilings and a peer.
 
     python -m benchmarks.tokenizer
     python -m benchmarks.tokenizer --peer openai-DALL-E --peer-path ~/DALL-E --batch-sizes 1 8
 
-Encoding is from pixels to image tokens, decoding from image tokens to pixels. Both contenders have the same random
-weights: the peer's, which ours reads as it reads published files. They work in turns, each in a process of its own,
-after a first time that is not measured; every figure is the median of `--repeats`. What they make of the same input is
-compared: how many tokens differ, and by how much a pixel does at most.
+Encoding turns pixels into image tokens, decoding turns image tokens into pixels. Both contenders have the same random
+weights: ours imports the peer's. They take turns, each in its own process, after a warm-up that is not measured. Every
+figure is the median of `--repeats`. Their results for the same input are compared: how many tokens differ, and the
+largest difference of a pixel.
 
-*GFLOP/s* counts the operations of the convolutions, a multiplication and an addition being two, of the cheapest way to
-compute the same that is used here: what is the same for four pixels counts once. *Ceiling* is the time that these
-operations take at the fastest rate measured (a product of two matrices, or a convolution of 256 channels to 256), or
-the time to read once what the convolutions read and write, whichever is longer.
+*GFLOP/s* counts the operations of the convolutions, with a multiplication and an addition as two, for the cheapest
+method used here: a result that is equal for four pixels counts once. *Ceiling* is the longer of two times: these
+operations at the fastest measured rate (a product of two matrices, or a convolution of 256 channels to 256), and one
+read of all inputs, outputs and weights of the convolutions.
 
-*Peak memory* is the most that a contender's process held beyond what it held before its model was built, over all
-batch sizes.
+*Peak memory* is the peak of a contender's process minus its memory before the model was built, over all batch sizes.
 
 JSON: `benchmark`, `setting`, `shape`, `ceilings`, `contenders`, `agreement` (with `batch_size`, `tokens`,
 `tokens_that_differ` and `largest_pixel_difference`), `peak_bytes`, and `rows` with `contender`, `work`, `batch_size`,
@@ -42,9 +41,9 @@ from trencadis.config import DiscreteVAEConfig, PublishedConfig
 if TYPE_CHECKING:
     from benchmarks.child import Child
 
-SENTENCE = "Measures how fast pictures become image tokens, and image tokens pictures."
+SENTENCE = "Measures how fast pictures are encoded into image tokens and decoded from them."
 WORKS = ("encode", "decode")
-READ_SHAPE = (4096, 4096)  # of the matrix that is read for the ceiling of memory: beyond the caches
+READ_SHAPE = (4096, 4096)  # of the matrix for the memory ceiling: larger than the caches
 COLUMNS = {
     "contender": "contender",
     "work": "work",
@@ -66,7 +65,7 @@ AGREEMENT = {
 
 
 class ConvolutionCeilings(Ceilings):
-    """Samples of the machine's rates, that of a convolution among them."""
+    """Samples of the machine's rates, including a convolution's."""
 
     channels, side = 256, 64
 
@@ -90,7 +89,7 @@ class ConvolutionCeilings(Ceilings):
 
 
 class Work(NamedTuple):
-    """What the convolutions of one picture take."""
+    """The cost of the convolutions of one picture."""
 
     flops: float
     size_bytes: float
@@ -99,11 +98,11 @@ class Work(NamedTuple):
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add, published, convolutions = parser.add_argument, DiscreteVAEConfig(), PublishedConfig()
-    add("--batch-sizes", nargs="+", type=integer(1), default=[1, 8], help="pictures of a batch; several are measured")
+    add("--batch-sizes", nargs="+", type=integer(1), default=[1, 8], help="pictures per batch; each is measured")
     add("--image-size", type=integer(8), default=published.image_size[0], help="height and width, a multiple of 8")
     add("--hidden-dim", type=integer(4), default=convolutions.hidden_dim, help="channels of the first group")
-    add("--blocks", type=integer(1), default=convolutions.blocks_per_group, help="of a group")
-    add("--image-vocab", type=integer(1), default=published.image_vocab_size, help="codes")
+    add("--blocks", type=integer(1), default=convolutions.blocks_per_group, help="blocks per group")
+    add("--image-vocab", type=integer(1), default=published.image_vocab_size, help="number of codes")
     add_peer(parser, TOKENIZER_PEERS)
 
 
@@ -148,7 +147,7 @@ def run(arguments: jsonargparse.Namespace) -> None:
 
 
 def config_of(arguments: jsonargparse.Namespace) -> DiscreteVAEConfig:
-    """Return the config that the arguments ask for, of the published architecture."""
+    """Return the requested config, with the published architecture."""
     return DiscreteVAEConfig(
         image_size=(arguments.image_size, arguments.image_size),
         image_vocab_size=arguments.image_vocab,
@@ -157,7 +156,7 @@ def config_of(arguments: jsonargparse.Namespace) -> DiscreteVAEConfig:
 
 
 def _share_weights(children: list["Child"]) -> None:
-    """Have ours read the peer's weights."""
+    """Load the peer's weights into ours."""
     ours, *peers = children
     for peer in peers:
         with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +189,7 @@ def _measure(
 
 
 def _agreement(children: list["Child"], batch_size: int, scratch: Path) -> list[dict[str, Any]]:
-    """Return how the contenders' last tokens and pictures differ; nothing where there is one contender."""
+    """Return how the contenders' last tokens and pictures differ; empty without a peer."""
     ours, *peers = [_kept(child, scratch) for child in children]
     return [
         {
@@ -222,14 +221,14 @@ def work_of(config: DiscreteVAEConfig) -> dict[str, Work]:
         size = inputs[0].numel() + output.numel() + weight.numel()
         taken.append((2.0 * output.numel() * weight[0].numel(), float(FLOAT32_BYTES * size)))
 
-    with torch.device("meta"), torch.no_grad():  # tensors without numbers: nothing is computed
+    with torch.device("meta"), torch.no_grad():  # tensors without data: nothing is computed
         dvae = DiscreteVAE(config)
         for layer in dvae.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_hook(count)
         assert isinstance(dvae.bottleneck, Categorical)
         features = dvae.encoder(torch.rand(1, 3, *config.image_size))
-        # Not called, as it asks autocast of a device that has none.
+        # Not called: it uses autocast, which the meta device does not have.
         count(dvae.bottleneck.to_logits, (features,), features.new_empty(1, config.image_vocab_size, *config.grid_size))
         encoding = len(taken)
         dvae.decoder(torch.rand(1, config.latent_dim, *config.grid_size))

@@ -1,20 +1,20 @@
-"""One update of the transformer: seconds, operations a second, and the most memory, beside a peer.
+"""One update of the transformer: seconds, operations per second and peak memory, compared with a peer.
 
     python -m benchmarks.train_step
     python -m benchmarks.train_step --batch-size 16 --json train_step.json
     python -m benchmarks.train_step --peer minDALL-E --peer-path ~/minDALL-E
 
-An update is a forward pass, a backward pass and the optimizer's step on a batch of made-up tokens. Ours is
-`Trainer.update`, which also clips the gradient and averages the weights; see `contenders` in the output for a peer's.
-All make updates in turns, each in a process of its own, after a first one that is not measured; every figure is the
+An update is a forward pass, a backward pass and the optimizer's step on a batch of synthetic tokens. Ours is
+`Trainer.update`, which also clips the gradient and updates the EMA; `contenders` in the output describes a peer's.
+The contenders take turns, each in its own process, after a first update that is not measured. Every figure is the
 median of `--repeats`.
 
-*GFLOP/s* counts useful operations: three times those of a forward pass, of matrix products and of attention, where
-attention counts only the pairs of positions that its mask lets see each other. The plain form of causal attention
-computes about twice as many. It is not given for a peer, whose model is another.
+*GFLOP/s* counts useful operations: three times those of a forward pass, for matrix products and attention. Attention
+counts only visible pairs of positions; the plain form of causal attention computes about twice as many. It is not given
+for a peer, whose model differs.
 
-*Peak memory* is the most that a contender's process held (VmHWM) beyond what it held after its imports and before its
-model was built. Ours includes the averaged weights, as many as the model has.
+*Peak memory* is the peak of a contender's process (VmHWM) minus its memory after the imports and before the model was
+built. Ours includes the EMA, which has as many weights as the model.
 
 JSON: `benchmark`, `setting`, `shape`, `batch_size`, `precision`, `checkpointed_blocks`, `flops`, `ceilings`,
 `contenders`, and `rows` with `contender`, `samples_s`, `seconds`, `peak_bytes`, `gflop_s`, `share_of_matmul`,

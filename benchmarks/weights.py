@@ -1,8 +1,8 @@
-"""What smaller weights cost: held-out bits per image token of a run's model with each type of weights.
+"""The cost of smaller weights: held-out bits per image token of a run's model with each type of weights.
 
     python -m benchmarks.weights RUN --weights float32 bfloat16 int8
 
-Every pair that the run held out is read by the decoder that draws, its whole picture at once.
+The decoder that draws reads every held-out pair of the run, the whole picture at once.
 """
 
 import json
@@ -26,10 +26,10 @@ BATCH = 32
 
 @torch.inference_mode()
 def bits(decoder: Decoder, text_tokens: torch.Tensor, image_tokens: torch.Tensor) -> float:
-    """Return the mean bits that a decoder's logits give to image tokens.
+    """Return the mean cross-entropy of a decoder's logits for image tokens, in bits.
 
     Args:
-        decoder: Of the weights to measure.
+        decoder: With the weights to measure.
         text_tokens: (pairs, text_len).
         image_tokens: (pairs, image_len).
     """
@@ -43,12 +43,12 @@ def bits(decoder: Decoder, text_tokens: torch.Tensor, image_tokens: torch.Tensor
 
 
 def main() -> None:
-    """Measure each type, print it and its distance from float32."""
+    """Measure each type, and print it with its difference from float32."""
     parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=str, help="a run, of whose held-out pairs the model in it is measured")
+    parser.add_argument("run", type=str, help="a run; its model is measured on its held-out pairs")
     parser.add_argument("--model", type=str, help="another model with the same tokenizers (default: the run's)")
     parser.add_argument("--weights", type=str, nargs="+", default=["float32", "bfloat16", "int8"])
-    parser.add_argument("--json", type=str, help="file for the figures")
+    parser.add_argument("--json", type=str, help="output file for the figures")
     arguments = parser.parse_args()
     run = RunDirectory(Path(arguments.run))
     config = read_config(run.config)

@@ -1,9 +1,9 @@
-"""How much work a drawing and an update are, counted from the model and not measured.
+"""The operations of a drawing and of an update, counted from the model and not measured.
 
 Conventions. A multiplication and an addition are two operations. Only matrix products and attention count. Attention
-counts the pairs that a layer's mask lets see each other, so that causal attention is about half of the plain full
-form, whatever the code computes. A backward pass is two forward ones. What a drawing's candidates share, the caption,
-counts once.
+counts only the visible pairs of positions of a layer's mask, so causal attention counts about half of the full form,
+whatever the code computes. A backward pass counts as two forward passes. The caption, which all candidates of a drawing
+share, counts once.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ Shape = tuple[int, int]
 
 
 class Matrices(NamedTuple):
-    """Shapes (rows, columns) of a transformer's matrices, in the order of their use."""
+    """Shapes (rows, columns) of a transformer's matrices, in order of use."""
 
     blocks: list[Shape]
     image_head: Shape
@@ -34,14 +34,14 @@ class Matrices(NamedTuple):
 
     @property
     def of_decoding(self) -> list[Shape]:
-        """Those that one step of decoding reads: the text head is not used when a picture is drawn."""
+        """The matrices that a decoding step reads; drawing does not use the text head."""
         return [*self.blocks, self.image_head]
 
 
 def matrices_of(config: TransformerConfig) -> Matrices:
     """Return the matrices of the transformer of these sizes."""
     stream = Stream.of(config)
-    with torch.device("meta"):  # tensors without numbers: nothing is allocated
+    with torch.device("meta"):  # tensors without data: nothing is allocated
         block = Block(config)
     shapes = [(layer.out_features, layer.in_features) for layer in block.modules() if isinstance(layer, nn.Linear)]
     heads = (stream.image_vocab_size, config.dim), (stream.text_id_count, config.dim)
@@ -49,12 +49,12 @@ def matrices_of(config: TransformerConfig) -> Matrices:
 
 
 def weights_in(shapes: Iterable[Shape]) -> int:
-    """Return how many weights matrices of these shapes hold."""
+    """Return the number of weights in matrices of these shapes."""
     return sum(rows * columns for rows, columns in shapes)
 
 
 def visible_positions(config: TransformerConfig) -> Int[Tensor, "layers stream_len"]:
-    """Return how many positions each position sees in each layer, itself included, by the masks' own definition."""
+    """Return how many positions each position sees in each layer, including itself, from the masks' definition."""
     stream = Stream.of(config)
     text = torch.arange(1, stream.text_len + 1)
     counts: dict[str, Tensor] = {}
@@ -75,7 +75,7 @@ def visible_positions(config: TransformerConfig) -> Int[Tensor, "layers stream_l
 
 
 def attended_bytes(config: TransformerConfig) -> Int[Tensor, " image_len"]:
-    """Return the bytes of float32 keys and values that an image token's pass must read, over all layers."""
+    """Return the bytes of float32 keys and values that the pass of an image token must read, over all layers."""
     visible = visible_positions(config)[:, config.text_len :].sum(0)
     return visible * _bytes_of_a_position(config)
 
@@ -86,7 +86,7 @@ def _bytes_of_a_position(config: TransformerConfig) -> int:
 
 
 def attended_image_bytes(config: TransformerConfig) -> Int[Tensor, " image_len"]:
-    """Return `attended_bytes` without the text positions, whose number does not grow with the picture."""
+    """Return `attended_bytes` without the text positions, whose number does not depend on the picture."""
     return attended_bytes(config) - config.num_layers * config.text_len * _bytes_of_a_position(config)
 
 
@@ -96,7 +96,7 @@ def drawing_flops(config: TransformerConfig, candidates: int, *, guided: bool) -
     Args:
         config: Sizes.
         candidates: Pictures.
-        guided: The empty caption's stream is continued beside each.
+        guided: Each picture has a second stream, with the empty caption.
     """
     matrices, visible = matrices_of(config), visible_positions(config).sum(0)
     halves = 2 if guided else 1

@@ -1,10 +1,10 @@
-"""The process of one contender: does what it is asked over stdin and answers over stdout, in lines of JSON.
+"""The process of one contender: reads requests from stdin and writes answers to stdout, one JSON object per line.
 
-A request is `{"do": name, ...arguments}`, where the name is a public method of the contender; the answer is
-`{"elapsed_s": seconds, "result": what it returned}`. `build` makes the contender, and `peak` answers the most memory
-that the process held since before that, beyond what it held then. A failure is answered as `{"error": why}`.
+A request is `{"do": name, ...arguments}` with the name of a public method of the contender. The answer is
+`{"elapsed_s": seconds, "result": returned value}`. `build` builds the contender. `peak` returns the process's peak
+memory minus its memory before `build`. A failure is answered as `{"error": reason}`.
 
-It runs in a peer's own environment, so that it imports nothing but Python's library and torch by itself.
+It runs in the peer's environment, so this file imports only Python's standard library and torch.
 """
 
 import argparse
@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def _own_stdout() -> IO[str]:
-    """Return stdout for the answers, and send everything else that is printed to stderr."""
+    """Return stdout for the answers, and redirect all other output to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return answers
 
 
 def _import_lazy_parts() -> None:
-    """Make torch import what it leaves for an optimizer's first step: it would count as the contender's memory."""
+    """Make torch import what it imports at an optimizer's first step, or it would count as the contender's memory."""
     import torch
 
     parameter = torch.zeros(1, requires_grad=True)
@@ -100,11 +100,11 @@ def _reason(error: Exception) -> str:
 
 
 def _status_bytes(name: str) -> int:
-    """Return a size from the kernel's account of this process."""
+    """Return a size from this process's `/proc/self/status`."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"the kernel does not tell {name}")
+    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 if __name__ == "__main__":

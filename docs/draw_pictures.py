@@ -1,4 +1,4 @@
-"""Draws the pictures of README and documentation: `python docs/draw_pictures.py`."""
+"""Draws the pictures of the README and the documentation: `python docs/draw_pictures.py`."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def patterns() -> Image.Image:
-    """Return which image tokens the one in red sees, in each kind of layer, by the masks' own definition."""
+    """Show which image tokens the red one sees in each kind of layer, from the masks' definition."""
     stream, side = Stream(1, 1, (GRID, GRID), 1), GRID * TILE
     picture = Image.new("RGB", (len(PATTERNS) * (side + TILE) - TILE, side + 2 * TILE), "white")
     pen = ImageDraw.Draw(picture)
@@ -61,7 +61,7 @@ def patterns() -> Image.Image:
 
 
 def draw_prompts() -> None:
-    """Write `drawn.png`: of each prompt the best of 32 candidates by CLIP; nothing is chosen by hand."""
+    """Write `drawn.png`: for each prompt, CLIP's best of 32 candidates; nothing is chosen by hand."""
     model = DALLE.from_pretrained("emoji")
     best = [model.generate(prompt, candidates=32, keep=1, seed=7).images[0] for prompt in PROMPTS]
     sheet = contact_sheet(best, PROMPTS, COLUMNS, tile_size=112, label_lines=3)

@@ -1,4 +1,4 @@
-"""Draws the pictures of `relaxation.md`: `python docs/draw_relaxation.py`. Numbers in them are measured as it runs."""
+"""Draws the figures of `relaxation.md` and measures their numbers: `python docs/draw_relaxation.py`."""
 
 import html
 import math
@@ -15,8 +15,7 @@ from torch import Tensor
 from trencadis import DALLE
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow, to_tensor
-from trencadis.image import Categorical, DiscreteVAE, gumbel_noise, psnr, relax
-from trencadis.image.relaxation import draw
+from trencadis.image import Categorical, DiscreteVAE, psnr, relax, standard_gumbel
 from trencadis.report.charts import Point, curve
 from trencadis.storage import write_picture, write_whole
 
@@ -52,18 +51,18 @@ def main() -> None:
 
 
 def frequencies(seed: int, relaxation_temperature: float | None = None) -> Float[Tensor, " codes"]:
-    """Return how often each code is drawn; at a temperature, how often it is the largest of a relaxed choice."""
-    noise = gumbel_noise((DRAWS, len(LOGITS)), generator=torch.Generator().manual_seed(seed))
+    """Return how often each code is sampled; with a temperature, how often it is the largest of a relaxed choice."""
+    noise = standard_gumbel((DRAWS, len(LOGITS)), generator=torch.Generator().manual_seed(seed))
     logits = LOGITS.expand(DRAWS, -1)
     if relaxation_temperature is None:
-        tokens = draw(logits, noise)
+        tokens = (logits + noise).argmax(dim=-1)
     else:
         tokens = relax(logits, noise, relaxation_temperature).argmax(dim=-1)
     return torch.bincount(tokens, minlength=len(LOGITS)) / DRAWS
 
 
 def chi_square(observed: Float[Tensor, " codes"]) -> tuple[float, float]:
-    """Return the statistic of drawn frequencies, and how often true ones would exceed it."""
+    """Return the chi-square statistic of sampled frequencies, and its p-value."""
     expected = LOGITS.double().softmax(dim=0)
     statistic = DRAWS * ((observed.double() - expected).square() / expected).sum()
     freedom = torch.tensor((len(LOGITS) - 1) / 2, dtype=torch.float64)
@@ -99,7 +98,7 @@ def gumbel_max() -> str:
 
 def gumbel_softmax() -> str:
     """Return a few relaxed choices at each temperature, with the same noise in each column, and their arg max."""
-    noise = gumbel_noise((SAMPLES, len(LOGITS)), generator=torch.Generator().manual_seed(SEED))
+    noise = standard_gumbel((SAMPLES, len(LOGITS)), generator=torch.Generator().manual_seed(SEED))
     width, row, cell = 880, 92, 96
     last = 96 + SAMPLES * cell + 26
     parts = [
@@ -120,7 +119,7 @@ def gumbel_softmax() -> str:
 
 
 def point_bars(left: float, bottom: float, point: list[float]) -> list[str]:
-    """Return one relaxed choice: a code that has all of it reaches the top, and the largest one stands out."""
+    """Return bars of one relaxed choice; a share of 1 reaches the top, and the largest has its own colour."""
     largest = max(range(len(point)), key=point.__getitem__)
     parts = [line(left, bottom, left + 10 * len(point), bottom)]
     for code, value in enumerate(point):
@@ -130,7 +129,7 @@ def point_bars(left: float, bottom: float, point: list[float]) -> list[str]:
 
 
 def arg_max_bars(left: float, bottom: float, observed: Float[Tensor, " codes"]) -> list[str]:
-    """Return how often each code was the largest, with marks where the softmax is."""
+    """Return how often each code was the largest, with marks at the softmax."""
     statistic, _ = chi_square(observed)
     scale = TALL / 0.45
     parts = [
@@ -148,7 +147,7 @@ def arg_max_bars(left: float, bottom: float, observed: Float[Tensor, " codes"]) 
 
 
 def gradients() -> str:
-    """Return what is computed forwards, and the way that the gradient takes back."""
+    """Return the forward computation and the path of the gradient."""
     width, panel = 780, 250
     parts = [
         *legend(24, 30, (("a", "forward"), ("b", "gradient"))),
@@ -189,7 +188,7 @@ def way(left: float, name: str, said: str, *, noise: bool, hard: bool) -> list[s
 
 
 def drawings() -> Float[Tensor, "pictures 3 height width"]:
-    """Return simple drawings on white: a figure of one colour with a smaller one on it."""
+    """Return simple drawings on white: a shape of one colour with a smaller one on it."""
     chance, scale, pictures = random.Random(SEED), 4, []
     for _ in range(PICTURES):
         picture = Image.new("RGB", (SIDE * scale, SIDE * scale), "white")
@@ -213,15 +212,15 @@ def relaxed(
     """Return reconstructions from relaxed codes, from hard draws at a τ of 0, and from the likeliest codes at None."""
     assert isinstance(tokenizer.bottleneck, Categorical)
     logits = tokenizer.latents(images)
-    noise = gumbel_noise(logits.shape, generator=torch.Generator().manual_seed(SEED))
+    noise = standard_gumbel(logits.shape, generator=torch.Generator().manual_seed(SEED))
     if temperature:
         embedded = tokenizer.bottleneck.mix(relax(logits, noise, temperature))
         return tokenizer.picture(tokenizer.draw(embedded)).clamp(0, 1)
-    return tokenizer.decode(tokenizer.encode(images) if temperature is None else draw(logits, noise))
+    return tokenizer.decode(tokenizer.encode(images) if temperature is None else (logits + noise).argmax(dim=-1))
 
 
 def relaxed_psnr(tokenizer: DiscreteVAE, originals: Float[Tensor, "pictures 3 height width"]) -> str:
-    """Return curves of how faithful relaxed and hard reconstructions are as τ falls, and of how they meet."""
+    """Return curves of the PSNR of relaxed and hard reconstructions as τ falls, and between the two."""
     hard, likeliest = relaxed(tokenizer, originals, 0.0), relaxed(tokenizer, originals, None)
     faithful: dict[str, list[Point]] = {"relaxed": [], "hard draw": [], "likeliest": []}
     meeting: list[Point] = []
@@ -238,7 +237,7 @@ def relaxed_psnr(tokenizer: DiscreteVAE, originals: Float[Tensor, "pictures 3 he
 
 
 def chart(left: float, series: dict[str, list[Point]], title: str, unit: str) -> str:
-    """Return curves over τ, to be put on a card."""
+    """Return curves over τ, for a card."""
     label = "−log₂ τ: 0 is τ = 1, 4 is τ = 1/16"
     drawn = curve(series, title=title, x_label=label, y_label=unit, width=372, height=300, x_range=(-2, 6))
     # Alone it shrinks with the page; here the card does.
@@ -259,7 +258,7 @@ def relaxed_pictures(tokenizer: DiscreteVAE, originals: Float[Tensor, "pictures 
 
 
 def card(width: float, height: float, name: str, parts: Sequence[str]) -> str:
-    """Return an SVG with a ground of its own."""
+    """Return an SVG with its own background."""
     label = html.escape(name)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="card" role="img" aria-label="{label}" '
@@ -269,7 +268,7 @@ def card(width: float, height: float, name: str, parts: Sequence[str]) -> str:
 
 
 def text(x: float, y: float, said: str, kind: str = "") -> str:
-    """Return words whose baseline begins at x, y."""
+    """Return text whose baseline starts at x, y."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{html.escape(said)}</text>'
 
 
@@ -285,7 +284,7 @@ def line(x: float, y: float, to_x: float, to_y: float, colour: str = "line", wei
 
 
 def legend(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
-    """Return what colours mean, in a row."""
+    """Return a legend in one row."""
     parts = []
     for colour, said in entries:
         parts += [bar(x, y - 9, 10, 10, colour), text(x + 16, y, said)]
@@ -294,13 +293,13 @@ def legend(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def box(middle: float, top: float, width: float, said: str) -> list[str]:
-    """Return words in a rounded box."""
+    """Return text in a rounded box."""
     place = f'x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" height="32" rx="5"'
     return [f'<rect {place} fill="var(--box)" stroke="var(--line)"/>', text(middle, top + 20, said, "ink middle")]
 
 
 def arrow(x: float, y: float, to_x: float, to_y: float, colour: str) -> str:
-    """Return an arrow, dashed for the gradient, that stops short of where it points."""
+    """Return an arrow, dashed for the gradient, that ends just before its target."""
     length = math.hypot(to_x - x, to_y - y)
     along = (to_x - x) / length, (to_y - y) / length
     x, y, to_x, to_y = x + 3 * along[0], y + 3 * along[1], to_x - 3 * along[0], to_y - 3 * along[1]

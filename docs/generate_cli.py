@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from what the commands' own `--help` prints: `python docs/generate_cli.py [PATH]`."""
+"""Writes docs/cli.md from the output of `--help`: `python docs/generate_cli.py [PATH]`."""
 
 import os
 import sys

@@ -1,20 +1,18 @@
 """DALLE-pytorch by Phil Wang and others, from a checkout of github.com/lucidrains/DALLE-pytorch.
 
-Its class `DALLE` is imported from the checkout and used as it is. The package's `__init__` (pkg_resources) is passed
-over. Its module `vae` (taming, omegaconf, requests) is stood in for by two classes that have the sizes that `DALLE`
-asks for and decode to nothing; `rotary_embedding_torch` is stood in for where it is absent, as no rotation is asked
-for. `axial_positional_embedding` and `einops` are needed.
+We import its class `DALLE` from the checkout and use it unchanged. We skip the package's `__init__` (pkg_resources).
+Two stub classes replace its module `vae` (taming, omegaconf, requests); they have the sizes that `DALLE` reads, and
+decode nothing. A stub replaces `rotary_embedding_torch` if it is missing, as no rotation is used.
+`axial_positional_embedding` and `einops` are needed.
 
-Settings: the fastest that its code has for this shape. Full attention, as its cache serves no other kind; neither
-rotary embeddings nor shifted tokens, which add work; not reversible, which computes twice. Its MLP is gated, with
-half as many weights again as ours, and each of its steps computes the logits of both vocabularies: that is its
-design.
+Settings: the fastest that its code has for this shape. Full attention, because its cache supports no other; no rotary
+embeddings and no shifted tokens, which add work; not reversible, which computes twice. Its MLP is gated, with 1.5 times
+the weights of ours, and each step computes the logits of both vocabularies: this is its design.
 
-Its `generate_images` hands the cache on only where `cond_scale` is not 1; where it is 1, every step reads the whole
-stream again. So a picture is drawn by the same loop with the cache given to `DALLE.forward`, which makes it many
-times faster; with `own_loop` it is drawn by `generate_images` as it is. No top-k filter, which takes time; with
-`own_loop`, its default. An update is its `forward` with `return_loss`, and Adam, as its train_dalle.py does; without
-clipping.
+Its `generate_images` passes the cache on only if `cond_scale` is not 1; otherwise every step reads the whole stream
+again. So we draw with the same loop and pass the cache to `DALLE.forward`, which is many times faster. With `own_loop`,
+`generate_images` draws unchanged. No top-k filter, which takes time; with `own_loop`, its default filter. An update is
+its `forward` with `return_loss`, and Adam, as in its train_dalle.py, without clipping.
 """
 
 import importlib
@@ -44,7 +42,7 @@ def load(path: Path) -> type["DALLEPytorch"]:
 
 
 class StandInVAE(nn.Module):
-    """The sizes that `DALLE` asks an image tokenizer for; it decodes to nothing.
+    """A stub image tokenizer with the sizes that `DALLE` reads; it decodes nothing.
 
     Args:
         grid: Side of the grid of image tokens.
@@ -67,7 +65,7 @@ class DALLEPytorch:
 
     Args:
         shape: Fields of our `TransformerConfig`; the grid is square.
-        own_loop: Draw by its `generate_images` as it is.
+        own_loop: Draw with its unchanged `generate_images`.
     """
 
     module: Any
@@ -113,7 +111,7 @@ class DALLEPytorch:
 
     @torch.no_grad()
     def _draw(self, candidates: int, tokens: int, *, guidance_scale: float = 1.0, **options: Any) -> None:
-        """Do as its `generate_images` does, with the cache in use and without a filter."""
+        """Draw like its `generate_images`, with the cache and without a filter."""
         dalle = self.dalle.eval()
         text = self._text(candidates)
         image = torch.zeros(candidates, 0, dtype=torch.long)

@@ -1,9 +1,9 @@
-"""DALLE-pytorch's `DiscreteVAE`, from a checkout of github.com/lucidrains/DALLE-pytorch, as it is.
+"""DALLE-pytorch's unchanged `DiscreteVAE`, from a checkout of github.com/lucidrains/DALLE-pytorch.
 
-Trained as its train_vae.py does: Adam at 1e-3, falling by 2 % every hundred updates, batches of 8, temperature from 1
-by its slow rule, and no KL. Each of these may be changed, as its users would; `schedule: cosine` has the learning rate
-warm up and fall by a cosine, and the temperature fall to `final_temperature` by another over 80 % of the time, which
-its script has not. Its pictures are shown clamped.
+It trains as in its train_vae.py: Adam at 1e-3, reduced by 2 % every hundred updates, batches of 8, its slow temperature
+decay from 1, and no KL. You can change each of these, as its users could. `schedule: cosine`, which its script does not
+have, adds a warm-up and cosine decay of the learning rate, and a cosine decay of the temperature to
+`final_temperature` over 80 % of the time. Its pictures are clamped to [0, 1].
 """
 
 import importlib
@@ -21,7 +21,7 @@ from trencadis.config import DiscreteVAEConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSettings:
-    """What its script's options set; the defaults are its script's, but for the width, which is its class's."""
+    """Options of its script, with the script's defaults, except for the width, which has its class's default."""
 
     hidden_dim: int = 64
     codebook_dim: int = 512
@@ -48,7 +48,7 @@ def load(path: Path) -> Any:
 
 
 class PeerTraining:
-    """A training of it: `update` with how far the budget is used, then `reconstruct`."""
+    """Its training: call `update` with the spent share of the budget, then `reconstruct`."""
 
     def __init__(self, peer: Any, model: DiscreteVAEConfig, settings: PeerSettings, *, seed: int) -> None:
         torch.manual_seed(seed)
@@ -91,7 +91,7 @@ class PeerTraining:
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return its pictures of hard codes, RGB in [0, 1], and the codes."""
+        """Return its reconstructions from hard codes, RGB in [0, 1], and the codes."""
         self.vae.eval()
         tokens = self.vae.get_codebook_indices(images)
         return (self.vae.decode(tokens) * 0.5 + 0.5).clamp(0, 1), tokens

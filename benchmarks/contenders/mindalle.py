@@ -1,13 +1,12 @@
 """minDALL-E by Kakao Brain, from a checkout of github.com/kakaobrain/minDALL-E.
 
-Its `Transformer1d` and its function `sampling` are imported from the checkout and used as they are. The package's own
-`__init__` files are passed over: they import pytorch_lightning, CLIP and the image tokenizer, none of which is
-measured. Where they are absent, `omegaconf` (named in annotations) and `tqdm` (whose bar is switched off) are stood
-in for.
+We import its `Transformer1d` and its function `sampling` from the checkout and use them unchanged. We skip the
+package's `__init__` files: they import pytorch_lightning, CLIP and the image tokenizer, which are not measured. If they
+are missing, `omegaconf` (used in annotations) and `tqdm` (whose bar is off) are replaced by stubs.
 
 Settings: float32; every candidate repeats the caption, as in its `Dalle.sampling`; no top-k and no top-p. Its
-repository trains no transformer over captions, so that an update is ours to write: the two cross-entropies with
-DALL·E's weights and torch's AdamW with the settings of its config, without clipping or averaged weights.
+repository has no training of a transformer over captions, so we wrote the update: the two cross-entropies with DALL·E's
+weights, and torch's AdamW with the settings of its config, without clipping or EMA.
 """
 
 import importlib
@@ -39,12 +38,12 @@ def load(path: Path) -> type["MinDALLE"]:
 
 
 def package_from(folder: Path, name: str, inner: Sequence[str] = ()) -> None:
-    """Make the modules in a folder importable as those of a package, without running its `__init__` files.
+    """Make the modules in a folder importable as a package, without running its `__init__` files.
 
     Args:
-        folder: The package's.
-        name: Of the package.
-        inner: Folders inside that are packages too, as `outer/inner`.
+        folder: The package's folder.
+        name: The package's name.
+        inner: Subfolders that are packages too, as `outer/inner`.
 
     Raises:
         ImportError: There is no such folder.
@@ -59,7 +58,7 @@ def package_from(folder: Path, name: str, inner: Sequence[str] = ()) -> None:
 
 
 def stand_in(name: str, *, even_if_installed: bool = False, **members: object) -> None:
-    """Put a module with these members in the place of one that is not installed."""
+    """Register a stub module with these members if the real one is not installed."""
     try:
         if even_if_installed:
             raise ImportError(name)
@@ -75,7 +74,7 @@ class MinDALLE:
 
     Args:
         shape: Fields of our `TransformerConfig`.
-        own_loop: Nothing changes: its own loop is always used.
+        own_loop: No effect: its own loop is always used.
     """
 
     transformer_type: Any

@@ -1,11 +1,11 @@
 """OpenAI's discrete VAE of DALL·E, from a checkout of github.com/openai/DALL-E.
 
-Its `Encoder`, `Decoder`, `map_pixels` and `unmap_pixels` are imported from the checkout and used as its notebook does:
-the most likely code of each place, one-hot codes into the decoder, and the sigmoid of the first three maps. The
-package's `__init__` is passed over, as it imports `requests` to download weights; `attrs` is needed.
+We import its `Encoder`, `Decoder`, `map_pixels` and `unmap_pixels` from the checkout and use them as its notebook does:
+the most likely code at each position, one-hot codes into the decoder, and the sigmoid of the first three maps. We skip
+the package's `__init__`, which imports `requests` to download weights. `attrs` is needed.
 
-Settings: float32, as its code computes on a CPU, and without a graph of gradients, which its notebook leaves on.
-Weights are random, biases too.
+Settings: float32, as its code computes on a CPU, without gradients, which its notebook leaves on. Weights and biases
+are random.
 """
 
 import importlib
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from benchmarks.contenders.mindalle import package_from
 
 SEED = 0
-GROUPS = 4  # its code has no other number
+GROUPS = 4  # fixed in its code
 
 
 def load(path: Path) -> type["OpenAIDALLE"]:
@@ -37,13 +37,13 @@ def load(path: Path) -> type["OpenAIDALLE"]:
 
 @cache
 def pictures(batch_size: int, image_size: tuple[int, int]) -> torch.Tensor:
-    """Return made-up pictures, RGB in [0, 1]: the same for every contender."""
+    """Return random pictures, RGB in [0, 1], the same for every contender."""
     return torch.rand(batch_size, 3, *image_size, generator=torch.Generator().manual_seed(SEED))
 
 
 @cache
 def image_tokens(batch_size: int, grid_size: tuple[int, int], image_vocab_size: int) -> torch.Tensor:
-    """Return made-up tokens: the same for every contender."""
+    """Return random tokens, the same for every contender."""
     generator = torch.Generator().manual_seed(SEED)
     return torch.randint(image_vocab_size, (batch_size, *grid_size), generator=generator)
 
@@ -74,28 +74,28 @@ class OpenAIDALLE:
         self.encoder = self.encoder_type(**sizes).eval()
         self.decoder = self.decoder_type(n_init=shape["latent_dim"], **sizes).eval()
         for name, parameter in [*self.encoder.named_parameters(), *self.decoder.named_parameters()]:
-            if name.endswith(".b"):  # they start at zero, where a difference would not be noticed
+            if name.endswith(".b"):  # biases start at zero, which would hide a difference
                 parameter.data.normal_(std=0.1)
         self._kept: dict[str, torch.Tensor] = {}
 
     def save(self, folder: str) -> None:
-        """Write the weights as its publisher did, but for the code in the files."""
+        """Write the weights like its publisher, but without code in the files."""
         torch.save(self.encoder.state_dict(), Path(folder, "encoder.pkl"))
         torch.save(self.decoder.state_dict(), Path(folder, "decoder.pkl"))
 
     def keep(self, path: str) -> None:
-        """Write what the last calls gave."""
+        """Write the results of the last calls."""
         torch.save(self._kept, path)
 
     @torch.no_grad()
     def encode(self, batch_size: int) -> None:
-        """Give pictures their tokens."""
+        """Encode pictures."""
         logits = self.encoder(self.pixels.map_pixels(pictures(batch_size, self.image_size)))
         self._kept["image_tokens"] = torch.argmax(logits, dim=1)
 
     @torch.no_grad()
     def decode(self, batch_size: int) -> None:
-        """Draw the pictures of tokens."""
+        """Decode tokens."""
         grid_size = tuple(side // 2 ** (GROUPS - 1) for side in self.image_size)
         tokens = image_tokens(batch_size, grid_size, self.vocab_size)
         codes = F.one_hot(tokens, num_classes=self.vocab_size).permute(0, 3, 1, 2).float()

@@ -34,25 +34,25 @@ class OurTokenizer:
 
     @cached_property
     def tokenizer(self) -> DiscreteVAE:
-        """The model, with random weights unless others were read before its first use."""
+        """The model, with random weights unless `read` was called before its first use."""
         torch.manual_seed(SEED)
         return DiscreteVAE(self.config).eval()
 
     def read(self, folder: str) -> None:
-        """Take the weights of files as they were published: import them, and load what was imported."""
+        """Import published files, and load the result."""
         imported = Path(folder, "imported")
         read_openai_dvae([Path(folder)], self.config.image_size).save_pretrained(imported)
         self.tokenizer = DiscreteVAE.from_pretrained(imported)
 
     def keep(self, path: str) -> None:
-        """Write what the last calls gave."""
+        """Write the results of the last calls."""
         torch.save(self._kept, path)
 
     def encode(self, batch_size: int) -> None:
-        """Give pictures their tokens."""
+        """Encode pictures."""
         self._kept["image_tokens"] = self.tokenizer.encode(pictures(batch_size, self.tokenizer.image_size))
 
     def decode(self, batch_size: int) -> None:
-        """Draw the pictures of tokens."""
+        """Decode tokens."""
         tokens = image_tokens(batch_size, self.tokenizer.grid_size, self.tokenizer.image_vocab_size)
         self._kept["pictures"] = self.tokenizer.decode(tokens)

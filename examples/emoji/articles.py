@@ -1,8 +1,8 @@
-"""English articles: "an hourglass", "a unicorn", and nothing before "grapes"."""
+"""English articles: "an hourglass", "a unicorn", none before "grapes"."""
 
 import re
 
-# Words that end in "s" and are one thing.
+# Singular nouns that end in "s".
 SINGULAR_S = {
     "abacus",
     "bus",
@@ -19,7 +19,7 @@ SINGULAR_S = {
 }
 PLURALS = {"people", "men", "women", "children", "teeth", "feet", "headphones"}
 
-# Things that English counts by pieces, and names, stand without an article.
+# Uncountable nouns and names take no article.
 UNCOUNTED = {"bacon", "bread", "broccoli", "butter", "camping", "coral", "food", "hair", "ice", "rice", "salt", "water"}
 BARE_STARTS = re.compile(
     r"^(a|an|the|two|three|one|Mount|Tokyo|Santa|Mrs\.|Mx|Saturn|praying|leafy|strips|drops|soap|fries|flying|"
@@ -30,13 +30,13 @@ _PREPOSITION = re.compile(
     r" (?:with|without|of|in|on|for|behind|from|tilted|facing|pointing|by|under|at|after|between|getting|holding|"
     r"lifting|savoring|wrestling|playing|low|medium|high|curving)\b"
 )
-# How a word sounds, where its spelling misleads.
+# Words whose sound differs from their spelling.
 _SOUNDS_LIKE_CONSONANT = re.compile(r"^(one|once|uni|use|UFO|euro|ewe|U[. ])")
 _SOUNDS_LIKE_VOWEL = re.compile(r"^(hour|heir|honest|e-mail|x-ray|SUV|SOS|NG|ATM|ID|OK|8\b|11\b|18\b)")
 
 
 def head(phrase: str) -> str:
-    """The noun that a phrase is about: "boot" in "hiking boot", "face" in "smiling face with hearts"."""
+    """The head noun of a phrase: "boot" in "hiking boot", "face" in "smiling face with hearts"."""
     return _PREPOSITION.split(phrase, maxsplit=1)[0].split()[-1]
 
 
@@ -47,7 +47,7 @@ def is_plural(phrase: str) -> bool:
 
 
 def article(phrase: str) -> str:
-    """Choose "a", "an" or nothing, by how the first word sounds and what the head noun counts."""
+    """Choose "a", "an" or nothing, by the sound of the first word and the number of the head noun."""
     if BARE_STARTS.match(phrase) or is_plural(phrase) or head(phrase) in UNCOUNTED:
         return ""
     if _SOUNDS_LIKE_CONSONANT.match(phrase):
@@ -56,5 +56,5 @@ def article(phrase: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    """The phrase behind its article, if it takes one."""
+    """The phrase with its article, if it takes one."""
     return f"{article(phrase)} {phrase}".lstrip()

@@ -1,8 +1,8 @@
-"""Build the styled-emoji dataset: about 14,000 pictures in four styles, and coloured ones, with captions.
+"""Build the styled-emoji dataset: about 14,000 pictures in four styles, and recoloured ones, with captions.
 
     python examples/emoji/build.py --out emoji
 
-The packages come from npm (`packages.py`), captions from CLDR (`captions.py`), and `DIR/train` and `DIR/heldout` each
+The packages come from npm (`packages.py`), the captions from CLDR (`captions.py`). `DIR/train` and `DIR/heldout` each
 get pictures and a `metadata.jsonl` that `trencadis` reads. The same versions give the same bytes.
 """
 
@@ -44,15 +44,15 @@ Drawings = dict[str, dict[str, bytes]]
 
 @dataclass(frozen=True)
 class Row:
-    """One pair on its way to disk.
+    """One pair, before it is written.
 
     Attributes:
         name: File name without folder and extension.
-        split: Where it goes.
+        split: `train`, or why it is held out.
         picture: The encoded file.
-        captions: The plainest first.
+        captions: The simplest first.
         weight: The share of epochs in which it appears, in (0, 1].
-        notes: What is kept beside the pair: style, concept, tone, gender, colour, licence.
+        notes: More fields of its line: style, concept, tone, gender, colour, licence.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Picture:
 
 
 def pictures(emoji: Sequence[Emoji], drawings: Drawings, size: int, done: Callable[[], None]) -> list[Picture]:
-    """Draw every emoji in every style that has it, style by style, in the catalogue's order."""
+    """Draw every emoji in every style that has it: one style after the other, in catalogue order."""
 
     def one(job: tuple[Emoji, str]) -> Picture:
         item, style = job
@@ -96,7 +96,7 @@ def pictures(emoji: Sequence[Emoji], drawings: Drawings, size: int, done: Callab
 
 
 def emoji_rows(drawn: Iterable[Picture], cells: Cells) -> Iterator[Row]:
-    """The rows of the drawings as they are."""
+    """The rows of the original drawings."""
     for picture in drawn:
         item, style = picture.drawn.emoji, picture.drawn.style
         split = cells.split_of(item, style)
@@ -119,7 +119,7 @@ def _notes(item: Emoji, style: str) -> dict[str, str]:
 
 
 def coloured_rows(drawn: Sequence[Picture], drawings: Drawings, cells: Cells, size: int) -> Iterator[Row]:
-    """Recoloured drawings of emoji that have one clear colour in several styles; nothing held out is recoloured."""
+    """Recoloured drawings of emoji with one clear colour in several styles; never of held-out pictures."""
     by_key: dict[str, list[tuple[str, Emoji, Coloured]]] = {}
     colours_of: dict[str, set[str]] = {}
     for picture in drawn:
@@ -175,10 +175,10 @@ def write(rows: Iterable[Row], folder: Path) -> Counter[str]:
 
 
 def build(emoji: Sequence[Emoji], drawings: Drawings, out: Path, size: int, progress: Progress) -> Counter[str]:
-    """Draw, split and write; `out` appears whole or not at all.
+    """Draw, split and write; `out` appears only when it is complete.
 
     Raises:
-        BuildError: `out` is there already and holds something.
+        BuildError: `out` exists and is not empty.
     """
     refuse_occupied(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ def build(emoji: Sequence[Emoji], drawings: Drawings, out: Path, size: int, prog
 
 
 def refuse_occupied(out: Path) -> None:
-    """Raise `BuildError` where writing would overwrite something."""
+    """Raise `BuildError` if `out` exists and is not empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BuildError(f"{out} exists and is not empty: name another folder with --out, or remove it")
 

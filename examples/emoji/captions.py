@@ -1,8 +1,8 @@
-"""Sentences for emoji: CLDR labels ("woman astronaut: dark skin tone") as people would type them.
+"""Captions for emoji: CLDR labels ("woman astronaut: dark skin tone") as people would type them.
 
-A label goes through three steps. `subjects` turns it into noun phrases ("a woman astronaut with dark skin"), the
-first of which is the one that most captions use. `captions` puts a style and related words around them. Nothing here
-is random: which variant a picture gets follows from a hash of its label and style, so a rebuild gives the same words.
+`subjects` turns a label into noun phrases ("a woman astronaut with dark skin"); most captions use the first. `captions`
+adds a style and related words. Nothing is random: a hash of label and style selects the variant, so every build gives
+the same words.
 """
 
 import functools
@@ -61,7 +61,7 @@ _ROLE = re.compile(r"^(man|woman) (?!and |with |in |.*ing\b)(.+)$")
 
 @functools.cache
 def phrase_table() -> dict[str, tuple[bool, tuple[str, ...]]]:
-    """Read `phrases.txt`: for a label, whether its phrases replace its own sentence, and the phrases."""
+    """Read `phrases.txt`: for each label, whether its phrases replace the generated ones, and the phrases."""
     table = {}
     for line in Path(__file__).with_name("phrases.txt").read_text(encoding="utf-8").splitlines():
         found = re.match(r"^([^#].*?) ([=+]) (.+)$", line)
@@ -71,7 +71,7 @@ def phrase_table() -> dict[str, tuple[bool, tuple[str, ...]]]:
 
 
 def subjects(label: str) -> list[str]:
-    """Noun phrases for a label, the most usual first: "red heart" gives ["a red heart"]."""
+    """Noun phrases for a label, the most common first: "red heart" gives ["a red heart"]."""
     kind, _, detail = label.partition(": ")
     if kind == "flag":
         return _flag(detail)
@@ -108,7 +108,7 @@ def _family(members: list[str]) -> list[str]:
 
 
 def _counted(members: list[str]) -> str:
-    """Name people who are together: "a man, a woman and two girls"."""
+    """Name the members of a group: "a man, a woman and two girls"."""
     counts = Counter(members)
     named = [with_article(who) if number == 1 else f"two {_PLURALS[who]}" for who, number in counts.items()]
     return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else named[0]
@@ -187,7 +187,7 @@ def _skinned(phrase: str, tone: str) -> str:
 
 
 def _adorned(phrase: str, looks: str) -> str:
-    """Put "with dark skin" where it reads well in a phrase."""
+    """Insert "with dark skin" at a natural place in a phrase."""
     if not looks:
         return phrase
     if " with " in phrase:
@@ -206,35 +206,35 @@ def _two_skins(phrase: str, skins: list[str]) -> str:
 
 
 def related_words(label: str, tags: Sequence[str]) -> list[str]:
-    """Tags that say something that the label does not, in the order that CLDR lists them."""
+    """Tags that add something to the label, in CLDR's order."""
     words = set(re.findall(r"[a-z]+", label.lower()))
     return [tag for tag in tags if re.fullmatch(r"[a-z]{3,}(?: [a-z]{3,})?", tag) and not set(tag.split()) & words]
 
 
 def captions(label: str, tags: Sequence[str], style: str) -> list[str]:
-    """All captions of one picture, the plainest first, without repetitions.
+    """All captions of one picture, the simplest first, without duplicates.
 
     Args:
         label: The CLDR short name, with its skin tone and hair if it has them.
         tags: CLDR keywords.
-        style: A key of `STYLE_NAMES`, or an empty string for a picture in no named style.
+        style: A key of `STYLE_NAMES`, or an empty string for no style.
     """
     return styled(subjects(label), style, words=related_words(label, tags), bare=_bare(label))
 
 
 def _bare(label: str) -> str | None:
-    """The label itself, as somebody in a hurry types it; none where it needs its sentence to be understood."""
+    """The label itself, as a quick prompt; None if it is unclear without a sentence."""
     replaces, _ = phrase_table().get(label, (False, ()))
     return None if ":" in label or replaces or len(label) < 3 else label.replace("’", "'")
 
 
 def styled(phrases: Sequence[str], style: str, *, words: Sequence[str] = (), bare: str | None = None) -> list[str]:
-    """Put a style around noun phrases: five captions with it and one without.
+    """Add a style to noun phrases: five captions with it and one without.
 
     Args:
-        phrases: Noun phrases, the most usual first.
+        phrases: Noun phrases, the most common first.
         style: A key of `STYLE_NAMES`, or an empty string.
-        words: Related words, of which two go into one caption.
+        words: Related words; one caption gets two of them.
         bare: The first phrase without its article, for one short caption.
     """
     usual = phrases[0]

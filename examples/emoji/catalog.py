@@ -1,4 +1,4 @@
-"""What each emoji is: its label, the concept that it draws, and its gender and skin tones."""
+"""Labels, concepts, genders and skin tones of emoji."""
 
 import json
 import re
@@ -25,7 +25,7 @@ COLOURS = (
     "white",
 )
 
-# CLDR draws these nouns in many colours, each with a codepoint of its own; for us they are one thing that has a colour.
+# CLDR has a codepoint for each colour of these nouns; here they are one concept with a colour.
 _COLOURED = re.compile(
     rf"^(?:large |small )?({'|'.join(COLOURS)}) (?:(?:large|medium|medium-small|small) )?"
     "(heart|circle|square|diamond|apple|book)$"
@@ -67,7 +67,7 @@ _COMPONENTS = 2
 
 @dataclass(frozen=True)
 class Emoji:
-    """One emoji, apart from any drawing of it.
+    """One emoji, independent of its drawings.
 
     Attributes:
         key: Its codepoints, as `packages.key_of` spells them.
@@ -95,7 +95,7 @@ class Emoji:
     def weight(self) -> float:
         """The share of epochs in which its picture appears.
 
-        Variants are nearly half of the set: five tones of one drawing count together about as much as the plain one,
+        Variants are nearly half of the set. Together, the five tones of a drawing count about as much as the plain one,
         and so do the twenty pairs of tones.
         """
         share = {0: 1.0, 1: 0.25, 2: 0.1}[len(self.tones)]
@@ -103,7 +103,7 @@ class Emoji:
 
 
 def read_catalog(content: bytes) -> list[Emoji]:
-    """Read emojibase's English data, in Unicode's order; lone letters and swatches of skin and hair are left out."""
+    """Read emojibase's English data in Unicode order, without single letters and skin or hair components."""
     return list(_entries(json.loads(content)))
 
 

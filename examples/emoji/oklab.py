@@ -1,4 +1,4 @@
-"""OKLab, a space of colours in which distances look as long as they are.
+"""OKLab, a perceptually uniform colour space.
 
 Source: Björn Ottosson, "A perceptual color space for image processing", 2020.
 """
@@ -31,6 +31,6 @@ def to_lab(rgb: Array) -> Array:
 
 
 def from_lab(lab: Array) -> Array:
-    """Turn OKLab colours into sRGB in [0, 1]; what a screen cannot show is clipped."""
+    """Convert OKLab colours to sRGB in [0, 1]; colours outside sRGB are clipped."""
     linear = np.clip((lab @ np.linalg.inv(_LAB).T) ** 3 @ np.linalg.inv(_CONES).T, 0, 1)
     return np.asarray(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))

@@ -1,9 +1,8 @@
-"""The npm packages that the emoji come from: fetch them, check them and read them as streams.
+"""The npm packages of the emoji: download, check and read them as streams.
 
-`npm pack` downloads a package without installing it or running anything of it. The integrity below is npm's own for
-each version, so a tarball is either the one that this code was tried with or an error, and one that lies in the cache
-with the right integrity needs no network at all. Members are read from the tarball in memory and never written to the
-paths that they carry.
+`npm pack` downloads a package without installing it or running its code. Each package is pinned by npm's integrity
+hash, so a tarball is either the tested one or an error. A cached tarball with the right hash needs no network. Members
+are read in memory and never written to the paths in the tarball.
 """
 
 import base64
@@ -20,7 +19,7 @@ from pathlib import Path
 
 
 class BuildError(Exception):
-    """A fault that the person who builds can mend; its text is the one line that they read."""
+    """An error that the user can fix; its text is one line."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ STYLES = {
 
 
 def fetch(package: Package, cache: Path) -> Path:
-    """Return a package's tarball, downloading it unless the cache has it.
+    """Return a package's tarball, from the cache or by download.
 
     Raises:
-        BuildError: npm is absent, the download fails, or what came is not what is pinned.
+        BuildError: npm is missing, the download fails, or its hash differs from the pinned one.
     """
     path = cache / package.tarball
     if path.is_file() and integrity(path) == package.integrity:
@@ -108,13 +107,13 @@ def fetch(package: Package, cache: Path) -> Path:
 
 
 def integrity(path: Path) -> str:
-    """The hash of a file as npm writes it: "sha512-" and base64."""
+    """The hash of a file in npm's format: "sha512-" and base64."""
     with path.open("rb") as file:
         return "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
 def members(tarball: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Stream the name and content of every regular member whose path matches a regular expression in full."""
+    """Stream the name and content of every regular file whose whole path matches a regular expression."""
     with tarfile.open(tarball, "r|gz") as archive:
         for member in archive:
             if member.isfile() and re.fullmatch(pattern, member.name):
@@ -137,8 +136,8 @@ def member(tarball: Path, path: str) -> bytes:
 def all_drawings(cache: Path, done: Callable[[], None]) -> dict[str, dict[str, bytes]]:
     """Fetch the packages of all styles and return every drawing by style and key.
 
-    Fluent has no flags of states: both of its packages fill in Noto's, which Noto's own package leaves out. So these
-    go where they belong, or "3D style" and "flat style" would mean something else for flags.
+    Fluent has no national flags: both of its packages contain Noto's, which Noto's own package leaves out. They are
+    moved to Noto here; otherwise "3D style" and "flat style" would mean something else for flags.
     """
     styles = {}
     for style, package in STYLES.items():
@@ -151,7 +150,7 @@ def all_drawings(cache: Path, done: Callable[[], None]) -> dict[str, dict[str, b
 
 
 def is_state_flag(key: str) -> bool:
-    """Whether a key is a flag of a state or of a part of one: two letters, or a sequence of tags."""
+    """Whether a key is a flag of a country or of a part of one: two letters, or a sequence of tags."""
     return re.fullmatch(r"1f1[ef][0-9a-f]-1f1[ef][0-9a-f]|1f3f4-e0067-.+", key) is not None
 
 
@@ -173,9 +172,9 @@ def _noto(tarball: Path) -> dict[str, bytes]:
 
 
 def key_of(code: str) -> str:
-    """One spelling for a codepoint sequence: lower case, hyphens, no variation selectors, no leading zeros.
+    """Normalize a codepoint sequence: lower case, hyphens, no variation selectors, no leading zeros.
 
-    The packages disagree: "0023-FE0F-20E3", "23-20e3"; subdivision flags with underscores and without their end tag.
+    The packages differ: "0023-FE0F-20E3", "23-20e3"; subdivision flags with underscores and without their end tag.
     """
     parts = [part.lstrip("0") for part in code.lower().replace("_", "-").split("-") if part != "fe0f"]
     if parts[0] == "1f3f4" and len(parts) > 1 and parts[1] == "e0067" and parts[-1] != "e007f":

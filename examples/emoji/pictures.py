@@ -1,12 +1,12 @@
-"""Drawings to pictures: square, the drawing in the middle, on white."""
+"""Turn drawings into square pictures, centred on white."""
 
 import io
 
 import resvg_py
 from PIL import Image
 
-# Twemoji's drawings touch the edges of their box while the others keep a margin; with this share of the side all
-# styles have one, and no picture looks cut.
+# Twemoji's drawings touch the edges of their box, the others have a margin. Scaled to this share of the side, all
+# styles have a margin, and no picture looks cut.
 FILL = {"3d": 1.0, "flat": 1.0, "noto": 0.96, "twemoji": 0.92}
 
 
@@ -23,7 +23,7 @@ def draw(content: bytes, style: str, size: int) -> Image.Image:
         drawing = Image.open(io.BytesIO(content)).convert("RGBA")
     else:
         drawing = _rasterise(content.decode("utf-8"), inner)
-    # In premultiplied alpha: the colour that lies hidden under transparent pixels must not bleed into the edges.
+    # Premultiplied alpha, so that the colour of transparent pixels does not bleed into the edges.
     drawing = drawing.convert("RGBa")
     scale = inner / max(drawing.size)
     side = (max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale)))
@@ -46,7 +46,7 @@ def on_white(drawing: Image.Image) -> Image.Image:
 
 
 def encode(picture: Image.Image) -> bytes:
-    """A lossless WebP file: half a PNG's bytes, and the same pixels."""
+    """Encode as lossless WebP: half the bytes of a PNG, the same pixels."""
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", lossless=True, quality=60, method=3)
     return buffer.getvalue()

@@ -1,8 +1,8 @@
 """Coloured pictures: drawings of one colour recoloured, and plain shapes.
 
-Only 62 labels begin with a colour, so a model that sees nothing else learns "red heart" as one word. Here a drawing
-that is mostly of one colour (a car, a fish, a hat) appears in other colours too, under "a purple car, flat style",
-and so do geometric shapes. One colour in some of a concept is held out, so that composing can be measured.
+Only 62 labels begin with a colour, so without more examples a model learns "red heart" as one word. Here a drawing with
+mostly one colour (a car, a fish, a hat) also appears in other colours ("a purple car, flat style"), and so do geometric
+shapes. Of some concepts one colour is held out, so that composition can be measured.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ PALETTE = {
     "grey": (146, 150, 156),
 }
 
-# Colours between those of the palette: what is nearest to one of them gets no name.
+# Colours between those of the palette; a drawing nearest to one of them gets no colour name.
 UNNAMED = (
     (226, 166, 82),
     (206, 150, 96),
@@ -62,7 +62,7 @@ class Coloured:
     Attributes:
         lightness: In OKLab, as `chroma` and `hue` (radians) are.
         nearest: The palette's nearest colour.
-        name: The same, or empty where people would not agree on it.
+        name: The same, or empty if people would not agree on it.
     """
 
     lightness: float
@@ -73,7 +73,7 @@ class Coloured:
 
 
 def one_colour(drawing: Image.Image) -> Coloured | None:
-    """The colour of a transparent drawing that has one: most of its area is of one hue. None for the others."""
+    """The colour of a transparent drawing if most of its area has one hue, else None."""
     pixels = np.asarray(drawing, dtype=np.float64) / 255
     lab = to_lab(pixels[pixels[..., 3] > 0.9][:, :3])
     chroma, hue = np.hypot(lab[:, 1], lab[:, 2]), np.arctan2(lab[:, 2], lab[:, 1])
@@ -112,10 +112,10 @@ def _names(lightness: float, chroma: float, hue: float) -> tuple[str, str]:
 
 
 def recolour(drawing: Image.Image, source: Coloured, colour: str) -> Image.Image:
-    """Move a drawing's own colour to a palette colour; shading and other colours stay.
+    """Change a drawing's own colour to a palette colour; shading and other colours stay.
 
-    Lightness is mapped so that black and white stay where they are and the drawing's own lightness becomes the
-    palette's, which keeps highlights and shadows in order.
+    The map of lightness keeps black and white, and moves the drawing's own lightness to the palette's. Highlights stay
+    lighter than shadows.
     """
     light, a, b = _places()[list(PALETTE).index(colour)]
     pixels = np.asarray(drawing, dtype=np.float64) / 255
@@ -144,19 +144,19 @@ def recolour(drawing: Image.Image, source: Coloured, colour: str) -> Image.Image
 
 _COLOUR_WORDS = re.compile(rf"\b({'|'.join(COLOURS)}|golden|polar|rainbow)\b")
 
-# Places, pairs and signs, of which a colour would say little: "a purple bridge at night".
+# Places, pairs and signs, where a colour means little: "a purple bridge at night".
 _SCENE = re.compile(
     r"^(the|two) |\bof (?!glasses)|"
     r"\b(and|at|over|under|behind|night|moon|clock|sky|Mount|Tokyo|chart|city|sun|siren|mailbox|banknote|money|cards|"
     r"bus stop|target|firecracker)\b"
 )
 
-# One of each family that CLDR colours itself: it lends its drawing to the colours that CLDR leaves out.
+# One of each family that CLDR colours itself: its drawing is recoloured to the colours that CLDR lacks.
 LENDERS = ("red heart", "red circle", "red square", "large blue diamond")
 
 
 def can_recolour(emoji: Emoji) -> bool:
-    """Whether colours make sense for an emoji: a thing, without a colour or a place in its name."""
+    """Whether an emoji can be recoloured: a thing without a colour or a place in its name."""
     if emoji.label in LENDERS:
         return True
     if emoji.tones or emoji.colour or emoji.group not in (3, 4, 5, 6, 7):
@@ -166,7 +166,7 @@ def can_recolour(emoji: Emoji) -> bool:
 
 
 def colours_for(concept: str, native: set[str], number: int) -> list[str]:
-    """The colours that a concept is recoloured to, by a hash; never one that it has by itself in some style."""
+    """The colours that a concept is recoloured to, chosen by a hash; never a colour that it already has."""
     others = [colour for colour in PALETTE if colour not in native]
     return sorted(others, key=lambda colour: hashlib.sha256(f"{colour}|{concept}".encode()).digest())[:number]
 
@@ -205,7 +205,7 @@ SIZES = {"": 0.7, "small ": 0.38, "large ": 0.92}
 
 @dataclass(frozen=True)
 class PlainShape:
-    """A generated picture: its SVG, its name for files, its cell and its captions."""
+    """A generated picture: its file name, SVG, colour, shape and captions."""
 
     name: str
     svg: str

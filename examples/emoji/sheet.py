@@ -21,7 +21,7 @@ COLUMNS = 8
 
 
 def choose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line of each thing in each style, and a line of each colour's first four pictures."""
+    """Choose each thing in each style, and the first four pictures of each colour."""
     plain = {(row["label"], row["style"]): row for row in rows if "colour" not in row or row["weight"] == 1}
     chosen = [plain[key] for thing in THINGS for style in STYLES if (key := (thing, style)) in plain]
     for colour in COLOURS:
@@ -34,7 +34,7 @@ def choose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sheet(folder: Path, rows: Sequence[dict[str, Any]], columns: int = COLUMNS) -> Image.Image:
-    """Put pictures and their first captions in a grid."""
+    """Draw pictures and their first captions in a grid."""
     picture = Image.new("RGB", (columns * CELL_WIDTH, -(-len(rows) // columns) * CELL_HEIGHT), "white")
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
     for number, row in enumerate(rows):

@@ -1,16 +1,16 @@
-"""Which pictures are held out, so that composition can be measured on what no stage has seen.
+"""Which pictures are held out, so that composition can be measured on unseen combinations.
 
-Four kinds, in the order in which they are tried on a picture:
+There are four kinds, tried in this order:
 
-- `concept`: a concept is held out whole, in every style, gender and tone.
-- `colour_cell`: one colour of one concept (a purple car) in every style, while its other colours are trained on.
-- `style_cell`: one concept in one family of styles, while other families of it are trained on. Fluent's flat and 3D
-  drawings are mostly the same drawing, so they are one family and leave together; families whose drawings of a
-  concept look alike (flags, arrows) count as one for that concept.
+- `concept`: a whole concept, in every style, gender and tone.
+- `colour_cell`: one colour of one concept (a purple car) in every style; its other colours are for training.
+- `style_cell`: one concept in one family of styles; its other families are for training. Fluent's flat and 3D drawings
+  are mostly the same drawing, so they are one family. Families whose drawings of a concept look alike (flags, arrows)
+  count as one for that concept.
 - `role_cell`: one gender and skin tone of a role (a woman astronaut with dark skin), in every style.
 
-The choice is a hash of the cell's name, so it is the same in every build. Concepts that share a drawing (a person and
-a person with blond hair), and genders that do, are held out together or not at all.
+The choice is a hash of the cell's name, so it is the same in every build. Concepts or genders that share a drawing (a
+person and a person with blond hair) are held out together or not at all.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ _THUMBNAIL = 24
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture of an emoji, small enough to compare with every other.
+    """A picture of an emoji, with a thumbnail to compare it with all others.
 
     Attributes:
         thumbnail: Its pixels at 24x24, flattened, in [0, 255].
@@ -61,13 +61,13 @@ def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 class Groups:
-    """Sets of names that must stay together; a set goes by its smallest name."""
+    """Sets of names that must stay together (union-find); a set is named by its smallest member."""
 
     def __init__(self) -> None:
         self._above: dict[str, str] = {}
 
     def join(self, one: str, other: str) -> None:
-        """Put two names, and all that are with them, into one set."""
+        """Merge the sets of two names."""
         low, high = sorted((self.name(one), self.name(other)))
         if low != high:
             self._above[high] = low
@@ -90,7 +90,7 @@ def _rank(kind: str, cell: str) -> float:
 
 @dataclass(frozen=True)
 class Cells:
-    """The groups that a split is made of, and what is held out of them.
+    """The groups of a split, and which of them are held out.
 
     Attributes:
         concepts: Concepts that share a drawing.
@@ -105,7 +105,7 @@ class Cells:
     held_roles: frozenset[tuple[str, str]]
 
     def split_of(self, emoji: Emoji, style: str) -> Split:
-        """Where a picture of an emoji goes."""
+        """Return `train`, or why the picture is held out."""
         group = self.concepts.name(emoji.concept)
         if group in self.held_concepts:
             return "concept"
@@ -121,7 +121,7 @@ class Cells:
 
 
 def find_cells(drawn: Sequence[Drawn]) -> Cells:
-    """Find what belongs together among pictures and choose what is held out."""
+    """Group the pictures and choose what is held out."""
     concepts = Groups()
     for one, other in _same_drawings(drawn):
         concepts.join(one.emoji.concept, other.emoji.concept)
@@ -130,7 +130,7 @@ def find_cells(drawn: Sequence[Drawn]) -> Cells:
 
 
 def _held_concepts(drawn: Iterable[Drawn], concepts: Groups) -> Iterator[str]:
-    """Groups to hold out; not what people try first, nor flags: nobody draws one from the name of its country."""
+    """Groups to hold out. Never what people try first, nor flags: nobody can draw one from its country's name."""
     everyday = set(Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines())
     for group, members in _by(drawn, lambda one: concepts.name(one.emoji.concept)).items():
         is_kept = any(one.emoji.group == FLAGS or one.emoji.label in everyday for one in members)
@@ -158,7 +158,7 @@ def _held_styles(drawn: Sequence[Drawn], concepts: Groups) -> Iterator[tuple[str
             if _difference(one, other) < _ALIKE:
                 families.join(FAMILIES[one.style], FAMILIES[other.style])
         clusters = sorted({families.name(FAMILIES[one.style]) for one in members})
-        # One cluster always stays, or this would be a held-out concept.
+        # One cluster always stays in training; otherwise this would be a held-out concept.
         for cluster in sorted(clusters, key=lambda name: _rank("style", f"{name}|{group}"))[: len(clusters) - 1]:
             if is_held("style", f"{cluster}|{group}", STYLE_SHARE):
                 yield from ((name, group) for name in sorted(set(FAMILIES.values())) if families.name(name) == cluster)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trencadis.drawn import Drawn
     from trencadis.image import DiscreteVAE
+    from trencadis.parts import register
     from trencadis.pipeline import DALLE
     from trencadis.ranking import CLIP
     from trencadis.text import CaptionTokenizer
     from trencadis.transformer import Transformer
 
-__all__ = ["CLIP", "DALLE", "CaptionTokenizer", "DiscreteVAE", "Drawn", "Transformer"]
+__all__ = ["CLIP", "DALLE", "CaptionTokenizer", "DiscreteVAE", "Drawn", "Transformer", "register"]
 
 _MODULE_BY_NAME = {
     "CLIP": "ranking",
@@ -23,6 +24,7 @@ _MODULE_BY_NAME = {
     "DiscreteVAE": "image",
     "Drawn": "drawn",
     "Transformer": "transformer",
+    "register": "parts",
 }
 
 

@@ -1,6 +1,6 @@
 """A whole model as a directory, or shipped with the package.
 
-config.json            what draws by default
+config.json            the model's name, and how it draws by default
 README.md              its card
 text/tokenizer.json
 image/  transformer/  ranker/     config.json and model.safetensors each
@@ -8,21 +8,24 @@ image/  transformer/  ranker/     config.json and model.safetensors each
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Unpack, get_args
 
+import trencadis.image
+import trencadis.ranking
+import trencadis.text  # noqa: F401  # these three and the transformer register the kinds that ship
 from trencadis.errors import ConfigError, ModelError
-from trencadis.image.loading import load_image_tokenizer
-from trencadis.pretrained import config_from_dict, model_directory, read_json
-from trencadis.ranking import CLIP, CLIPRanker
+from trencadis.parts import PartName, kind_of, load_part, save_part
+from trencadis.pretrained import HubOptions, config_from_dict, model_directory, read_json
+from trencadis.protocols import ImageTokenizer, TextTokenizer
 from trencadis.sampling import Sampling
-from trencadis.storage import whole_directory, write_whole
-from trencadis.text import CaptionTokenizer
+from trencadis.storage import write_whole
 from trencadis.transformer import Transformer
 
 FORMAT = 1
-ModelT = TypeVar("ModelT", bound="ModelDirectory")
+PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
 
 def shipped_models() -> list[str]:
@@ -31,99 +34,100 @@ def shipped_models() -> list[str]:
     return sorted(entry.name for entry in assets.iterdir() if (entry / "config.json").is_file())
 
 
-def find_model(name: str | Path) -> Path:
+def find_model(name: str | Path, **hub: Unpack[HubOptions]) -> Path:
     """Return the directory of a model: a shipped one, else a local one, else the hub's.
 
     Raises:
-        ModelError: There is none of that name.
+        ModelError: There is none of that name, or a revision is asked for of one that is not on the hub.
     """
     shipped = shipped_models()
     if str(name) in shipped:
-        return Path(str(files("trencadis") / "assets" / str(name)))
+        return model_directory(str(files("trencadis") / "assets" / str(name)), **hub)
     if not Path(name).exists() and "/" not in str(name):
         expected = f"a shipped model ({', '.join(shipped) or 'none in this package'}), a model directory or a hub id"
         raise ModelError(f"unknown model {str(name)!r}", expected=expected, remedy="check the name")
-    return model_directory(name)
+    return model_directory(name, **hub)
 
 
-class ModelDirectory:
-    """Loading and saving of `DALLE`."""
+def load_model(name: str | Path, **hub: Unpack[HubOptions]) -> dict[str, Any]:
+    """Return what a `DALLE` is built from: its parts, `sampling` and `name`, which is the id of a model of the hub.
 
-    text_tokenizer: Any
-    image_tokenizer: Any
-    transformer: Transformer
-    ranker: Any
-    sampling: Sampling
-    name: str
+    Raises:
+        ModelError: There is no such model, or it is damaged.
+    """
+    directory = find_model(name, **hub)
+    settings = read_json(directory / "config.json")
+    if settings.get("format") != FORMAT or "sampling" not in settings:
+        expected = f"a whole model, in format {FORMAT}"
+        raise ModelError(f"{directory} holds something else", expected=expected, remedy="name a model directory")
+    try:
+        sampling = config_from_dict(Sampling, settings["sampling"])
+    except ConfigError as error:
+        raise ModelError(str(error), expected="settings in their ranges", remedy="mend config.json") from error
+    is_local = str(name) in shipped_models() or Path(name).exists()
+    return {
+        "text_tokenizer": load_part("text", directory / "text"),
+        "image_tokenizer": load_part("image", directory / "image"),
+        "transformer": load_part("transformer", directory / "transformer"),
+        "ranker": load_part("ranker", directory / "ranker") if (directory / "ranker").is_dir() else None,
+        "sampling": sampling,
+        "name": str(settings.get("name", name)) if is_local else str(name),
+    }
 
-    @classmethod
-    def from_pretrained(cls: type[ModelT], name: str | Path = "emoji", **_: object) -> ModelT:
-        """Load a shipped model, a directory, or a repository of the hub.
 
-        Args:
-            name: Such as `emoji`, `runs/mine/model` or `owner/name`; only the last asks the network.
+def check_parts(text_tokenizer: TextTokenizer, image_tokenizer: ImageTokenizer, transformer: Transformer) -> None:
+    """Refuse parts that were not trained together.
 
-        Raises:
-            ModelError: There is no such model, or it is damaged.
-        """
-        directory = find_model(name)
-        settings = read_json(directory / "config.json")
-        if settings.get("format") != FORMAT or "sampling" not in settings:
-            expected = f"a whole model, in format {FORMAT}"
-            raise ModelError(f"{directory} holds something else", expected=expected, remedy="name a model directory")
-        text_tokenizer = CaptionTokenizer.from_pretrained(directory / "text")
-        has_ranker = (directory / "ranker").is_dir()
-        try:
-            sampling = config_from_dict(Sampling, settings["sampling"])
-        except ConfigError as error:
-            raise ModelError(str(error), expected="settings in their ranges", remedy="mend config.json") from error
-        return cls(  # type: ignore[call-arg]
-            text_tokenizer=text_tokenizer,
-            image_tokenizer=load_image_tokenizer(directory / "image"),
-            transformer=Transformer.from_pretrained(directory / "transformer"),
-            ranker=CLIPRanker(CLIP.from_pretrained(directory / "ranker"), text_tokenizer) if has_ranker else None,
-            sampling=sampling,
-            name=str(settings.get("name", name)),
-        )
+    Raises:
+        ModelError: A tokenizer has other sizes than the transformer.
+    """
+    config = transformer.config
+    grid_size, expected_grid_size = tuple(image_tokenizer.grid_size), tuple(config.grid_size)
+    text, image = text_tokenizer.vocab_size, image_tokenizer.image_vocab_size
+    checks = (
+        (text <= config.text_vocab_size, f"text ids {text}", f"at most {config.text_vocab_size}"),
+        (image == config.image_vocab_size, f"image codes {image}", f"exactly {config.image_vocab_size}"),
+        (grid_size == expected_grid_size, f"a grid {grid_size}", f"exactly {expected_grid_size}"),
+    )
+    for holds, given, expected in checks:
+        if not holds:
+            remedy = "put together parts that were trained together"
+            raise ModelError(f"a tokenizer of {given}", expected=f"{expected}, as the transformer", remedy=remedy)
 
-    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:
-        """Write the whole model, whole or not at all.
 
-        Raises:
-            ModelError: A part of another kind has no `save_pretrained` of its own.
-            StorageError: The place cannot be written.
-        """
-        ranker = self.ranker.clip if isinstance(self.ranker, CLIPRanker) else self.ranker
-        parts = {"text": self.text_tokenizer, "image": self.image_tokenizer, "transformer": self.transformer}
-        parts |= {} if ranker is None else {"ranker": ranker}
-        for name, part in parts.items():
-            if not hasattr(part, "save_pretrained"):
-                given = f"the {name} part, a {type(part).__name__}, cannot save itself"
-                raise ModelError(given, expected="a save_pretrained method", remedy="add one")
-        with whole_directory(Path(save_directory)) as directory:
-            for name, part in parts.items():
-                part.save_pretrained(directory / name)
-            self.save_settings(directory)
+def save_parts(directory: Path, parts: Mapping[PartName, object]) -> None:
+    """Write each part into the folder of its name.
 
-    def save_settings(self, directory: Path) -> None:
-        """Write `config.json` and the card beside parts that are already there."""
-        settings = {"format": FORMAT, "name": self.name, "sampling": dataclasses.asdict(self.sampling)}
-        write_whole(directory / "config.json", json.dumps(settings, indent=2) + "\n")
-        if not (directory / "README.md").exists():
-            write_whole(directory / "README.md", self.card())
+    Raises:
+        ModelError: A part cannot be saved; nothing has been written then.
+        StorageError: The place cannot be written.
+    """
+    for part, value in parts.items():
+        kind_of(part, value)
+    for part, value in parts.items():
+        save_part(part, value, directory / part)
 
-    def card(self) -> str:
-        """Return the model card: what the model is, in Markdown with the hub's metadata."""
-        config = self.transformer.config
-        height, width = self.image_tokenizer.image_size
-        parameters = sum(parameter.numel() for parameter in self.transformer.parameters())
-        ranked = "" if self.ranker is None else "CLIP ranks the candidates.\n"
-        return f"""---
+
+def save_settings(directory: Path, *, name: str, sampling: Sampling, card: str) -> None:
+    """Write `config.json`, and the card unless there is one, beside parts that are already there."""
+    settings = {"format": FORMAT, "name": name, "sampling": dataclasses.asdict(sampling)}
+    write_whole(directory / "config.json", json.dumps(settings, indent=2) + "\n")
+    if not (directory / "README.md").exists():
+        write_whole(directory / "README.md", card)
+
+
+def model_card(name: str, transformer: Transformer, image_tokenizer: ImageTokenizer, *, is_ranked: bool) -> str:
+    """Return the model card: what the model is, in Markdown with the hub's metadata."""
+    config = transformer.config
+    height, width = image_tokenizer.image_size
+    parameters = sum(parameter.numel() for parameter in transformer.parameters())
+    ranked = "CLIP ranks the candidates.\n" if is_ranked else ""
+    return f"""---
 library_name: trencadis
 pipeline_tag: text-to-image
 ---
 
-# {self.name or "A Trencadís model"}
+# {name or "A Trencadís model"}
 
 Draws pictures of {width}×{height} pixels from a prompt: a transformer of {parameters / 1e6:.1f} M parameters
 ({config.num_layers} layers, width {config.dim}) models {config.text_len} text tokens and a grid of

@@ -4,83 +4,48 @@ prompt ─ text tokenizer ─ transformer ─ sampling ─ image tokenizer ─ p
 """
 
 import dataclasses
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, get_args
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar, Unpack, get_args
 
 import torch
-from huggingface_hub import ModelHubMixin
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from trencadis import drawing
 from trencadis.data.pixels import to_pillow
-from trencadis.drawn import Drawn
-from trencadis.errors import ConfigError, ModelError, PromptError, RankingError
-from trencadis.model_directory import ModelDirectory
-from trencadis.protocols import ImageTokenizer, Ranker, TextTokenizer
-from trencadis.ranking import CLIPRanker, rank
-from trencadis.sampling import (
-    DecoderName,
-    GuidanceSchedule,
-    ImagePrompt,
-    Partial,
-    Sampling,
-    image_prompt,
-    sample_image_tokens,
-)
+from trencadis.drawing import Progress, SamplingOptions
+from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
+from trencadis.errors import ConfigError, PromptError
+from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
+from trencadis.parts import PartName
+from trencadis.pretrained import HubModel, HubOptions
+from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextTokenizer
+from trencadis.ranking import rank
+from trencadis.sampling import ImagePrompt, Sampling, image_prompt
+from trencadis.storage import whole_directory
 from trencadis.transformer import Transformer
 from trencadis.transformer.decoding import Decoder
 from trencadis.transformer.packing import Weights
+from trencadis.weight_cache import WeightCache
 
 MAX_PROMPT_CHARS = 4096
-MAX_CANDIDATES = 4096
-NOT_DRAWN = 0.9  # the grey of what a partial picture does not show yet
+DALLET = TypeVar("DALLET", bound="DALLE")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far drawing has come.
-
-    Args:
-        drawn: Tokens drawn, of all candidates together.
-        total: Tokens to draw.
-        partial_images: Returns the candidates being drawn as they are now; what is not drawn yet is grey.
-    """
-
-    drawn: int
-    total: int
-    partial_images: Callable[[], list[Image.Image]]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What every candidate is drawn from.
-
-    Args:
-        text_tokens: Of the prompt.
-        negative_tokens: Of the negative prompt.
-        sampling: How tokens are drawn.
-        image_prompt: Tokens that stay.
-    """
-
-    text_tokens: Int[Tensor, "1 text_len"]
-    negative_tokens: Int[Tensor, " text_len"] | None
-    sampling: Sampling
-    image_prompt: ImagePrompt | None
-
-
-class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretrained is narrower than the hub's
+class DALLE(HubModel):
     """A whole model: it draws pictures from prompts.
 
     Args:
         text_tokenizer: Prompts to text tokens.
         image_tokenizer: Image tokens to pictures.
         transformer: Models both as one stream.
-        ranker: Orders candidates; None leaves them as they are drawn.
-        sampling: How it draws where `generate` is not told otherwise.
-        name: What its pictures say that they were drawn by.
+        ranker: Orders candidates; without one they stay in the order of their seeds.
+        sampling: How it draws where a call does not say otherwise.
+        name: What the records of its pictures call it.
 
     Raises:
         ModelError: The parts do not belong together.
@@ -96,20 +61,57 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
         sampling: Sampling | None = None,
         name: str = "",
     ) -> None:
+        check_parts(text_tokenizer, image_tokenizer, transformer)
         self.text_tokenizer, self.image_tokenizer, self.ranker = text_tokenizer, image_tokenizer, ranker
         self.transformer = transformer.eval()
         self.sampling, self.name = sampling or Sampling(), name
-        self._decoders: dict[Weights, Decoder] = {}
-        self._check_parts()
+        self._of_transformer, self._of_image_tokenizer = WeightCache(), WeightCache()
+
+    @classmethod
+    def from_pretrained(cls: type[DALLET], name: str | Path = "emoji", **hub: Unpack[HubOptions]) -> DALLET:  # type: ignore[override]
+        """Load a shipped model, a directory, or a repository of the hub.
+
+        Args:
+            name: Such as `emoji`, `runs/mine/model` or `owner/name`; only the last asks the network.
+            **hub: See `HubOptions`.
+
+        Raises:
+            ModelError: There is no such model, or it is damaged.
+        """
+        return cls(**load_model(name, **hub))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with whole_directory(save_directory) as directory:
+            save_parts(directory, self._parts())
+            self.save_settings(directory)
+
+    def save_settings(self, directory: Path) -> None:
+        """Write `config.json` and the card beside parts that are already there."""
+        card = model_card(self.name, self.transformer, self.image_tokenizer, is_ranked=self.ranker is not None)
+        save_settings(directory, name=self.name, sampling=self.sampling, card=card)
 
     def to(self, device: str | torch.device) -> "DALLE":
-        """Move the parts that are modules to a device, and return the model itself."""
-        ranker = self.ranker.clip if isinstance(self.ranker, CLIPRanker) else self.ranker
-        for part in (self.transformer, self.image_tokenizer, ranker):
-            if isinstance(part, nn.Module):
+        """Move every part that has a `to` to a device, and return the model itself."""
+        before = self._device
+        for part in self._parts().values():
+            if isinstance(part, Movable):
                 part.to(device)
-        self._decoders.clear()
+        if self._device != before:  # frees the memory there
+            self._of_transformer.clear()
+            self._of_image_tokenizer.clear()
         return self
+
+    def digest(self) -> str | None:
+        """Return the SHA-256 of what pictures depend on: the weights and configs of all parts but the ranker.
+
+        It is computed when it is first asked for, and again once weights have changed. None where a part has no digest.
+        """
+        digests = [
+            _digest(self.text_tokenizer, None),
+            _digest(self.image_tokenizer, self._of_image_tokenizer),
+            _digest(self.transformer, self._of_transformer),
+        ]
+        return None if None in digests else hashlib.sha256(f"{digests}".encode()).hexdigest()
 
     def generate(
         self,
@@ -119,18 +121,13 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
         keep: int | None = None,
         seed: int | None = None,
         negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        guidance_schedule: GuidanceSchedule | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        decoder: DecoderName | None = None,
         weights: Weights = "float32",
         image: Image.Image | None = None,
         mask: Image.Image | None = None,
         keep_rows: int | None = None,
         batch_size: int = 32,
         callback: Callable[[Progress], None] | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> Drawn:
         """Draw candidates of a prompt and keep those that fit it best.
 
@@ -139,101 +136,135 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
             candidates: How many to draw, 1..4096; 16, or as many as are kept, where None. Without a ranker, `keep`.
             keep: How many to return, 1..candidates; 4, or as many as are drawn, where None.
             seed: Of the first candidate, in 0..2^63-1; the others have those that follow. None takes a new one.
-            negative_prompt: What guidance moves away from, in place of the empty caption; as long as a prompt.
-            guidance_scale: How closely to follow the prompt; 1 is no guidance. None takes the model's.
-            guidance_schedule: `constant`, or from 1 at the first token to `guidance_scale` at the last, `linear` or
-                `cosine`. None takes the model's.
-            temperature: Above 0. None takes the model's.
-            top_k: Draw among this many likeliest tokens. None takes the model's.
-            top_p: Draw among the likeliest tokens that make up this probability. None takes the model's.
-            decoder: `sequential` or `jacobi`, which draws the same pictures in fewer passes. None takes the model's.
-            weights: Type that the transformer's are kept in while it draws, in a copy of their own: `float32`,
-                `bfloat16` or `int8`. The smaller ones change pictures a little.
+            negative_prompt: What guidance moves away from, in place of the empty caption.
+            weights: As for `draw`.
             image: An image prompt, of which `mask` or `keep_rows` says what stays.
-            mask: Of the image's size; transparent pixels are drawn anew, or white ones where it has no transparency.
-                A region that reaches the bottom right corner is drawn knowing all that stays; any other is drawn
-                knowing only what stays above it and to its left.
+            mask: Of the image's size; transparent pixels are drawn anew, or white ones if it has no transparency. What
+                is drawn anew does not depend on what stays below it or to its right.
             keep_rows: Rows of tokens of the image that stay, from the top.
-            batch_size: Candidates drawn at once; it changes speed and memory, not the pictures.
+            batch_size: As for `draw`.
+            callback: As for `draw`.
+            **sampling: Fields of `Sampling` in place of the model's, such as `guidance_scale` and `temperature`.
+
+        Raises:
+            UserError: As for `draw`; or `keep` is more than `candidates`, or the mask has another size than the image.
+        """
+        chosen = drawing.overridden(self.sampling, sampling)
+        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        candidates, keep = drawing.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
+        seeds = drawing.consecutive_seeds(seed, candidates)
+        images = self.draw(
+            [prompt] * candidates,
+            seeds,
+            chosen,
+            negative_prompt=negative_prompt,
+            image_prompt=kept,
+            weights=weights,
+            batch_size=batch_size,
+            callback=callback,
+        )
+        about = KeptImage.of(image, kept, keep_rows)
+        record = self._record(prompt, negative_prompt, chosen, weights, about)
+        return self._ranked(images, [dataclasses.replace(record, seed=seed) for seed in seeds], keep)
+
+    def draw(
+        self,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        negative_prompt: str | None = None,
+        image_prompt: ImagePrompt | None = None,
+        weights: Weights = "float32",
+        batch_size: int = 32,
+        callback: Callable[[Progress], None] | None = None,
+    ) -> Float[Tensor, "pictures 3 height width"]:
+        """Draw one picture for each caption, RGB in [0, 1] on the CPU; nothing is ranked.
+
+        A picture depends on its own caption and seed, and on no other of the call.
+
+        Args:
+            captions: As `generate` takes a prompt.
+            seeds: One for each caption, in 0..2^63-1.
+            sampling: How tokens are drawn; None takes the model's.
+            negative_prompt: What guidance moves away from, in place of the empty caption.
+            image_prompt: Image tokens that stay, the same in every picture.
+            weights: Type that the transformer's weights are kept in while it draws, in a copy of their own; `bfloat16`
+                and `int8` are faster and change pictures a little.
+            batch_size: Pictures drawn at once; it changes speed and memory, not the pictures.
             callback: Called after each pass for a batch; an exception that it raises stops the drawing.
 
         Raises:
-            PromptError: The prompt is empty or too long.
-            RankingError: `keep` is more than `candidates`.
-            ConfigError: Another number is out of its range, there is a negative prompt without guidance, or the
-                device cannot compute with such weights.
-            PictureError: The mask has another size than the image.
+            PromptError: A caption is empty or too long.
+            ConfigError: A number is out of its range, guidance is absent, or the device cannot compute with `weights`.
         """
-        given: dict[str, Any] = {"guidance_scale": guidance_scale, "guidance_schedule": guidance_schedule}
-        given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "decoder": decoder}
-        sampling = dataclasses.replace(self.sampling, **{k: v for k, v in given.items() if v is not None})
-        asked = _Asked(
-            self._text_tokens(prompt),
-            self._negative_tokens(negative_prompt, sampling),
-            sampling,
-            self._image_prompt(image, mask, keep_rows),
-        )
-        candidates, keep = self._counts(candidates, keep)
-        seeds = _seeds(seed, candidates)
+        if not captions or len(captions) != len(seeds) or not all(0 <= seed <= MAX_SEED for seed in seeds):
+            given = f"{len(seeds)} seeds for {len(captions)} captions"
+            raise ConfigError(given, expected="one seed in 0..2^63-1 for each caption", remedy="give as many")
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size}", expected="1 or more", remedy="raise it")
-        images = self._draw(asked, seeds, self._decoder(weights), batch_size, callback)
-        scores = None
-        if self.ranker is not None:
-            ranked = rank(images, prompt, ranker=self.ranker, keep=keep)
-            images, scores = ranked.images, ranked.scores.tolist()
-            seeds = [seeds[index] for index in ranked.order.tolist()]
-        settings = {**dataclasses.asdict(sampling), "weights": weights, "negative_prompt": negative_prompt}
-        return Drawn(to_pillow(images), scores, seeds, prompt, settings, self.name)
+        sampling = sampling or self.sampling
+        negative = self._negative_tokens(negative_prompt, sampling)
+        by_caption = {caption: self._text_tokens(caption) for caption in dict.fromkeys(captions)}
+        return drawing.draw_pictures(
+            self._decoder(weights),
+            self.image_tokenizer,
+            torch.cat([by_caption[caption] for caption in captions]),
+            seeds,
+            sampling,
+            negative_tokens=negative,
+            image_prompt=image_prompt,
+            batch_size=batch_size,
+            callback=callback,
+        )
 
-    def _draw(
-        self,
-        asked: "_Asked",
-        seeds: list[int],
-        decoder: Decoder,
-        batch_size: int,
-        callback: Callable[[Progress], None] | None,
-    ) -> Float[Tensor, "candidates 3 height width"]:
-        """Draw every seed's picture, a batch at a time."""
-        image_len, pictures = self.transformer.stream.image_len, []
-        for start in range(0, len(seeds), batch_size):
-            batch = seeds[start : start + batch_size]
+    def redraw(self, record: Record) -> Image.Image:
+        """Draw the picture of a record again.
 
-            def report(partial: Partial, done: int = start, count: int = len(batch)) -> None:
-                assert callback is not None
-                drawn = done * image_len + count * partial.drawn
-                callback(Progress(drawn, len(seeds) * image_len, lambda: self._partial_images(partial)))
+        Raises:
+            UserError: The record asks for what this model cannot draw; see `draw`.
+        """
+        kept = None if record.image is None else record.image.prompt(self.transformer.stream)
+        images = self.draw(
+            [record.prompt],
+            [record.seed],
+            record.sampling,
+            negative_prompt=record.negative_prompt,
+            image_prompt=kept,
+            weights=record.weights,
+        )
+        return to_pillow(images)[0]
 
-            image_tokens = sample_image_tokens(
-                decoder,
-                asked.text_tokens.expand(len(batch), -1),
-                batch,
-                asked.sampling,
-                negative_tokens=asked.negative_tokens,
-                image_prompt=asked.image_prompt,
-                callback=None if callback is None else report,
-            )
-            # One by one: a convolution's sums depend on the size of its batch, in the last bit, and that shows in a
-            # pixel now and then. A seed's picture must not depend on the others.
-            pictures += [self.image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
-        return torch.cat(pictures)
+    def _ranked(self, images: Float[Tensor, "candidates 3 height width"], records: list[Record], keep: int) -> Drawn:
+        if self.ranker is None:
+            return Drawn(to_pillow(images), records)
+        ranked = rank(images, records[0].prompt, ranker=self.ranker, keep=keep)
+        scored = zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)
+        kept = [dataclasses.replace(records[index], score=score) for index, score in scored]
+        return Drawn(to_pillow(ranked.images), kept)
+
+    def _record(
+        self, prompt: str, negative_prompt: str | None, sampling: Sampling, weights: Weights, image: KeptImage | None
+    ) -> Record:
+        return Record(
+            prompt=prompt,
+            seed=0,
+            sampling=sampling,
+            negative_prompt=negative_prompt,
+            weights=weights,
+            device=self._device.type,
+            image=image,
+            model=self.name,
+            model_sha256=self.digest(),
+            trencadis=version("trencadis"),
+            torch=torch.__version__,
+        )
 
     def _decoder(self, weights: Weights) -> Decoder:
-        """Return the transformer made ready to draw from, once for all drawings: that takes a while."""
         if weights not in get_args(Weights):
             expected = f"one of {', '.join(get_args(Weights))}"
             raise ConfigError(f"weights {weights!r}", expected=expected, remedy="choose one of them")
-        if weights not in self._decoders:
-            self._decoders[weights] = Decoder(self.transformer, weights)
-        return self._decoders[weights]
-
-    def _partial_images(self, partial: Partial) -> list[Image.Image]:
-        rows, columns = partial.image_tokens.shape[1:]
-        images = self.image_tokenizer.decode(partial.image_tokens).float().cpu()
-        factor = images.shape[-1] // columns
-        shown = (torch.arange(rows * columns) < partial.drawn).view(rows, columns)
-        pixels = shown.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-        return to_pillow(images.where(pixels, torch.tensor(NOT_DRAWN)))
+        return self._of_transformer.get(self.transformer, weights, lambda: Decoder(self.transformer, weights))
 
     def _text_tokens(self, prompt: str) -> Int[Tensor, "1 text_len"]:
         if not prompt.strip():
@@ -249,64 +280,21 @@ class DALLE(ModelDirectory, ModelHubMixin):  # type: ignore[misc]  # from_pretra
         if prompt is None:
             return None
         if not sampling.guided:
-            remedy = "raise guidance_scale, or leave the negative prompt out"
-            raise ConfigError(
-                "a negative prompt without guidance", expected="a guidance_scale other than 1", remedy=remedy
-            )
+            given, expected = "a negative prompt without guidance", "a guidance_scale other than 1"
+            raise ConfigError(given, expected=expected, remedy="raise guidance_scale, or leave the negative prompt out")
         return self._text_tokens(prompt)[0]
 
-    def _counts(self, candidates: int | None, keep: int | None) -> tuple[int, int]:
-        if candidates is None:
-            candidates = max(16, keep or 4) if self.ranker is not None else (keep or 4)
-        if keep is None:
-            keep = min(4, candidates) if self.ranker is not None else candidates
-        if not 1 <= candidates <= MAX_CANDIDATES:
-            expected = f"1..{MAX_CANDIDATES}"
-            raise ConfigError(f"{candidates} candidates", expected=expected, remedy="choose one in between")
-        if not 1 <= keep <= candidates:
-            expected = f"1..{candidates}, the number of candidates"
-            raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
-        if self.ranker is None and keep != candidates:
-            remedy = "keep as many as are drawn, or give the model a ranker"
-            raise RankingError(
-                f"keep {keep} of {candidates} candidates", expected="a model with a ranker", remedy=remedy
-            )
-        return candidates, keep
-
-    def _image_prompt(
-        self, image: Image.Image | None, mask: Image.Image | None, keep_rows: int | None
-    ) -> ImagePrompt | None:
-        if image is not None:
-            return image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
-        if mask is not None or keep_rows is not None:
-            given = "mask without an image" if mask is not None else "keep_rows without an image"
-            raise ConfigError(given, expected="an image that it speaks of", remedy="give the image too")
-        return None
+    def _parts(self) -> dict[PartName, object]:
+        parts: dict[PartName, object] = {"text": self.text_tokenizer, "image": self.image_tokenizer}
+        parts["transformer"] = self.transformer
+        return parts if self.ranker is None else parts | {"ranker": self.ranker}
 
     @property
     def _device(self) -> torch.device:
         return self.transformer.image_head.weight.device
 
-    def _check_parts(self) -> None:
-        """Refuse parts that were not made for each other."""
-        config, tokenizer = self.transformer.config, self.image_tokenizer
-        pairs = (
-            ("text ids", self.text_tokenizer.vocab_size, config.text_vocab_size, "at most"),
-            ("image codes", tokenizer.image_vocab_size, config.image_vocab_size, "exactly"),
-            ("a grid", tuple(tokenizer.grid_size), tuple(config.grid_size), "exactly"),
-        )
-        for what, given, expected, how in pairs:
-            if given != expected and not (how == "at most" and given <= expected):
-                remedy = "put together parts that were trained together"
-                raise ModelError(
-                    f"a tokenizer of {what} {given}", expected=f"{how} the transformer's {expected}", remedy=remedy
-                )
 
-
-def _seeds(first: int | None, candidates: int) -> list[int]:
-    """Return one seed a candidate, from the first on; None takes new ones."""
-    start = secrets.randbelow(2**31) if first is None else first
-    if not 0 <= start <= 2**63 - 1 - candidates:
-        expected = f"0..2^63-1 with room for {candidates} candidates"
-        raise ConfigError(f"seed {first}", expected=expected, remedy="choose a lower one")
-    return list(range(start, start + candidates))
+def _digest(part: object, cache: WeightCache | None) -> str | None:
+    if not isinstance(part, Digested):
+        return None
+    return cache.get(part, "digest", part.digest) if cache and isinstance(part, nn.Module) else part.digest()

@@ -1,8 +1,9 @@
 """A part of a model as a directory: `config.json` beside `model.safetensors`, sharded over 2 GB as the hub does."""
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypedDict, TypeVar, Unpack
 
 import torch
 from huggingface_hub import ModelHubMixin, save_torch_state_dict, snapshot_download
@@ -10,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from trencadis.config.older import upgraded
 from trencadis.config.plain import from_plain, to_plain
@@ -17,28 +19,65 @@ from trencadis.errors import ConfigError, ModelError
 from trencadis.storage import whole_directory
 
 MAX_SHARD_SIZE = "2GB"
+HubModelT = TypeVar("HubModelT", bound="HubModel")
 PretrainedT = TypeVar("PretrainedT", bound="Pretrained")
 
 
-def model_directory(name: str | Path) -> Path:
-    """Return the local directory of a model: `name` itself where it is one, else the hub's repository of that id.
+class HubOptions(TypedDict, total=False):
+    """How a repository of the hub is read. See `huggingface_hub.snapshot_download`.
 
-    Only a name of the form `owner/repository` that is no local path is asked of the hub.
+    Args:
+        revision: A branch, tag or commit; `main` where None.
+        token: For a private repository; True takes the stored one, False sends none.
+        cache_dir: Where downloads are kept.
+        local_files_only: Take what is in the cache, and do not ask the network.
+    """
+
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+
+
+def model_directory(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Return the local directory of a model: `name` itself if it is a directory, else a copy of that hub repository.
+
+    Only a name of the form `owner/repository` that is no local path is asked of the hub. See `HubOptions`.
 
     Raises:
-        ModelError: There is no such directory, and the hub has no such repository or cannot be reached.
+        ModelError: There is no such directory, and the hub has no such repository or cannot be reached; or a revision
+            of a local directory is asked for.
     """
     path = Path(name)
     if path.is_dir():
+        if revision is not None:
+            given = f"revision {revision} of {name}, which is a directory on this machine"
+            raise ModelError(given, expected="a hub id such as owner/name", remedy="leave the revision out")
         return path
     expected = "a model directory or a hub id such as owner/name"
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise ModelError(f"no model at {name}", expected=expected, remedy="check the path")
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        directory = snapshot_download(
+            str(name),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            allow_patterns=["*.json", "*.safetensors", "*.md"],
+        )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        given = f"no model at {name}{'' if revision is None else f', revision {revision}'}, here or on the hub"
         remedy = "check the path, the id and the network"
-        raise ModelError(f"no model at {name}, here or on the hub", expected=expected, remedy=remedy) from error
+        raise ModelError(given, expected=expected, remedy=remedy) from error
+    return Path(directory)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -93,8 +132,49 @@ def load_weights(directory: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-class Pretrained(ModelHubMixin):
-    """A module with a config that saves itself as a directory. `push_to_hub` is the hub library's own.
+class HubModel(ModelHubMixin):
+    """What is saved as a directory, and loaded from one or from the hub. `push_to_hub` is the hub library's own.
+
+    A subclass defines `_save_pretrained(directory)` and `_load(directory)`.
+    """
+
+    def save_pretrained(  # type: ignore[override]  # the hub library's takes more
+        self, save_directory: str | Path, *, config: object = None, model_card_kwargs: object = None
+    ) -> None:
+        """Write the directory, whole or not at all.
+
+        Args:
+            save_directory: Where; what it holds is replaced.
+            config: None; the hub library's `push_to_hub` passes it.
+            model_card_kwargs: None, likewise.
+
+        Raises:
+            StorageError: The place cannot be written.
+        """
+        if config is not None or model_card_kwargs is not None:
+            raise TypeError("config and model_card_kwargs cannot be given: a model writes its own config and card")
+        self._save_pretrained(Path(save_directory))
+
+    @classmethod
+    def from_pretrained(cls: type[HubModelT], name: str | Path, **hub: Unpack[HubOptions]) -> HubModelT:  # type: ignore[override]
+        """Load from a directory or a hub id.
+
+        Args:
+            name: The directory or the id.
+            **hub: See `HubOptions`.
+
+        Raises:
+            ModelError: It is absent, damaged or of another kind.
+        """
+        return cls._load(model_directory(name, **hub))
+
+    @classmethod
+    def _load(cls: type[HubModelT], directory: Path) -> HubModelT:
+        raise NotImplementedError
+
+
+class Pretrained(HubModel):
+    """A module with a config. Loaded, it is in evaluation mode.
 
     A subclass sets `config_type` and takes one argument, the config, which it keeps as `self.config`.
     """
@@ -102,32 +182,22 @@ class Pretrained(ModelHubMixin):
     config_type: ClassVar[type[Any]]
     config: Any
 
-    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:
-        """Write `config.json` and the weights to `save_directory`, whole or not at all.
-
-        Raises:
-            StorageError: The place cannot be written.
-        """
+    def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, nn.Module)
-        with whole_directory(Path(save_directory)) as directory:
-            config = {"kind": type(self).__name__, **to_plain(self.config)}
-            (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        with whole_directory(save_directory) as directory:
+            (directory / "config.json").write_text(json.dumps(self._described(), indent=2) + "\n", "utf-8")
             state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
             save_torch_state_dict(state, directory, max_shard_size=MAX_SHARD_SIZE)
 
     @classmethod
-    def from_pretrained(cls: type[PretrainedT], name: str | Path, **_: object) -> PretrainedT:  # type: ignore[override]
-        """Load from a directory or a hub id; the module is in evaluation mode.
-
-        Raises:
-            ModelError: It is absent, damaged or of another kind.
-        """
-        directory = model_directory(name)
+    def _load(cls: type[PretrainedT], directory: Path) -> PretrainedT:
         content = read_json(directory / "config.json")
         kind = content.pop("kind", cls.__name__)
         if kind != cls.__name__:
             raise ModelError(f"{directory} holds a {kind}", expected=f"a {cls.__name__}", remedy=f"load it as {kind}")
-        module = cls(config_from_dict(cls.config_type, content))
+        config = config_from_dict(cls.config_type, content)
+        with _NoInitialisation():
+            module = cls(config)
         assert isinstance(module, nn.Module)
         try:
             module.load_state_dict(load_weights(directory))
@@ -137,3 +207,27 @@ class Pretrained(ModelHubMixin):
             expected = "the weights that config.json describes"
             raise ModelError(f"{directory}: {reason}", expected=expected, remedy=remedy) from error
         return module.eval()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of config and weights in hexadecimal. It reads every weight."""
+        assert isinstance(self, nn.Module)
+        digest = hashlib.sha256(json.dumps(self._described(), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def _described(self) -> dict[str, Any]:
+        return {"kind": type(self).__name__, **to_plain(self.config)}
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves random numbers out while a module is built: its weights are loaded next, and making them takes longer."""
+
+    SKIPPED = frozenset({"normal_", "uniform_", "kaiming_uniform_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.SKIPPED:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -4,8 +4,10 @@ Sizes are (height, width) in pixels and (rows, columns) in tokens throughout.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -78,3 +80,27 @@ class Ranker(Protocol):
 
     def score(self, images: Float[Tensor, "candidates 3 height width"], prompt: str) -> Float[Tensor, " candidates"]:
         """Return one similarity a picture, higher is better; pictures are RGB in [0, 1]."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A part of a model that `DALLE.to` moves."""
+
+    def to(self, device: str | torch.device) -> object:
+        """Move it to a device, in place."""
+
+
+@runtime_checkable
+class Savable(Protocol):
+    """A part of a model that `DALLE.save_pretrained` writes. See `trencadis.register` for how it is loaded."""
+
+    def save_pretrained(self, save_directory: Path) -> None:
+        """Write it into a directory of its own."""
+
+
+@runtime_checkable
+class Digested(Protocol):
+    """A part of a model whose pictures can say exactly which model drew them."""
+
+    def digest(self) -> str:
+        """Return a hash of its weights and settings."""

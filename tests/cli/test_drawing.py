@@ -38,8 +38,7 @@ def test_generate_saves_what_it_says(tmp_path: Path, tiny_model: Path, capsys: p
     first = objects[0]["pictures"][0]
     with Image.open(first["path"]) as image:
         record = read_record(image)
-    assert record is not None
-    assert record["seed"] == first["seed"]
+    assert record.seed == first["seed"]
 
 
 def test_generate_goes_on_from_a_picture(

@@ -74,7 +74,7 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(tmp_path: Path, caps
         ("taming-vqgan", bad, out): "names posix.system; expected tensors and the classes",
         ("taming-vqgan", tmp_path / "absent", out): "is not there; expected a checkpoint file; check the path",
         ("taming-vqgan", tmp_path, out): "is a folder; expected a checkpoint file; check the path",
-        ("openai-dvae", good, out): "is one file; expected the encoder's file and the decoder's",
+        ("openai-dvae", good, out): "is 1 of 1 files; expected an encoder's file and a decoder's",
         ("openai-dvae", tmp_path, out): "encoder.pkl is not there; expected a checkpoint file",
         ("openai-vae", good, out): "KIND openai-vae; expected one of openai-dvae, taming-vqgan; choose one of these",
         ("taming-vqgan", good, taken): "taken holds something; expected an empty folder; choose another --out",

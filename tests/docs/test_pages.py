@@ -1,9 +1,9 @@
-"""What the pages tell people to type: Python runs, commands are read by their own parsers, links lead somewhere.
+"""The pages are correct: Python blocks run, commands parse, links lead to files.
 
-A comment before a block says what is done with it:
+A comment before a block changes what its test does:
 
     <!-- test: skip REASON -->          nothing
-    <!-- test: run [OPTIONS] -->        `trencadis` commands run, with these options behind those that are shown
+    <!-- test: run [OPTIONS] -->        runs the `trencadis` commands, with these options added
 """
 
 import re
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SHIPPED = Path(trencadis.__file__).parent / "assets" / "emoji"
 BLOCK = re.compile(r"^(?:<!-- test: (?P<marker>.*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+TESTS = re.compile(r"`(tests/[\w/.]+)`")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 
 needs_model = pytest.mark.skipif(not SHIPPED.exists(), reason="no model ships in this checkout")
@@ -70,7 +71,7 @@ def name(page: Path) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with what the pages name: a small dataset, a few pictures, a run. It is the working directory."""
+    """Return the working directory, with the files that the pages name: a small dataset, a few pictures, a run."""
     for folder in ("pictures", "run/model"):
         (tmp_path / folder).mkdir(parents=True)
     for stem in ("heart", "tree", "pictures/heart", "pictures/tree", "pictures/star"):
@@ -116,6 +117,12 @@ def test_commands_that_are_marked_run(block: Block, desk: Path) -> None:
     for program, *arguments in block.commands():
         assert program == "trencadis"
         assert main([*arguments, *options]) == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_tests_that_a_page_names_exist(page: Path) -> None:
+    missing = [path for path in TESTS.findall(page.read_text("utf-8")) if not (ROOT / path).exists()]
+    assert not missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -13,7 +13,7 @@ from trencadis.image.divergence import divergence_from_uniform, divergence_weigh
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
 from trencadis.image.loss_terms import likelihood_loss
 from trencadis.image.metrics import psnr
-from trencadis.image.relaxation import gumbel_noise, relax
+from trencadis.image.relaxation import relax, standard_gumbel
 from trencadis.randomness import derive_seed
 from trencadis.training.quantizers import Relaxation
 from trencadis.training.schedules import cosine_schedule
@@ -53,7 +53,7 @@ def _images(batch: int = 4) -> Tensor:
 
 def _noise(batch: int, seed: int = 0) -> Tensor:
     generators = [torch.Generator().manual_seed(derive_seed(seed + image, "codes")) for image in range(batch)]
-    return torch.stack([gumbel_noise((8, 8, 32), generator=generator) for generator in generators])
+    return torch.stack([standard_gumbel((8, 8, 32), generator=generator) for generator in generators])
 
 
 class Loss(NamedTuple):

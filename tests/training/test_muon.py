@@ -220,11 +220,6 @@ def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
     assert group["parts"] == [(4, 4, 4), (4,)]
 
 
-def test_muon_is_not_the_default() -> None:
-    (only,) = optimizers(Small(), OptimizerConfig())
-    assert isinstance(only, torch.optim.AdamW)
-
-
 def test_a_model_that_does_not_say_which_matrices_are_hidden_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.muon true for Linear.*hidden_matrices"):
         optimizers(nn.Linear(2, 2), CONFIG)

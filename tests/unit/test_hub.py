@@ -6,8 +6,13 @@ from typing import Any
 
 import huggingface_hub.hub_mixin
 import pytest
+from PIL import Image
 
-from trencadis import CLIP, DALLE, CaptionTokenizer, DiscreteVAE, Transformer
+from trencadis import CLIP, DALLE, CaptionTokenizer, DiscreteVAE, Transformer, pretrained
+from trencadis.cli import main
+from trencadis.drawn import Drawn, Record
+from trencadis.errors import ModelError
+from trencadis.sampling import Sampling
 
 
 class Hub:
@@ -44,3 +49,51 @@ def test_what_is_pushed_can_be_loaded_again(
     assert kind.from_pretrained(tiny_model / part).push_to_hub("somebody/something") == "address"
     assert {path.name for path in (tmp_path / "pushed").iterdir()} == files
     kind.from_pretrained(tmp_path / "pushed")
+
+
+@pytest.mark.parametrize(("kind", "part"), [(Transformer, "transformer"), (CaptionTokenizer, "text"), (DALLE, ".")])
+def test_how_to_read_the_hub_reaches_it_and_nothing_else_is_taken(
+    kind: Any, part: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def download(repo_id: str, **options: Any) -> str:
+        asked.update(options, repo_id=repo_id)
+        return str(tiny_model / part)
+
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    hub = {"revision": "v1", "token": "secret", "cache_dir": tmp_path, "local_files_only": True}
+    loaded = kind.from_pretrained("owner/name", **hub)
+    assert asked.items() >= {"repo_id": "owner/name", **hub}.items()
+    assert kind is not DALLE or loaded.name == "owner/name"
+    with pytest.raises(TypeError, match="revison"):
+        kind.from_pretrained(tiny_model / part, revison="v1")
+    with pytest.raises(ModelError, match="leave the revision out"):
+        kind.from_pretrained(tiny_model / part, revision="v1")
+    for unknown in ("safe_serialization", "config"):
+        with pytest.raises(TypeError):
+            loaded.save_pretrained(tmp_path / "saved", **{unknown: {}})
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_revision_of_a_shipped_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="leave the revision out"):
+        DALLE.from_pretrained("emoji", revision="v1")
+
+
+@pytest.mark.parametrize(
+    "command", [["generate", "a ring"], ["rank", "a ring", "IMAGE"], ["reconstruct", "IMAGE"], ["verify", "IMAGE"]]
+)
+def test_commands_hand_the_revision_on(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def download(repo_id: str, *, revision: str | None, **_: object) -> str:
+        asked.append((repo_id, revision))
+        raise OSError("no network")
+
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    record = Record(prompt="a ring", seed=1, sampling=Sampling())
+    (path,) = Drawn([Image.new("RGB", (16, 16))], [record]).save(tmp_path)
+    arguments = [str(path) if argument == "IMAGE" else argument for argument in command]
+    assert main([*arguments, "--model", "owner/name", "--revision", "v1"]) == 2
+    assert asked == [("owner/name", "v1")]

@@ -1,18 +1,25 @@
 import dataclasses
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
+import trencadis
 from tests.shapes import draw_shape
+from trencadis import parts
+from trencadis.drawing import Progress
 from trencadis.drawn import read_record
 from trencadis.errors import ConfigError, ModelError, PictureError, PromptError, RankingError, UserError
-from trencadis.pipeline import DALLE, Progress
+from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
 from trencadis.sampling import Sampling
+from trencadis.text import CaptionTokenizer
 from trencadis.transformer import Transformer
 from trencadis.transformer.cache import KeyValueCache
 from trencadis.transformer.decoding import Decoder
@@ -82,6 +89,7 @@ def test_a_mask_says_which_tokens_are_drawn_anew(model: DALLE, with_alpha: bool)
         mask.paste(255, (16, 16, 32, 32))
         mask.putpixel((17, 3), 255)
     prompt = image_prompt(model.image_tokenizer, image, mask=mask, keep_rows=None, device=torch.device("cpu"))
+    assert prompt is not None
     anew = torch.zeros(4, 4, dtype=torch.bool)
     anew[2:, 2:] = True
     anew[0, 2] = True
@@ -130,7 +138,8 @@ def test_a_callback_that_raises_stops_the_drawing(model: DALLE) -> None:
         ({"negative_prompt": "a square", "guidance_scale": 1.0}, ConfigError),
         ({"negative_prompt": " "}, PromptError),
         ({"seed": -1}, ConfigError),
-        ({"seed": 2**63 - 1}, ConfigError),
+        ({"seed": 2**63 - 1, "candidates": 2}, ConfigError),
+        ({"seed": 2**63, "candidates": 1}, ConfigError),
         ({"batch_size": 0}, ConfigError),
         ({"keep_rows": 1}, ConfigError),
         ({"image": Image.new("RGB", (16, 16))}, ConfigError),
@@ -156,33 +165,110 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_says_where(model: 
 
 
 def test_a_png_remembers_how_it_was_drawn(model: DALLE, tmp_path: Path) -> None:
-    drawn = model.generate("a ring / ☕", candidates=2, keep=1, seed=5, temperature=0.8)
+    options = {"guidance_schedule": "linear", "decoder": "jacobi", "temperature": 0.8, "jacobi_window": 4}
+    drawn = model.generate("a ring / ☕", candidates=2, keep=1, seed=5, negative_prompt="a square", **options)  # type: ignore[arg-type]
     (path,) = drawn.save(tmp_path / "out")
     assert path.name == f"a-ring-{drawn.seeds[0]}.png"
     with Image.open(path) as image:
         record = read_record(image)
         assert image.info["Description"] == "a ring / ☕"
-    assert record is not None
-    assert (record["prompt"], record["seed"], record["temperature"]) == ("a ring / ☕", drawn.seeds[0], 0.8)
-    settings = {name: record[name] for name in ("temperature", "top_k", "top_p", "guidance_scale")}
-    again = model.generate(record["prompt"], candidates=1, keep=1, seed=record["seed"], **settings)
-    assert pixels(again.images) == pixels(drawn.images)
+    assert record == drawn.records[0]
+    assert record.sampling == dataclasses.replace(model.sampling, **options)  # type: ignore[arg-type]
+    assert (record.prompt, record.negative_prompt, record.seed) == ("a ring / ☕", "a square", drawn.seeds[0])
+    assert (record.model, record.model_sha256, record.torch) == (model.name, model.digest(), torch.__version__)
+    assert record.device == "cpu"
 
 
-def test_a_png_remembers_what_it_was_drawn_away_from_and_by(model: DALLE, tmp_path: Path) -> None:
-    options = {"negative_prompt": "a square", "guidance_schedule": "linear", "decoder": "jacobi", "weights": "bfloat16"}
-    drawn = model.generate("a ring", candidates=1, seed=5, **options)  # type: ignore[arg-type]
-    (path,) = drawn.save(tmp_path)
-    with Image.open(path) as image:
-        record = read_record(image)
-    assert record is not None
-    assert {name: record[name] for name in options} == options
-    assert record["jacobi_window"] == model.sampling.jacobi_window
+def test_a_record_says_what_stayed_of_an_image(model: DALLE) -> None:
+    image, _ = draw_shape(3, 16)
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (4, 4, 12, 16))
+    drawn = model.generate("a ring", candidates=1, seed=5, image=image, mask=mask)
+    of_image = drawn.records[0].image
+    assert of_image is not None
+    tokens = model.image_tokenizer.encode(_tensor(image))[0].flatten().tolist()
+    runs = [(0, 5), (7, 9), (11, 13), (15, 16)]
+    assert of_image.kept_tokens == tuple((start, tuple(tokens[start:end])) for start, end in runs)
+    assert of_image.sha256 == hashlib.sha256(image.tobytes()).hexdigest()
+    by_rows = model.generate("a ring", candidates=1, seed=5, image=image, keep_rows=1).records[0].image
+    assert by_rows is not None
+    assert (by_rows.keep_rows, by_rows.kept_tokens) == (1, ((0, tuple(tokens[:4])),))
 
 
-def test_the_transformer_is_made_ready_once_and_anew_where_it_is_moved_to(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_picture_of_the_same_name_is_kept(model: DALLE, tmp_path: Path) -> None:
+    one, other = (model.generate("a ring", candidates=1, seed=5, temperature=t) for t in (0.1, 5.0))
+    names = [drawn.save(tmp_path)[0].name for drawn in (one, other, one, other)]
+    assert names == ["a-ring-5.png", "a-ring-5-2.png"] * 2
+
+
+def test_several_captions_are_drawn_at_once_as_each_is_alone(model: DALLE) -> None:
+    captions, seeds = ["a ring", "a red circle", "a ring"], [3, 4, 2**63 - 1]
+    together = model.draw(captions, seeds, Sampling(temperature=2.0), batch_size=2)
+    assert together.shape == (3, 3, 16, 16)
+    for picture, caption, seed in zip(together, captions, seeds, strict=True):
+        assert torch.equal(picture, model.draw([caption], [seed], Sampling(temperature=2.0))[0])
+    for wrong in ([3, 4], [3, 4, -1], [3, 4, 2**63]):
+        with pytest.raises(ConfigError, match="one seed in"):
+            model.draw(captions, wrong)
+
+
+def test_the_last_seed_is_one_that_can_be_drawn(model: DALLE) -> None:
+    assert model.generate("a ring", candidates=1, seed=2**63 - 1).seeds == [2**63 - 1]
+    assert model.generate("a ring", candidates=2, keep=1, seed=2**63 - 2).seeds[0] >= 2**63 - 2
+
+
+def test_the_digest_is_of_what_pictures_depend_on(model: DALLE, tiny_model: Path, tmp_path: Path) -> None:
+    other = DALLE.from_pretrained(tiny_model)
+    other.ranker, other.name, other.sampling = None, "other", Sampling(temperature=0.5)
+    digest = other.digest()
+    assert digest == model.digest()
+    with torch.no_grad():
+        other.transformer.image_head.weight[0, 0] += 1
+    assert other.digest() != digest
+    with torch.no_grad():
+        other.transformer.image_head.weight[0, 0] -= 1
+        next(other.image_tokenizer.parameters()).view(-1)[0].mul_(2)  # type: ignore[attr-defined]
+    assert other.digest() != digest
+
+
+def _loaded(transformer: Transformer, other: Transformer) -> None:
+    transformer.load_state_dict(other.state_dict())
+
+
+def _trained(transformer: Transformer, other: Transformer) -> None:
+    optimizer = torch.optim.SGD(transformer.parameters(), lr=1.0)
+    for own, target in zip(transformer.parameters(), other.parameters(), strict=True):
+        own.grad = own.detach() - target
+    optimizer.step()
+
+
+def _replaced(transformer: Transformer, other: Transformer) -> None:
+    for name, module in transformer.named_modules():
+        for key in list(module._parameters):
+            setattr(module, key, other.get_submodule(name)._parameters[key])
+
+
+def _moved(transformer: Transformer, other: Transformer) -> None:
+    transformer.double()
+    _loaded(transformer, other)
+    transformer.float()
+
+
+@pytest.mark.parametrize("change", [_loaded, _trained, _replaced, _moved])
+def test_a_model_whose_weights_change_draws_with_the_new_ones(
+    tiny_model: Path, change: Callable[[Transformer, Transformer], None]
 ) -> None:
+    model, fresh = DALLE.from_pretrained(tiny_model), DALLE.from_pretrained(tiny_model)
+    before = model.draw(["a ring"] * 2, [1, 2])
+    with torch.no_grad():
+        fresh.transformer.image_head.weight.mul_(-1)
+    change(model.transformer, fresh.transformer)
+    now = model.draw(["a ring"] * 2, [1, 2])
+    assert not torch.equal(now, before)
+    assert torch.equal(now, fresh.draw(["a ring"] * 2, [1, 2]))
+
+
+def test_weights_are_packed_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = DALLE.from_pretrained(tiny_model)
     made: list[str] = []
     make = Decoder.__init__
@@ -192,11 +278,11 @@ def test_the_transformer_is_made_ready_once_and_anew_where_it_is_moved_to(
         make(self, transformer, weights)
 
     monkeypatch.setattr(Decoder, "__init__", watched)
-    for weights in ("float32", "bfloat16", "float32", "bfloat16"):
-        model.generate("a ring", candidates=1, seed=5, weights=weights)
-    assert made == ["float32", "bfloat16"]
-    model.to("cpu").generate("a ring", candidates=1, seed=5)
-    assert made == ["float32", "bfloat16", "float32"]
+    for _ in range(2):
+        model.to("cpu").digest()
+        model.draw(["a ring"], [5])
+        model.draw(["a square"], [6])
+    assert made == ["float32"]
 
 
 def test_a_model_saved_before_there_were_schedules_and_decoders_loads(tiny_model: Path, tmp_path: Path) -> None:
@@ -234,24 +320,76 @@ class Letters:
 class Brightness:
     """A ranker of somebody else."""
 
+    def __init__(self, power: float) -> None:
+        self.power, self.device = power, "cpu"
+
     def score(self, images: Tensor, prompt: str) -> Tensor:
-        return images.mean(dim=(1, 2, 3))
+        return images.mean(dim=(1, 2, 3)) ** self.power
+
+    def to(self, device: str | torch.device) -> None:
+        self.device = str(device)
+
+    def save_pretrained(self, save_directory: Path) -> None:
+        save_directory.mkdir()
+        (save_directory / "config.json").write_text(json.dumps({"power": self.power}))
+
+    @classmethod
+    def from_pretrained(cls, name: Path) -> "Brightness":
+        return cls(json.loads((name / "config.json").read_text())["power"])
 
 
-def test_a_model_is_put_together_from_objects_of_the_protocols(model: DALLE, tmp_path: Path) -> None:
-    by_hand = DALLE(
-        text_tokenizer=Letters(),
-        image_tokenizer=model.image_tokenizer,
-        transformer=model.transformer,
-        ranker=Brightness(),
-        sampling=Sampling(temperature=2.0),
-    )
-    drawn = by_hand.generate("anything", candidates=5, keep=2, seed=1)
+def with_parts(model: DALLE, **parts: Any) -> DALLE:
+    own = {name: getattr(model, name) for name in ("text_tokenizer", "image_tokenizer", "transformer", "ranker")}
+    return DALLE(**(own | parts))
+
+
+def test_a_part_of_somebody_else_is_used_moved_saved_and_loaded(
+    model: DALLE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parts._CLASSES, "ranker", dict(parts._CLASSES["ranker"]))
+    by_hand = with_parts(model, ranker=Brightness(0.5))
+    drawn = by_hand.generate("a ring", candidates=5, keep=2, seed=1)
     brightness = [sum(image.tobytes()) for image in drawn.images]
     assert brightness == sorted(brightness, reverse=True)
-    with pytest.raises(ModelError, match="cannot save itself"):
+    assert isinstance(by_hand.ranker, Brightness)
+    by_hand.ranker.device = ""
+    assert by_hand.to("cpu").ranker.device == "cpu"  # type: ignore[union-attr]
+    with pytest.raises(ModelError, match="ranker part, a Brightness, cannot be saved; expected a class"):
         by_hand.save_pretrained(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    trencadis.register("ranker")(Brightness)
+    by_hand.save_pretrained(tmp_path / "out")
+    loaded = DALLE.from_pretrained(tmp_path / "out").ranker
+    assert isinstance(loaded, Brightness)
+    assert loaded.power == 0.5
+    monkeypatch.setitem(parts._CLASSES, "ranker", {})
+    with pytest.raises(ModelError, match="a part of the kind Brightness; expected one of the registered kinds"):
+        DALLE.from_pretrained(tmp_path / "out")
+
+
+def test_a_kind_has_one_class() -> None:
+    with pytest.raises(ConfigError, match="a second ranker kind 'CLIP'"):
+        trencadis.register("ranker", kind="CLIP")(Brightness)
+
+
+def test_a_part_that_cannot_be_saved_leaves_nothing(model: DALLE, tmp_path: Path) -> None:
+    by_hand = with_parts(model, text_tokenizer=Letters(), ranker=None)
+    assert by_hand.generate("anything", candidates=1, seed=1).records[0].model_sha256 is None
+    with pytest.raises(ModelError, match="expected a save_pretrained method"):
+        by_hand.save_pretrained(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ranker_keeps_a_text_tokenizer_of_its_own(model: DALLE, tmp_path: Path) -> None:
+    own = CaptionTokenizer.train(["a ring", "a ring"], vocab_size=258)
+    assert isinstance(model.ranker, CLIPRanker)
+    with_parts(model, ranker=CLIPRanker(model.ranker.clip, own)).save_pretrained(tmp_path / "out")
+    loaded = DALLE.from_pretrained(tmp_path / "out")
+    assert isinstance(loaded.ranker, CLIPRanker)
+    assert (loaded.ranker.text_tokenizer.vocab_size, loaded.text_tokenizer.vocab_size) == (
+        own.vocab_size,
+        model.text_tokenizer.vocab_size,
+    )
 
 
 def test_without_a_ranker_nothing_is_ranked(model: DALLE) -> None:
@@ -304,11 +442,6 @@ def test_guidance_leaves_the_caption_in_the_conditional_half(model: DALLE, monke
     stream = model.transformer.stream
     assert not stream.is_padding(conditional)[:, 0].any()
     assert stream.is_padding(unconditional).all()
-
-
-def test_sampling_settings_are_frozen(model: DALLE) -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        model.sampling.temperature = 2.0  # type: ignore[misc]
 
 
 def test_a_model_moves_as_a_whole(tiny_model: Path) -> None:

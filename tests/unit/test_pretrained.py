@@ -66,6 +66,21 @@ def test_a_module_comes_back_as_it_was(tmp_path: Path) -> None:
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
+def test_loading_draws_no_random_numbers(saved: Path) -> None:
+    before = torch.get_rng_state()
+    Mosaic.from_pretrained(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_digest_changes_with_config_and_weights_alone(saved: Path) -> None:
+    one, other = Mosaic.from_pretrained(saved), Mosaic.from_pretrained(saved)
+    assert one.digest() == other.digest()
+    other.load_state_dict(other.state_dict() | {"count": torch.tensor(8)})
+    assert one.digest() != other.digest()
+    change_config(saved, inner={"names": ["b", "d"]})
+    assert one.digest() != Mosaic.from_pretrained(saved).digest()
+
+
 def test_a_big_module_is_sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "MAX_SHARD_SIZE", "1KB")
     mosaic = Mosaic(MosaicConfig(size=(100, 100)))

@@ -23,7 +23,7 @@ from trencadis.cli.parser import CommandParser, closest
 from trencadis.errors import ConfigError
 
 # In the order of the data.
-COMMANDS = ("data", "train", "generate", "rank", "reconstruct", "import", "inspect")
+COMMANDS = ("data", "train", "generate", "rank", "verify", "reconstruct", "import", "inspect")
 _OPTIONS = ("-h", "--help", "--version")
 
 

@@ -130,6 +130,15 @@ def one_of(*choices: str) -> Kind[str]:
     return Kind(read, expected=f"one of {listed}", remedy="choose one of these", metavar="|".join(choices))
 
 
+MODEL_HELP = "a shipped model, a model directory, or a hub id such as owner/name"
+
+
+def add_model(parser: argparse.ArgumentParser, *, default: str | None = "emoji", about: str = MODEL_HELP) -> None:
+    """Add `--model` and `--revision`."""
+    parser.add_argument("--model", type=str, default=default, help=about)
+    parser.add_argument("--revision", type=str, help="branch, tag or commit of a model of the hub (default: main)")
+
+
 def existing_file() -> Kind[Path]:
     """Return the kind of paths at which there is a file."""
     return _path(Path.is_file, "a file that exists")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import existing_file, integer, output_directory, real, seed
+from trencadis.cli.arguments import add_model, existing_file, integer, output_directory, real, seed
 
 if TYPE_CHECKING:
     from trencadis.drawn import Drawn
@@ -17,10 +17,9 @@ HELP = "draws pictures from a prompt"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("prompt", nargs="+", type=str, help="what to draw; several prompts are drawn one after the other")
-    add("--model", type=str, default="emoji", help="a shipped model, a model directory, or a hub id such as owner/name")
+    add_model(parser)
     add("--candidates", type=integer(1, 4096), help="pictures drawn (default: 16)")
     add("--keep", type=integer(1, 4096), help="pictures kept, those that fit the prompt best (default: 4)")
     add("--seed", type=seed(), help="of the first candidate; the others have those that follow (default: a new one)")
@@ -45,7 +44,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Draw, save and say what was drawn."""
     from trencadis.data import read_picture
     from trencadis.devices import usable_device
     from trencadis.pipeline import DALLE
@@ -55,7 +53,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     options: dict[str, Any] = {name: arguments[name] for name in ("candidates", "keep", "seed", "batch_size")}
     options |= {name: arguments[name] for name in ("guidance_scale", "guidance_schedule", "negative_prompt")}
     options |= {name: arguments[name] for name in ("temperature", "top_k", "top_p", "decoder", "weights", "keep_rows")}
-    model = DALLE.from_pretrained(arguments.model).to(usable_device(arguments.device))
+    model = DALLE.from_pretrained(arguments.model, revision=arguments.revision).to(usable_device(arguments.device))
     for prompt in arguments.prompt:
         drawn = _draw(model, prompt, {**options, "image": image, "mask": mask})
         paths = drawn.save(Path(arguments.out))
@@ -64,8 +62,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
-    """Draw one prompt under a progress bar."""
-    from trencadis.pipeline import Progress
+    from trencadis.drawing import Progress
     from trencadis.progress import Advance, progress
 
     done = 0
@@ -83,7 +80,7 @@ def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
 
 def _say(drawn: "Drawn", paths: list[Path], *, as_json: bool) -> None:
     """Print one line a picture, or one JSON object a prompt."""
-    records = [{"path": str(path), **drawn.record(index)} for index, path in enumerate(paths)]
+    records = [{"path": str(path), **record.as_dict()} for path, record in zip(paths, drawn.records, strict=True)]
     if as_json:
         print(json.dumps({"prompt": drawn.prompt, "pictures": records}, ensure_ascii=False))
         return

@@ -8,7 +8,6 @@ HELP = "says what a model, a checkpoint or a run holds, and the memory that it n
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("path", type=str, help="a shipped model, a model's, part's, checkpoint's or run's directory, or a hub id")
     add("--json", action="store_true", help="print it as JSON")

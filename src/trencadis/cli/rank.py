@@ -5,17 +5,16 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import existing_file, integer
+from trencadis.cli.arguments import add_model, existing_file, integer
 
 HELP = "orders pictures by how well they fit a prompt"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("prompt", type=str, help="what the pictures should show")
     add("images", nargs="+", metavar="IMAGE", type=existing_file(), help="PNG, JPEG or WebP")
-    add("--model", type=str, default="emoji", help="a shipped model, a model directory, or a hub id such as owner/name")
+    add_model(parser)
     add("--keep", type=integer(1), help="print the best ones only (default: all)")
     add("--json", action="store_true", help="print the order as JSON")
 
@@ -33,7 +32,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
     paths: list[Path] = arguments.images
     pictures = [read_picture(path) for path in paths]
-    model = DALLE.from_pretrained(arguments.model)
+    model = DALLE.from_pretrained(arguments.model, revision=arguments.revision)
     if model.ranker is None:
         raise ModelError(f"{arguments.model} has no ranker", expected="a model with one", remedy="name another --model")
     height, width = model.image_tokenizer.image_size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import Kind, integer
+from trencadis.cli.arguments import Kind, add_model, integer
 from trencadis.errors import ConfigError, PictureError
 
 if TYPE_CHECKING:
@@ -28,11 +28,10 @@ Tile = tuple["Image.Image", str]
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     path = _picture_or_folder()
     add("images", nargs="+", metavar="IMAGE", type=path, help="PNG, JPEG or WebP, or a folder of them")
-    add("--model", type=str, default="emoji", help="a shipped model, a model or tokenizer directory, or a hub id")
+    add_model(parser, about="a shipped model, a model or tokenizer directory, or a hub id")
     side = integer(1, example=64)
     size_help = "of pictures, in multiples of what a token stands for (default: the model's)"
     add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=side, help=size_help)
@@ -50,7 +49,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.storage import write_picture
 
     paths = _pictures(arguments.images)
-    tokenizer = load_image_tokenizer(find_model(arguments.model))
+    tokenizer = load_image_tokenizer(find_model(arguments.model, revision=arguments.revision))
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []
@@ -71,7 +70,6 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are numbers; None where none is."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
 
@@ -87,7 +85,7 @@ def _picture_or_folder() -> Kind[Path]:
 
 
 def _pictures(given: list[Path]) -> list[Path]:
-    """Return the files that are named, and in the place of a folder its own pictures, sorted by name."""
+    """Return the given files; a folder stands for the pictures in it, sorted by name."""
     from trencadis.data.files import PICTURE_SUFFIXES
 
     paths: list[Path] = []
@@ -125,7 +123,7 @@ def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, in
 def _reconstructed(
     tokenizer: "ImageTokenizer", size: tuple[int, int], paths: Iterable[Path]
 ) -> Iterator[tuple[dict[str, Any], tuple[Tile, Tile, Tile]]]:
-    """Yield each picture's figures, and what the sheet shows of it from the top."""
+    """Yield each picture's figures, and its three tiles on the sheet from the top."""
     import torch
     from PIL import Image, ImageOps
 
@@ -155,14 +153,13 @@ def _reconstructed(
 
 
 def _label(figures: dict[str, Any]) -> str:
-    """Return what stands under a reconstruction: no line ends within a figure."""
+    """Return the text below a reconstruction, with no line break inside a figure."""
     psnr, *others = _figures(figures, 1, 2)
     parts = [psnr.removeprefix("PSNR "), *others]
     return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
 
 
 def _figures(figures: dict[str, Any], psnr_decimals: int, ssim_decimals: int) -> list[str]:
-    """Return PSNR, and SSIM where it is known, in words."""
     decibels, similarity = figures["psnr"], figures["ssim"]
     return [
         "PSNR exact" if decibels is None else f"PSNR {decibels:.{psnr_decimals}f} dB",
@@ -181,7 +178,7 @@ def _print(found: list[dict[str, Any]]) -> None:
 
 
 def _tile_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return height and width of a tile: of the pictures' shape, and wide enough for its label."""
+    """Return height and width of a tile: the pictures' aspect, and room for the label."""
     scale = min(max(max(size), SMALLEST_TILE), LARGEST_TILE) / max(size)
     height, width = (max(round(side * scale), 1) for side in size)
     return height, max(width, NARROWEST_TILE)

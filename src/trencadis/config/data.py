@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import AT, SettingError, check_least, check_range, check_ranges
+from trencadis.config.checks import AT, SettingError, check_least, check_ranges
 
 Fit = Literal["crop", "pad", "auto"]
 
@@ -32,10 +32,10 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         check_least(self, 0, "min_caption_chars")
-        check_least(self, 1, "min_image_side", "max_image_pixels")
         check_ranges(self, min_aspect_ratio=(0.001, 1000), max_aspect_ratio=(0.001, 1000))
+        check_least(self, 1, "min_image_side", "max_image_pixels")
         if self.min_aspect_ratio > self.max_aspect_ratio:
-            given = f"{AT}min_aspect_ratio {self.min_aspect_ratio:g} and max_aspect_ratio {self.max_aspect_ratio:g}"
+            given = f"{AT}min_aspect_ratio {self.min_aspect_ratio:g} and {AT}max_aspect_ratio {self.max_aspect_ratio:g}"
             raise SettingError(given, expected="the first not above the second", remedy="change one of them")
 
 
@@ -60,4 +60,4 @@ class DataConfig:
     held_out: float = 0.02
 
     def __post_init__(self) -> None:
-        check_range("held_out", self.held_out, 1e-6, 0.99)
+        check_ranges(self, held_out=(1e-6, 0.99))

@@ -4,7 +4,7 @@ from trencadis.image.bottleneck import Categorical, Nearest
 from trencadis.image.discrete_vae import DiscreteVAE, Quantized, Quantizer
 from trencadis.image.loading import load_image_tokenizer
 from trencadis.image.metrics import code_perplexity, code_use, count_codes, psnr, ssim
-from trencadis.image.relaxation import gumbel_noise, relax
+from trencadis.image.relaxation import relax, standard_gumbel
 
 __all__ = [
     "Categorical",
@@ -15,9 +15,9 @@ __all__ = [
     "code_perplexity",
     "code_use",
     "count_codes",
-    "gumbel_noise",
     "load_image_tokenizer",
     "psnr",
     "relax",
     "ssim",
+    "standard_gumbel",
 ]

@@ -10,17 +10,13 @@ from trencadis.config import DiscreteVAEConfig, NearestCodes
 from trencadis.image.fused_convolution import convolve
 from trencadis.image.layers import Float32Convolution
 
-VECTORS_AT_ONCE = 4096  # compared with every code; bounds the table of distances
+VECTORS_AT_ONCE = 4096  # compared with every code at once, to bound the memory
 
 
 class Categorical(nn.Module):
-    """A logit for each code at every place, and a learnt vector for each code.
+    """A logit for each code at every position, and a learnt vector for each code.
 
     The published decoder begins with a 1×1 convolution over one-hot codes: its columns are the rows of this codebook.
-
-    Args:
-        feature_dim: Channels of the encoder's features.
-        config: Sizes.
     """
 
     def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
@@ -52,13 +48,9 @@ class Categorical(nn.Module):
 
 
 class Nearest(nn.Module):
-    """A vector at every place, and the code whose vector is nearest to it.
+    """A vector at every position, and the code whose vector is nearest; vectors of `cosine` codes have length 1.
 
-    The codebook has a gradient under a relaxation; otherwise it is an EMA of the vectors.
-
-    Args:
-        feature_dim: Channels of the encoder's features.
-        config: Sizes; its codes are `NearestCodes`. The vectors of `cosine` codes have length 1.
+    The codebook gets gradients if trained by a relaxation; otherwise it is an EMA of the vectors.
     """
 
     def __init__(self, feature_dim: int, config: DiscreteVAEConfig) -> None:
@@ -85,10 +77,10 @@ class Nearest(nn.Module):
         return torch.cat([self._nearness(vectors).argmax(dim=-1) for vectors in parts]).view(latents.shape[:-1])
 
     def logits(self, latents: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns vocab"]:
-        """Return −|z − e|²/2 for each code, less what is the same for all: how near it is.
+        """Return −|z − e|²/2 for each code, up to a constant.
 
-        It is the unnormalised log-probability that a code, with Gaussian noise of unit variance, became the vector.
-        Source: Takida et al. 2022, whose variance is learnt.
+        It is the unnormalised log-probability of the code, if the vector is the code's plus Gaussian noise of variance
+        1. Source: Takida et al. 2022, who learn the variance.
         """
         with torch.autocast(latents.device.type, enabled=False):
             return self._nearness(latents.flatten(0, 2)).view(*latents.shape[:-1], -1)
@@ -102,7 +94,7 @@ class Nearest(nn.Module):
         return self.widen(F.embedding(image_tokens, self.vectors()))
 
     def widen(self, vectors: Float[Tensor, "batch rows columns code"]) -> Float[Tensor, "batch rows columns latent"]:
-        """Return the decoder's input for vectors of codes."""
+        """Project vectors to the decoder's input."""
         widened: Tensor = self.from_codes(rearrange(vectors, "batch rows columns code -> batch code rows columns"))
         return rearrange(widened, "batch latent rows columns -> batch rows columns latent")
 

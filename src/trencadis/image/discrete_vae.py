@@ -15,6 +15,7 @@ from trencadis.errors import PictureError
 from trencadis.image.architectures import Decoder, Encoder, build_decoder, build_encoder
 from trencadis.image.bottleneck import Categorical, Nearest
 from trencadis.image.likelihood import map_pixels, unmap_pixels
+from trencadis.parts import register
 from trencadis.pretrained import Pretrained
 
 _MAPS = {"logit_laplace": 6, "signed": 3}
@@ -45,6 +46,7 @@ class Quantizer(Protocol):
     def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized: ...
 
 
+@register("image")
 class DiscreteVAE(Pretrained, nn.Module):
     """An `ImageTokenizer`: the published discrete VAE, VQ-VAE, VQ-GAN, or another combination, by its config.
 

@@ -1,4 +1,4 @@
-"""The patch discriminator: which parts of a picture look real. Source: Isola et al. 2017; Esser et al. 2021."""
+"""The patch discriminator: which parts of an image look real. Source: Isola et al. 2017; Esser et al. 2021."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,21 +11,21 @@ WIDEST = 8  # times the first layer
 
 
 class PatchDiscriminator(nn.Module):
-    """Strided 4×4 convolutions that give each patch an opinion: large for a real one.
+    """Strided 4×4 convolutions that give each patch a logit, large for a real one.
 
-    Norms are over groups of channels, where the source has them over the batch: a picture's opinion does not depend on
-    the others beside it, and there is no state to average.
+    Norms are over groups of channels, where the source normalises over the batch: an image's logits do not depend on
+    the rest of the batch, and there is no state to average.
 
     Args:
-        hidden_dim: Channels of the first layer; each next has twice as many, up to eight times.
-        layers: Strided layers; three of them see 70×70 pixels, two 34×34.
+        hidden_dim: Channels of the first layer; each layer doubles them, up to eight times.
+        layers: Strided layers; three have a receptive field of 70×70 pixels, two of 34×34.
     """
 
     def __init__(self, hidden_dim: int, layers: int) -> None:
         super().__init__()
         widths = [hidden_dim * min(2**layer, WIDEST) for layer in range(layers + 1)]
         self.input = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
-        # The last of them keeps the size.
+        # The last one keeps the size.
         strides = [2] * (layers - 1) + [1]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False)
@@ -38,9 +38,9 @@ class PatchDiscriminator(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1 rows columns"]:
-        """Return an opinion of each patch of pictures in [0, 1]."""
+        """Return the logit of each patch of images in [0, 1]."""
         x = F.leaky_relu(self.input(2 * images - 1), LEAK)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.leaky_relu(norm(convolution(x)), LEAK)
-        opinions: Tensor = self.output(x)
-        return opinions
+        logits: Tensor = self.output(x)
+        return logits

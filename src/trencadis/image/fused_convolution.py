@@ -1,11 +1,11 @@
-"""Convolutions together with what follows them, in one pass over the pixels where no gradient is recorded.
+"""Convolution with a following ReLU or sum, in one pass over the pixels where no gradient is recorded.
 
-On a CPU a ReLU or a sum of its own costs as much memory traffic as a narrow convolution, and a fresh tensor of many
-megabytes besides. oneDNN's convolution, which PyTorch holds, does both to its output before it writes it; PyTorch has
-no public name for that, and its compiler calls it as is done here.
+On a CPU a separate ReLU or sum costs as much memory traffic as a narrow convolution. oneDNN's convolution applies both
+to its output before writing it. PyTorch has no public name for that: `_OPERATORS` are all its private names used here,
+as its compiler calls them. Where one is missing, PyTorch's own operators run instead.
 
-Large weights are kept a second time as the convolution reads them: to lay nine million out takes a third of the time in
-which a grid of 32 × 32 is convolved by them.
+Large weights are also kept in the layout that oneDNN reads: reordering nine million takes a third of the time of a
+convolution by them over a grid of 32×32.
 """
 
 import functools
@@ -18,14 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-LARGE = 2**18
-"""Weights from which on a layer's are kept laid out."""
-
-_laid_out: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensorKeyDictionary()
-"""By the weights that a layer has: what told them from others when they were read, and they laid out."""
-
-
 _OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+
+LARGE = 2**18
+"""From this many weights on, a layer's reordered weights are kept."""
+
+_reordered: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensorKeyDictionary()
+"""By weight: its address, version and gain when it was reordered, and the result."""
 
 
 @functools.cache
@@ -39,7 +38,6 @@ def _has_fused() -> bool:
 
 
 def _fuses(x: Tensor, layer: nn.Conv2d) -> bool:
-    """Return whether a convolution of `x` takes with it what follows."""
     return (
         x.device.type == "cpu"
         and x.dtype == layer.weight.dtype == torch.float32
@@ -54,7 +52,7 @@ def _fuses(x: Tensor, layer: nn.Conv2d) -> bool:
 def convolve(
     layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], *, relu: bool = False
 ) -> Float[Tensor, "batch _ rows columns"]:
-    """Return what the layer makes of `x`, or the positive part of it."""
+    """Return the layer's output, or its ReLU."""
     if not _fuses(x, layer):
         output: Tensor = layer(x)
         return F.relu(output, inplace=True) if relu else output
@@ -71,19 +69,11 @@ def add_convolved(
     gain: float,
     inplace: bool = False,
 ) -> Float[Tensor, "batch out height width"]:
-    """Return `total` plus `gain` times what the layer makes of `x`.
-
-    Args:
-        total: What is added to.
-        layer: The convolution.
-        x: Its input.
-        gain: A factor.
-        inplace: `total` is no longer needed, and may be written over.
-    """
+    """Return `total + gain * layer(x)`; `inplace` allows overwriting `total`."""
     if not _fuses(x, layer):
         return torch.add(total, layer(x), alpha=gain)
     assert layer.bias is not None
-    # oneDNN's sum knows no factor; a convolution is linear.
+    # oneDNN's sum has no factor; a convolution is linear.
     ops, weight, bias = torch.ops.mkldnn, _weight(layer, x, gain), layer.bias * gain
     if inplace:
         summed = ops._convolution_pointwise_.binary(total, x, weight, bias, *_geometry(layer), *_SUM)
@@ -92,7 +82,7 @@ def add_convolved(
     return summed  # type: ignore[no-any-return]
 
 
-_SUM: tuple[Any, ...] = ("add", 1.0, None, [], None)  # with a factor of 1, and no activation
+_SUM: tuple[Any, ...] = ("add", 1.0, None, [], None)  # with factor 1 and no activation
 
 
 def _geometry(layer: nn.Conv2d) -> tuple[Any, ...]:
@@ -100,18 +90,15 @@ def _geometry(layer: nn.Conv2d) -> tuple[Any, ...]:
 
 
 def _weight(layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], gain: float = 1.0) -> Tensor:
-    """Return the layer's weights times `gain`, as a convolution of `x` reads them fastest.
-
-    They are made anew only where they have changed since.
-    """
+    """Return the layer's weights times `gain`, reordered once for each change where they are large."""
     weight = layer.weight
-    if weight.numel() < LARGE or weight.is_inference():  # those of inference mode do not tell whether they change
+    if weight.numel() < LARGE or weight.is_inference():  # tensors of inference mode have no version
         return weight if gain == 1 else weight * gain
-    # The version counts changes but for those of PyTorch's fused optimizers, which the sum shows; it is quickly taken.
-    state = weight.data_ptr(), weight._version, float(weight.sum()), gain
-    known = _laid_out.get(weight)
+    # The version counts changes in place; `training.optimizers` counts those of fused optimizers, which do not.
+    state = weight.data_ptr(), weight._version, gain
+    known = _reordered.get(weight)
     if known is None or known[0] != state:
         scaled = weight.detach() * gain
         known = state, torch.ops.mkldnn._reorder_convolution_weight(scaled, *_geometry(layer), list(x.shape))
-        _laid_out[weight] = known
+        _reordered[weight] = known
     return known[1]

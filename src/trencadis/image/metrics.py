@@ -1,4 +1,4 @@
-"""How faithful reconstructed pictures are, and how much of the vocabulary they use."""
+"""Metrics of reconstructed images, and of how much of the vocabulary is used."""
 
 import torch
 import torch.nn.functional as F
@@ -11,18 +11,13 @@ from trencadis.errors import PictureError
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
-"""SSIM's constants for pixels in [0, 1]: they keep flat and black regions from dividing by zero."""
+"""SSIM's constants for pixels in [0, 1]; they avoid dividing by zero in flat and black regions."""
 
 
 def psnr(
     images: Float[Tensor, "batch channels height width"], originals: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, " batch"]:
-    """Return the peak signal-to-noise ratio of each picture, in dB; infinite where nothing differs.
-
-    Args:
-        images: Pixels in [0, 1].
-        originals: What they should be, in [0, 1].
-    """
+    """Return the peak signal-to-noise ratio of each image in dB; infinite for equal images. Pixels are in [0, 1]."""
     squared = (images.float() - originals.float()).square()
     return -10 * reduce(squared, "batch channels height width -> batch", "mean").log10()
 
@@ -30,17 +25,13 @@ def psnr(
 def ssim(
     images: Float[Tensor, "batch channels height width"], originals: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, " batch"]:
-    """Return the structural similarity of each picture, in [−1, 1]; 1 where nothing differs.
+    """Return the structural similarity of each image, in [−1, 1]; 1 for equal images. Pixels are in [0, 1].
 
-    The mean over channels and over every place where the whole window, a Gaussian of 11×11 pixels with σ = 1.5, lies
-    inside the picture.
-
-    Args:
-        images: Pixels in [0, 1].
-        originals: What they should be, in [0, 1].
+    The mean over channels and over all positions of the window, a Gaussian of 11×11 pixels with σ = 1.5, inside the
+    image.
 
     Raises:
-        PictureError: A picture is smaller than the window.
+        PictureError: An image is smaller than the window.
 
     Source: Wang et al. 2004.
     """
@@ -59,7 +50,7 @@ def ssim(
 
 
 def _blur(values: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels rows columns"]:
-    """Return the Gaussian-weighted mean around every place whose window lies inside."""
+    """Return the Gaussian-weighted mean at every position whose window lies inside."""
     offsets = torch.arange(WINDOW_SIZE, dtype=values.dtype, device=values.device) - WINDOW_SIZE // 2
     weights = (-(offsets**2) / (2 * WINDOW_SIGMA**2)).softmax(dim=0)
     planes = rearrange(values, "batch channels height width -> (batch channels) 1 height width")
@@ -73,15 +64,12 @@ def count_codes(image_tokens: Int[Tensor, "..."], *, image_vocab_size: int) -> I
 
 
 def code_use(counts: Int[Tensor, " image_vocab_size"]) -> float:
-    """Return the share of codes that occur at all, in [0, 1]."""
+    """Return the share of codes that occur, in [0, 1]."""
     return float((counts > 0).double().mean())
 
 
 def code_perplexity(counts: Int[Tensor, " image_vocab_size"]) -> float:
-    """Return the number of equally frequent codes that would be as varied: 1 for a single code, at most all of them.
-
-    It is exp of the entropy of the codes' frequencies; 0 where nothing was counted.
-    """
+    """Return exp of the entropy of the codes' frequencies, 1..image_vocab_size; 0 where nothing was counted."""
     frequencies = counts.double() / counts.sum().clamp_min(1)
     entropy = -torch.special.xlogy(frequencies, frequencies).sum()
     return float(entropy.exp()) if counts.any() else 0.0

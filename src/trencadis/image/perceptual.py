@@ -1,4 +1,4 @@
-"""The distance between what a network sees in two pictures."""
+"""Perceptual distance: between the features that a frozen network has for two images."""
 
 import pickle
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ VGG_MEAN, VGG_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @runtime_checkable
 class FeatureNetwork(Protocol):
-    """What sees pictures: a frozen network with features of several depths."""
+    """A frozen network with features at several depths."""
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> Sequence[Float[Tensor, "batch channels *_"]]:
-        """Return features of RGB pictures in [0, 1], shallow ones first, each with its channels in dimension 1."""
+        """Return features of RGB images in [0, 1], shallow ones first, each with its channels in dimension 1."""
 
 
 def perceptual_loss(
@@ -32,26 +32,26 @@ def perceptual_loss(
     drawn: Float[Tensor, "batch 3 height width"],
     images: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, " batch"]:
-    """Return the squared distance of normalised features, 0..4: for each image the mean over places and depths.
+    """Return the squared distance of normalised features, 0..4: for each image the mean over positions and depths.
 
-    A feature's channels are normalised to length 1 at every place, so that directions are compared. All channels count
-    alike; LPIPS has learnt weights for them from people's judgements.
+    Channels are scaled to length 1 at every position, so that directions are compared. They have equal weights; LPIPS
+    learns its weights from human judgements.
 
     Source: Johnson et al. 2016; Zhang et al. 2018.
     """
     with torch.no_grad():
-        wanted = network.features(images)
+        targets = network.features(images)
     distances = [
-        (F.normalize(seen, dim=1) - F.normalize(real, dim=1)).square().sum(dim=1).flatten(1).mean(dim=1)
-        for seen, real in zip(network.features(drawn), wanted, strict=True)
+        (F.normalize(features, dim=1) - F.normalize(target, dim=1)).square().sum(dim=1).flatten(1).mean(dim=1)
+        for features, target in zip(network.features(drawn), targets, strict=True)
     ]
     return torch.stack(distances).mean(dim=0)
 
 
 class VGG16(nn.Module):
-    """The thirteen convolutions of VGG-16, seen after each of its five groups. A `FeatureNetwork`.
+    """The thirteen convolutions of VGG-16, with features after each of its five groups. A `FeatureNetwork`.
 
-    Source: Simonyan and Zisserman 2015; the depths as in Zhang et al. 2018.
+    Source: Simonyan and Zisserman 2015; depths as in Zhang et al. 2018.
     """
 
     mean: Tensor
@@ -69,20 +69,19 @@ class VGG16(nn.Module):
         self.register_buffer("deviation", torch.tensor(VGG_DEVIATION).view(3, 1, 1), persistent=False)
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch channels *_"]]:
-        """Return the features after each group."""
-        x, seen = (images - self.mean) / self.deviation, []
+        x, features = (images - self.mean) / self.deviation, []
         for index, group in enumerate(self.groups):
             x = F.max_pool2d(x, 2) if index else x
             for convolution in group:  # type: ignore[attr-defined]
                 x = F.relu(convolution(x))
-            seen.append(x)
-        return seen
+            features.append(x)
+        return features
 
     @classmethod
     def from_file(cls, path: Path) -> "VGG16":
-        """Load the weights from a file of the usual names, `features.0.weight` and so on: safetensors, or torch's own.
+        """Load weights named as in torchvision, `features.0.weight` and so on, from safetensors or a torch file.
 
-        Nothing in the file is run.
+        Nothing in the file is executed.
 
         Raises:
             ModelError: It cannot be read, or holds something else.

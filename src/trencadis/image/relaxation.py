@@ -1,4 +1,4 @@
-"""The Gumbel-softmax relaxation of a categorical choice, and the choice itself.
+"""The Gumbel-softmax relaxation of a categorical choice, for training.
 
 Source: Jang et al. 2017; Maddison et al. 2017; Ramesh et al. 2021, section 2.1.
 """
@@ -6,16 +6,16 @@ Source: Jang et al. 2017; Maddison et al. 2017; Ramesh et al. 2021, section 2.1.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from trencadis.errors import ConfigError
 
 
-def gumbel_noise(shape: Sequence[int], *, generator: torch.Generator) -> Float[Tensor, "..."]:
+def standard_gumbel(shape: Sequence[int], *, generator: torch.Generator) -> Float[Tensor, "..."]:
     """Return standard Gumbel noise, float32, on the generator's device.
 
-    It is −ln of an exponential variate, which is never zero, rather than −ln(−ln u), which is infinite for a u of 0.
+    Computed as −ln of an exponential variate, which is never zero; −ln(−ln u) is infinite for u = 0.
     """
     exponential = torch.empty(tuple(shape), device=generator.device).exponential_(generator=generator)
     return exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_()
@@ -27,16 +27,16 @@ def relax(
     relaxation_temperature: float,
     straight_through: bool = False,
 ) -> Float[Tensor, "*batch image_vocab_size"]:
-    """Return softmax((logits + noise) / τ), a point of the simplex that a small τ draws to a corner.
+    """Return softmax((logits + noise) / τ), soft one-hot codes that a small τ makes nearly hard.
 
-    Computed in float32, forward and backward, even under autocast: τ = 1/16 magnifies rounding sixteen times.
+    In float32, forward and backward, even under autocast: τ = 1/16 magnifies rounding sixteen times.
 
     Args:
         logits: Unnormalised log-probabilities of the codes.
         noise: Standard Gumbel noise; None gives the plain softmax.
         relaxation_temperature: τ, above 0.
-        straight_through: Return the corner itself, and let the gradient pass as if it were the relaxation. Without
-            noise and with a τ of 1 it is the arg max of index backpropagation quantization (Shi et al. 2024).
+        straight_through: Return the hard one-hot codes, with the gradient of the relaxation. Without noise and with
+            τ = 1 this is index backpropagation quantization (Shi et al. 2024).
 
     Raises:
         ConfigError: τ is not above 0.
@@ -44,25 +44,18 @@ def relax(
     if relaxation_temperature <= 0:
         expected = "a temperature above 0"
         given = f"relaxation_temperature {relaxation_temperature}"
-        raise ConfigError(given, expected=expected, remedy="use `draw` for hard codes")
+        raise ConfigError(given, expected=expected, remedy="take the arg max for hard codes")
     with torch.autocast(logits.device.type, enabled=False):
         noisy = logits.float() if noise is None else logits.float() + noise.float()
         relaxed = divided(noisy, relaxation_temperature).softmax(dim=-1)
         if not straight_through:
             return relaxed
-        corner = torch.zeros_like(relaxed).scatter_(-1, relaxed.argmax(dim=-1, keepdim=True), 1.0)
-        return corner + (relaxed - relaxed.detach())
+        hard = torch.zeros_like(relaxed).scatter_(-1, relaxed.argmax(dim=-1, keepdim=True), 1.0)
+        return hard + (relaxed - relaxed.detach())
 
 
 def divided(
     logits: Float[Tensor, "*batch image_vocab_size"], temperature: float
 ) -> Float[Tensor, "*batch image_vocab_size"]:
-    """Return logits divided by a temperature, as they are where it is 1."""
+    """Return logits / temperature; the same tensor for a temperature of 1."""
     return logits if temperature == 1 else logits / temperature
-
-
-def draw(
-    logits: Float[Tensor, "*batch image_vocab_size"], noise: Float[Tensor, "*batch image_vocab_size"]
-) -> Int[Tensor, "*batch"]:
-    """Return codes distributed as softmax(logits): the arg max of the logits with Gumbel noise (Gumbel-max)."""
-    return (logits.float() + noise.float()).argmax(dim=-1)

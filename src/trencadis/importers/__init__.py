@@ -1,4 +1,4 @@
-"""Published checkpoints, read without running anything that they hold, as parts of a model of ours."""
+"""Imports published checkpoints without executing anything in them."""
 
 from trencadis.importers.checkpoint_files import read_checkpoint
 from trencadis.importers.import_checkpoint import KINDS, Imported, import_image_tokenizer

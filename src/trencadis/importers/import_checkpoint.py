@@ -1,4 +1,4 @@
-"""From published files to a directory of ours, with a card that says where it came from."""
+"""Writes published weights as a model directory, with a model card that names the source files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,11 +30,11 @@ class Imported:
         out: The directory that was written.
         kind: The family, one of `KINDS`.
         files: Name and SHA-256 of each source file.
-        image_size: Height and width of its pictures, in pixels.
+        image_size: Height and width of its images, in pixels.
         grid_size: Rows and columns of tokens.
         image_vocab_size: Number of codes.
-        codes: How they are chosen.
-        parameters: Numbers in its tensors.
+        codes: How codes are chosen, as in `DiscreteVAEConfig`.
+        parameters: Number of weights.
     """
 
     out: Path
@@ -47,11 +47,10 @@ class Imported:
     parameters: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
         return {**asdict(self), "out": str(self.out)}
 
     def card(self) -> str:
-        """Return the model card, in Markdown with the hub's metadata."""
+        """Return the model card: Markdown with the hub's metadata."""
         (height, width), (rows, columns) = self.image_size, self.grid_size
         sources = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in self.files)
         return f"""---
@@ -60,9 +59,9 @@ library_name: trencadis
 
 # An image tokenizer
 
-Imported by `trencadis import {self.kind}`: {_PUBLISHED[self.kind]}. Pictures of {height}×{width} pixels become
+Imported by `trencadis import {self.kind}`: {_PUBLISHED[self.kind]}. Images of {height}×{width} pixels become
 grids of {rows}×{columns} tokens out of {self.image_vocab_size}; {self.parameters / 1e6:.1f} M parameters.
-The licence is that of the files that it was imported from.
+The licence is that of the source files.
 
 | file | SHA-256 |
 |---|---|
@@ -71,13 +70,13 @@ The licence is that of the files that it was imported from.
 
 
 def import_image_tokenizer(kind: str, paths: Sequence[Path], out: Path, image_size: tuple[int, int]) -> Imported:
-    """Write published weights as a directory that `load_image_tokenizer` reads; whole, or not at all.
+    """Write published weights as a directory that `load_image_tokenizer` reads, whole or not at all.
 
     Args:
         kind: The family, one of `KINDS`.
-        paths: The files as they were published, or their folder where the family has several.
+        paths: The published files, or their folder.
         out: The directory to write: empty, or not there yet.
-        image_size: Height and width of the pictures that it is meant for, in pixels.
+        image_size: Height and width of the images that it is meant for, in pixels.
 
     Raises:
         ModelError: A file is unsafe, damaged, or of another kind.

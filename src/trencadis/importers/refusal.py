@@ -1,4 +1,4 @@
-"""What is said of a checkpoint that cannot be used."""
+"""Errors about a checkpoint that cannot be used."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ def refusal(
     expected: str = "a whole checkpoint",
     remedy: str = "get the file from its publisher again",
 ) -> ModelError:
-    """Return the error for a file, to be raised: `path fault; expected …; remedy`."""
+    """Return the error for a file: `path fault; expected …; remedy`."""
     return ModelError(f"{path} {fault}", expected=expected, remedy=remedy)
 
 
 def shown(text: str) -> str:
-    """Return a text out of a file as a terminal may show it: cut short, and without characters that control it."""
+    """Return text from a file so that a terminal can show it: cut short, without control characters."""
     cut = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)

@@ -1,4 +1,4 @@
-"""VQ-GAN of taming-transformers: a Lightning checkpoint, with euclidean codes or Gumbel's.
+"""VQ-GAN of taming-transformers: a Lightning checkpoint, with euclidean or Gumbel codes.
 
 Source: Esser et al. 2021; the names are those of the published code.
 """
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from trencadis.config import AttentiveConfig, CategoricalCodes, DiscreteVAEConfig, NearestCodes
 from trencadis.image import DiscreteVAE
-from trencadis.importers.assembly import Tensors, assemble, check_names, counted, shape_of, shapes_of
+from trencadis.importers.assembly import CHECK_FAMILY, assemble, check_names, count_prefixes, shape_of, shapes_of
 from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
 from trencadis.importers.refusal import refusal, shown
-from trencadis.importers.tensors import read_tensors
+from trencadis.importers.tensors import Tensors, read_tensors
 
 NORM_GROUPS = 32
-# Where a larger model keeps its VQ-GAN: latent diffusion, and wrappers.
+# The VQ-GAN's prefix inside a larger model: latent diffusion, and wrappers.
 _PREFIXES = ("", "first_stage_model.", "model.")
-# What only training needs: discriminator and perceptual loss, a projection for showing, averages.
+# Used in training only: discriminator and perceptual loss, a projection for plots, moving averages.
 _DROPPED = ("loss.", "colorize", "model_ema.", "quantize.embedding.cluster_size", "quantize.embedding.embed_avg")
-# The bottleneck's own names in the file, by ours.
+# Names of the bottleneck in the file, by ours.
 _EUCLIDEAN = {
     "bottleneck.to_codes.weight": "quant_conv.weight",
     "bottleneck.to_codes.bias": "quant_conv.bias",
@@ -38,7 +38,7 @@ def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256,
     Args:
         paths: One file: a checkpoint with its tensors under `state_dict`, or the state dict itself; also one of latent
             diffusion.
-        image_size: Height and width of the pictures that it is meant for, in pixels; the file does not say.
+        image_size: Height and width of the images that it is meant for, in pixels; the file does not say.
 
     Raises:
         ModelError: The file is unsafe, damaged, or of another kind.
@@ -47,25 +47,23 @@ def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256,
     if len(paths) != 1:
         raise refusal(paths[1], "is a second file", expected="one checkpoint", remedy="import one at a time")
     path = paths[0]
-    tensors = _without_training(named_tensors(read_checkpoint(path)), path)
-    is_gumbel = "quantize.proj.weight" in tensors
-    config = _config(tensors, path, image_size, is_gumbel=is_gumbel)
+    tensors = _model_tensors(named_tensors(read_checkpoint(path)), path)
+    config = _config(tensors, path, image_size)
+    is_gumbel = isinstance(config.codes, CategoricalCodes)
     shapes = shapes_of(config)
-    names = dict(_names(config))
+    names = dict(_names(config)) | ({} if is_gumbel else _EUCLIDEAN)
+    names = {ours: theirs for ours, theirs in names.items() if ours in shapes}
+    wanted = {theirs: shapes[ours] for ours, theirs in names.items()}
     if is_gumbel:
-        wanted = {theirs: shapes[ours] for ours, theirs in names.items() if ours in shapes}
         wanted |= _gumbel_shapes(config, shape_of(tensors, "quantize.embed.weight", path, dimensions=2)[1])
-    else:
-        names |= _EUCLIDEAN
-        wanted = {theirs: shapes[ours] for ours, theirs in names.items() if ours in shapes}
     check_names(tensors, wanted, path)
-    read = read_tensors(tensors)
-    weights = {ours: read[theirs] for ours, theirs in names.items() if theirs in read}
+    read = read_tensors(tensors, path)
+    weights = {ours: read[theirs] for ours, theirs in names.items()}
     return assemble(config, weights | (_folded(read) if is_gumbel else {}))
 
 
-def _without_training(tensors: Tensors, path: Path) -> Tensors:
-    """Return what a VQ-GAN is made of, by the names that taming-transformers has for it.
+def _model_tensors(tensors: Tensors, path: Path) -> Tensors:
+    """Return the tensors of the VQ-GAN itself, by the names of taming-transformers.
 
     Raises:
         ModelError: There is none in the file.
@@ -73,42 +71,39 @@ def _without_training(tensors: Tensors, path: Path) -> Tensors:
     probe = "encoder.conv_in.weight"
     prefix = next((prefix for prefix in _PREFIXES if f"{prefix}{probe}" in tensors), None)
     if prefix is None:
-        expected = "the state dict of a VQ-GAN of taming-transformers"
-        raise refusal(path, f"has no {probe}", expected=expected, remedy="check the family")
+        raise refusal(path, f"has no {probe}", expected="a VQ-GAN of taming-transformers", remedy=CHECK_FAMILY)
     named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return {name: tensor for name, tensor in named.items() if not name.startswith(_DROPPED)}
 
 
-def _config(tensors: Tensors, path: Path, image_size: tuple[int, int], *, is_gumbel: bool) -> DiscreteVAEConfig:
+def _config(tensors: Tensors, path: Path, image_size: tuple[int, int]) -> DiscreteVAEConfig:
     """Return the sizes that the tensors' shapes say.
 
     Raises:
-        ModelError: They are those of no VQ-GAN that can be made here.
+        ModelError: No VQ-GAN here can have them.
     """
-    groups = counted(tensors, lambda group: f"encoder.down.{group}.")
+    groups = count_prefixes(tensors, lambda group: f"encoder.down.{group}.")
+    blocks = count_prefixes(tensors, lambda block: f"encoder.down.0.block.{block}.")
+    first = "block.0.conv1.weight"
     widths = [
-        shape_of(tensors, f"encoder.down.{group}.block.0.conv1.weight", path, dimensions=4)[0]
-        for group in range(max(groups, 1))
+        shape_of(tensors, f"encoder.down.{group}.{first}", path, dimensions=4)[0] for group in range(max(groups, 1))
     ]
-    first, channels = shape_of(tensors, "encoder.conv_in.weight", path, dimensions=4)[:2]
-    if channels != 3:
-        raise refusal(path, f"reads pictures of {channels} channels", expected="3", remedy="import one for RGB")
-    if first != widths[0] or any(width % NORM_GROUPS for width in widths):
-        given = f"begins with {first} channels and has groups of {widths}"
-        expected = f"as many at the beginning as in the first group, and multiples of {NORM_GROUPS}"
+    inputs = shape_of(tensors, "encoder.conv_in.weight", path, dimensions=4)[:2]
+    if inputs != (widths[0], 3) or any(width % NORM_GROUPS for width in widths):
+        given = f"has an input layer of {inputs[0]} by {inputs[1]} channels and groups of {widths}"
+        expected = f"3 input channels, and widths in multiples of {NORM_GROUPS} that begin with the input layer's"
         raise refusal(path, given, expected=expected, remedy="import another")
+    is_gumbel = "quantize.proj.weight" in tensors
     codebook = "quantize.embed.weight" if is_gumbel else "quantize.embedding.weight"
     vocab_size, codebook_dim = shape_of(tensors, codebook, path, dimensions=2)
-    hidden_dim = gcd(*widths)
-    blocks = counted(tensors, lambda block: f"encoder.down.0.block.{block}.")
     return DiscreteVAEConfig(
         image_size=image_size,
         image_vocab_size=vocab_size,
         latent_dim=shape_of(tensors, "decoder.conv_in.weight", path, dimensions=4)[1],
         pixels="signed",
         architecture=AttentiveConfig(
-            hidden_dim=hidden_dim,
-            width_multipliers=tuple(width // hidden_dim for width in widths),
+            hidden_dim=gcd(*widths),
+            width_multipliers=tuple(width // gcd(*widths) for width in widths),
             blocks_per_group=blocks,
             attention=_attention(tensors, path, groups, blocks),
         ),
@@ -117,36 +112,32 @@ def _config(tensors: Tensors, path: Path, image_size: tuple[int, int], *, is_gum
 
 
 def _attention(tensors: Tensors, path: Path, groups: int, blocks: int) -> Literal["none", "middle", "last"]:
-    """Return where there is attention.
+    """Return which blocks have attention.
 
     Raises:
-        ModelError: It is where it cannot be here.
+        ModelError: Others than those that a model here can have.
     """
     found = {name.rsplit(".", 2)[0] for name in tensors if ".attn" in name}
     middle = {"encoder.mid.attn_1", "decoder.mid.attn_1"}
     last = {f"encoder.down.{groups - 1}.attn.{block}" for block in range(blocks)}
     last |= {f"decoder.up.{groups - 1}.attn.{block}" for block in range(blocks + 1)}
-    if not found:
-        return "none"
-    if found == middle:
-        return "middle"
-    if found == middle | last:
-        return "last"
-    stranger = min(found ^ (middle | last))
-    verb = "has" if stranger in found else "has no"
-    expected = "attention in the middle, and in all of the smallest group or none of the groups"
-    raise refusal(path, f"{verb} {shown(stranger)}", expected=expected, remedy="import another")
+    if found in (set(), middle, middle | last):
+        return "none" if not found else "middle" if found == middle else "last"
+    odd = min(found ^ (middle | last))
+    verb = "has" if odd in found else "has no"
+    expected = "attention in the middle, and in all or no blocks of the smallest group"
+    raise refusal(path, f"{verb} {shown(odd)}", expected=expected, remedy="import another")
 
 
 def _names(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
-    """Yield our name and the publisher's for each weight of encoder and decoder; some are not in every model."""
+    """Yield our name and the publisher's for each weight that encoder and decoder can have."""
     for ours, theirs in _layers(config):
         yield f"{ours}.weight", f"{theirs}.weight"
         yield f"{ours}.bias", f"{theirs}.bias"
 
 
 def _layers(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
-    """Yield our name and the publisher's for each layer that there can be."""
+    """Yield our name and the publisher's for each layer that they can have."""
     architecture = config.architecture
     assert isinstance(architecture, AttentiveConfig)
     groups = len(architecture.width_multipliers)
@@ -181,7 +172,7 @@ def _attended(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
 
 
 def _gumbel_shapes(config: DiscreteVAEConfig, embed_dim: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the published bottleneck with Gumbel's codes, by its own names."""
+    """Return the shapes of the published Gumbel bottleneck, by the publisher's names."""
     vocab_size, latent_dim = config.image_vocab_size, config.latent_dim
     return {
         "quant_conv.weight": (embed_dim, latent_dim, 1, 1),
@@ -195,10 +186,9 @@ def _gumbel_shapes(config: DiscreteVAEConfig, embed_dim: int) -> dict[str, tuple
 
 
 def _folded(read: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return our bottleneck from the published one with Gumbel's codes, which has a linear layer more at either end.
+    """Return our bottleneck from the published Gumbel one, which has one more linear layer at either end.
 
-    Two linear layers in a row are one; computed in float64, so that it is nearer to them than they are to each other
-    on different machines.
+    Two linear layers in a row are one; in float64, so that folding them rounds less than running them.
     """
     before, project, after = (
         read[f"{name}.weight"].double()[:, :, 0, 0] for name in ("quant_conv", "quantize.proj", "post_quant_conv")

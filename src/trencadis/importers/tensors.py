@@ -1,4 +1,4 @@
-"""Tensors as a checkpoint describes them: checked while they are only numbers, read when they are wanted."""
+"""Tensors as a checkpoint describes them: checked while they are only numbers, read when they are needed."""
 
 import mmap
 import zlib
@@ -16,25 +16,13 @@ from trencadis.importers.refusal import refusal, shown
 from trencadis.progress import track
 
 MAX_DIMENSIONS = 8
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-}
 
 
 class Bytes:
-    """A file's content, mapped into memory: what is not looked at is not read.
+    """A file's content, mapped into memory: what is not used is not read.
 
     Args:
-        path: The file; it is there and is not empty.
+        path: A file that exists and is not empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,14 +41,14 @@ class Bytes:
 
 @dataclass(eq=False)
 class Storage:
-    """Numbers of one type in a row, which tensors are views of.
+    """A one-dimensional array of numbers, which tensors are views of.
 
     Args:
-        content: The file that they are in.
+        content: The file.
         key: Its name in the file.
         dtype: Type of the numbers.
-        count: How many the file says that there are.
-        start: Where they begin in the file; below 0 until they have been found, `count` of them.
+        count: How many there are.
+        start: Where they begin in the file; -1 until that is known.
         checksum: CRC-32 of their bytes, where the container has one.
     """
 
@@ -73,7 +61,6 @@ class Storage:
 
     @property
     def size_bytes(self) -> int:
-        """Size in the file."""
         return self.count * self.dtype.itemsize
 
     def verify(self) -> None:
@@ -92,16 +79,10 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """A view of a storage, not read yet.
-
-    Args:
-        storage: What it is a view of.
-        offset: Its first element's place in the storage.
-        shape: Its sizes.
-        stride: Elements from one index to the next, of each dimension.
+    """A view of a storage, not read yet. `offset` and `stride` count elements, as torch does.
 
     Raises:
-        ModelError: It would reach outside its storage, or hold an element twice.
+        ModelError: It reaches outside its storage, or holds an element twice.
     """
 
     storage: Storage
@@ -112,11 +93,11 @@ class StoredTensor:
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.shape, *self.stride)
         if len(self.shape) != len(self.stride) or len(self.shape) > MAX_DIMENSIONS or min(numbers) < 0:
-            raise self._misfit("that cannot be")
-        if not self.count:
+            raise self._misfit("that are impossible")
+        if not prod(self.shape):
             return
         last = 0
-        for stride, size in sorted((stride, size) for stride, size in zip(self.stride, self.shape, strict=True)):
+        for stride, size in sorted(zip(self.stride, self.shape, strict=True)):
             if size > 1 and stride <= last:
                 raise self._misfit("that overlaps itself")
             last += (size - 1) * stride
@@ -124,56 +105,59 @@ class StoredTensor:
             raise self._misfit(f"that goes beyond its storage of {self.storage.count} numbers")
 
     def _misfit(self, fault: str) -> Exception:
-        given = f"holds a tensor of shape {_brief(self.shape)}, strides {_brief(self.stride)} {fault}"
-        return refusal(self.storage.content.path, given)
+        shape, stride = (shown(str(list(numbers[: MAX_DIMENSIONS + 1]))) for numbers in (self.shape, self.stride))
+        return refusal(self.storage.content.path, f"holds a tensor of shape {shape}, strides {stride} {fault}")
 
     @property
-    def count(self) -> int:
-        """How many elements it has."""
-        return prod(self.shape)
+    def dtype(self) -> torch.dtype:
+        return self.storage.dtype
 
-    def read(self) -> Float[Tensor, "..."]:
-        """Return the tensor in float32, contiguous, in memory of its own.
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> Tensor:
+        """Return the tensor, in memory of its own.
 
         Raises:
-            ModelError: It holds no floats, or is damaged.
+            ModelError: It is damaged.
         """
         storage = self.storage
-        path = storage.content.path
-        if not storage.dtype.is_floating_point:
-            raise refusal(path, f"has {storage.dtype} where weights should be", expected="weights of floats")
         assert storage.start >= 0
-        if not self.count:
-            return torch.empty(self.shape)
+        if not prod(self.shape):
+            return torch.empty(self.shape, dtype=self.dtype)
         storage.verify()
-        size = storage.dtype.itemsize
+        size = self.dtype.itemsize
         span = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride, strict=True))
         raw = torch.frombuffer(
             storage.content.mapped, dtype=torch.uint8, count=span * size, offset=storage.start + self.offset * size
         )
-        # Copied as bytes first: numbers need not be aligned in the file, and the file may change later.
-        return raw.clone().view(storage.dtype).as_strided(self.shape, self.stride).float().contiguous()
+        # Copied as bytes first: numbers need not be aligned in the file.
+        return raw.clone().view(self.dtype).as_strided(self.shape, self.stride)
 
 
-def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """Return tensors of one file by their names, each in float32.
+Tensors = Mapping[str, StoredTensor | Tensor]
+"""Tensors of a checkpoint by name; those of safetensors are mapped from the file."""
+
+
+def read_tensors(tensors: Tensors, path: Path) -> dict[str, Float[Tensor, "..."]]:
+    """Return the tensors of a file in float32, contiguous, independent of the file.
 
     Raises:
-        ModelError: They would take more memory than the file has bytes, hold no floats, or are damaged.
+        ModelError: They take more memory than the file has bytes, hold no floats, or are damaged.
     """
-    for tensor in tensors.values():
-        content = tensor.storage.content
-        total = sum(other.count * other.storage.dtype.itemsize for other in tensors.values())
-        if total > len(content):
-            raise refusal(content.path, f"says that it holds {total} bytes of weights and has {len(content)} in all")
-        break
-    return {name: tensor.read() for name, tensor in track(tensors.items(), "reading the weights", len(tensors))}
-
-
-def _brief(numbers: tuple[int, ...]) -> str:
-    return shown(str(list(numbers[: MAX_DIMENSIONS + 1])))
+    total, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
+    if total > size:
+        raise refusal(path, f"describes {total} bytes of weights and has {size} in all")
+    read = {}
+    for name, tensor in track(tensors.items(), "reading the weights", len(tensors)):
+        if not tensor.dtype.is_floating_point:
+            raise refusal(path, f"has {tensor.dtype} weights", expected="floats")
+        values = tensor.read() if isinstance(tensor, StoredTensor) else tensor
+        read[name] = values.to(torch.float32, copy=True).contiguous()
+    return read
 
 
 def are_counts(values: Any) -> bool:
-    """Whether it is a tuple or a list of whole numbers, and nothing else."""
+    """Whether it is a tuple or a list of whole numbers."""
     return isinstance(values, tuple | list) and all(type(value) is int for value in values)

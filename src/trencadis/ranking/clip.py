@@ -1,4 +1,4 @@
-"""CLIP: captions and pictures in one space, where those that belong together are close.
+"""CLIP: captions and images embedded in one space, where matching ones are close.
 
 Source: Radford et al. 2021, section 2 and figure 3.
 """
@@ -22,10 +22,7 @@ MAX_LOGIT_SCALE = 100.0
 
 
 class TextEncoder(nn.Module):
-    """A causal transformer over the caption, read at the first end token.
-
-    Being causal, what is read there depends on the caption alone, and on none of the end tokens that pad it.
-    """
+    """A causal transformer over the caption, read at the first end token: padding after it has no effect."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -41,7 +38,6 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.projection.weight, std=dim**-0.5)
 
     def forward(self, text_tokens: Int[Tensor, "batch text_len"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return the captions' features, not normalised."""
         x = self.tower(self.tokens(text_tokens) + self.positions.weight)
         ends = (text_tokens == self.end_token).int().argmax(dim=1)
         features: Tensor = self.projection(self.norm(x[torch.arange(len(x), device=x.device), ends]))
@@ -49,7 +45,7 @@ class TextEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """A vision transformer, read at its class token."""
+    """A vision transformer, read at its class token. Images are RGB in [0, 1], of any size."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -67,21 +63,20 @@ class ImageEncoder(nn.Module):
             nn.init.normal_(parameter, std=dim**-0.5)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return the pictures' features, not normalised; pictures are RGB in [0, 1], of any size."""
         x = self.tower(self._embedded(images))
         features: Tensor = self.projection(self.norm(x[:, 0]))
         return features
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch dim patches"]]:
-        """Return what the patches have become after each block; pictures are RGB in [0, 1], of any size."""
-        x, seen = self._embedded(images), []
+        """Return the patches after each block. Makes it a `FeatureNetwork`."""
+        x, features = self._embedded(images), []
         for block in self.tower.blocks:
             x = block(x)
-            seen.append(rearrange(x[:, 1:], "batch patches dim -> batch dim patches"))
-        return seen
+            features.append(rearrange(x[:, 1:], "batch patches dim -> batch dim patches"))
+        return features
 
     def _embedded(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch positions dim"]:
-        """Return what the tower takes: the class token, then the patches."""
+        """Return the tower's input: the class token, then the patches."""
         x = self.patches(self._prepared(images))
         x = rearrange(x, "batch dim rows columns -> batch (rows columns) dim")
         x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
@@ -91,18 +86,14 @@ class ImageEncoder(nn.Module):
     def _prepared(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 resized_height resized_width"]:
-        """Return the pictures at the trained size, in [−1, 1]: mean and deviation of 0.5."""
+        """Return images of the trained size, in [−1, 1]."""
         if tuple(images.shape[-2:]) != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True, align_corners=False)
         return ((images - 0.5) / 0.5).to(self.patches.weight.dtype)
 
 
 class CLIP(Pretrained, nn.Module):
-    """The two encoders and the scale of their similarities.
-
-    Args:
-        config: Sizes.
-    """
+    """The two encoders and the scale of their similarities."""
 
     config_type: ClassVar[type[CLIPConfig]] = CLIPConfig
     config: CLIPConfig
@@ -116,7 +107,7 @@ class CLIP(Pretrained, nn.Module):
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:
-        """What similarities are multiplied by before the softmax: learned, at most 100."""
+        """Factor of the similarities before the softmax; learned, at most 100."""
         return self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
     @torch.no_grad()
@@ -128,29 +119,18 @@ class CLIP(Pretrained, nn.Module):
         self.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def pad(self, text_tokens: Sequence[Sequence[int]]) -> Int[Tensor, "batch text_len"]:
-        """Return captions' tokens filled up with the end token, of id `text_vocab_size`.
-
-        Longer captions are cut, so that at least one end token, where the caption is read, is always there.
-        """
+        """Return captions padded with the end token, `text_vocab_size`, and cut to leave room for at least one."""
         room = self.config.text_len - 1
         end = self.config.text_vocab_size
         rows = [[*row[:room], *[end] * (room + 1 - len(row[:room]))] for row in text_tokens]
         return torch.tensor(rows, dtype=torch.long, device=self.log_logit_scale.device).view(-1, room + 1)
 
     def encode_text(self, text_tokens: Int[Tensor, "batch text_len"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return the features of captions, of length 1, in float32.
-
-        Args:
-            text_tokens: Padded as `pad` does.
-        """
+        """Return unit vectors in float32 for captions from `pad`."""
         return F.normalize(self.text(text_tokens).float(), dim=-1)
 
     def encode_image(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return the features of pictures, of length 1, in float32.
-
-        Args:
-            images: RGB in [0, 1], of any size; they are resized to the trained one.
-        """
+        """Return unit vectors in float32 for RGB images in [0, 1] of any size."""
         return F.normalize(self.image(images).float(), dim=-1)
 
     def forward(
@@ -160,12 +140,12 @@ class CLIP(Pretrained, nn.Module):
         *,
         return_loss: bool = False,
     ) -> Float[Tensor, "images captions"] | Float[Tensor, ""]:
-        """Return the scaled similarities of every picture with every caption, or the contrastive loss.
+        """Return the scaled similarities of every image with every caption, or the contrastive loss.
 
         Args:
             images: RGB in [0, 1].
-            text_tokens: Captions, padded as `pad` does.
-            return_loss: Return the loss in nats, the mean of both directions; each picture needs its caption then.
+            text_tokens: Captions, from `pad`.
+            return_loss: Return the loss in nats, the mean of both directions; the batch then consists of pairs.
         """
         image_features, text_features = self.encode_image(images), self.encode_text(text_tokens)
         with torch.autocast(images.device.type, enabled=False):
@@ -176,15 +156,14 @@ class CLIP(Pretrained, nn.Module):
 def contrastive_loss(
     logits: Float[Tensor, "batch batch"], text_tokens: Int[Tensor, "batch text_len"]
 ) -> Float[Tensor, ""]:
-    """Return the symmetric cross-entropy between pictures and captions, in nats.
+    """Return the symmetric cross-entropy between images and captions, in nats.
 
-    A caption may occur twice in a batch: of short captions it often does. Only the diagonal is then a wrong target,
-    for it asks a picture to be near its own copy of the caption and far from the other, which is the same point. So
-    each row's target is shared evenly by all places that hold the same caption; where captions differ this is the
-    published loss.
+    Short captions often occur twice in a batch. The diagonal alone would then ask an image to be near one copy of its
+    caption and far from the other, which is the same point. So each row's target is shared evenly by all copies of
+    its caption; where all captions differ this is the published loss.
 
     Args:
-        logits: Scaled similarities of pictures (rows) with captions (columns); the diagonal holds the pairs.
+        logits: Scaled similarities of images (rows) with captions (columns); the diagonal holds the pairs.
         text_tokens: The captions.
 
     Source: Radford et al. 2021, figure 3.
@@ -195,6 +174,5 @@ def contrastive_loss(
 
 
 def _equal_rows(text_tokens: Int[Tensor, "batch text_len"]) -> Bool[Tensor, "batch batch"]:
-    """Return which captions are equal."""
     group: Tensor = torch.unique(text_tokens, dim=0, return_inverse=True)[1]
     return group[:, None] == group[None, :]

@@ -1,22 +1,28 @@
 """CLIP as a `Ranker`."""
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+import trencadis.text  # noqa: F401  # registers the text tokenizer that ships
 from trencadis.errors import ModelError
+from trencadis.parts import load_part, register, save_part
 from trencadis.protocols import TextTokenizer
 from trencadis.ranking.clip import CLIP
+from trencadis.storage import whole_directory
 
 CHUNK = 64
-"""Pictures that are encoded at once: 512 candidates need no more memory than this."""
+"""Images encoded at once, which bounds the memory that many candidates need."""
 
 
+@register("ranker", kind="CLIP")
 class CLIPRanker:
     """CLIP with the text tokenizer that it was trained with. A `Ranker`.
 
     Args:
-        clip: The network; it is used as it is, on the device that it is on.
+        clip: The network.
         text_tokenizer: Captions to the ids that the network knows.
 
     Raises:
@@ -48,3 +54,31 @@ class CLIPRanker:
         chunks = [self.clip.encode_image(chunk.to(text_features.device)) for chunk in torch.split(images, CHUNK)]
         # Rounding can leave two features of length 1 a little more alike than is possible.
         return (torch.cat(chunks) @ text_features).clamp(-1, 1).to(images.device)
+
+    def to(self, device: str | torch.device) -> "CLIPRanker":
+        """Move the network to a device, in place."""
+        self.clip.to(device)
+        return self
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write CLIP, and its text tokenizer in `text/` below it, whole or not at all.
+
+        Raises:
+            ModelError: The text tokenizer cannot be saved.
+            StorageError: The place cannot be written.
+        """
+        with whole_directory(Path(save_directory)) as directory:
+            self.clip.save_pretrained(directory)
+            save_part("text", self.text_tokenizer, directory / "text")
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "CLIPRanker":
+        """Load CLIP from the directory of a ranker; the text tokenizer is in `text/` below it, or beside it.
+
+        Raises:
+            ModelError: One of the two is absent, damaged or of another kind.
+        """
+        directory = Path(name)
+        own = directory / "text"
+        text_tokenizer = load_part("text", own if own.is_dir() else directory.parent / "text")
+        return cls(CLIP.from_pretrained(directory), text_tokenizer)

@@ -15,8 +15,8 @@ class Ranked:
 
     Args:
         images: RGB in [0, 1].
-        scores: The ranker's similarities, falling.
-        order: Where each stood among the candidates.
+        scores: The ranker's similarities, descending.
+        order: Their indices among the candidates.
     """
 
     images: Float[Tensor, "keep 3 height width"]
@@ -29,8 +29,8 @@ def rank(images: Float[Tensor, "candidates 3 height width"], prompt: str, *, ran
 
     Args:
         images: RGB in [0, 1].
-        prompt: What they were drawn from.
-        ranker: Gives one similarity a picture.
+        prompt: The prompt that they were drawn from.
+        ranker: Returns one similarity for each image.
         keep: How many to return, 1..candidates.
 
     Raises:
@@ -42,6 +42,6 @@ def rank(images: Float[Tensor, "candidates 3 height width"], prompt: str, *, ran
         expected = f"1..{len(images)}, the number of candidates"
         raise RankingError(f"keep {keep}", expected=expected, remedy="change keep, or draw more candidates")
     scores = ranker.score(images, prompt)
-    # A sort puts what is not a number above everything; a picture that cannot be scored belongs below.
+    # A sort puts NaN first; an image that cannot be scored belongs last.
     order = scores.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True)[:keep]
     return Ranked(images[order], scores[order], order)

@@ -1,4 +1,4 @@
-"""The transformer that both halves of CLIP are made of.
+"""The transformer of both encoders of CLIP.
 
 Source: Radford et al. 2021, section 2.4.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trencadis.config import TowerConfig
 
 MLP_RATIO = 4
-"""Hidden width of the MLP in units of the residual stream's."""
+"""Hidden width of the MLP over that of the residual stream."""
 
 
 class TowerBlock(nn.Module):
@@ -29,7 +29,6 @@ class TowerBlock(nn.Module):
         self.mlp_output = nn.Linear(MLP_RATIO * config.dim, config.dim)
 
     def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
-        """Return the residual stream after attention and MLP."""
         x = x + self._attend(self.attention_norm(x))
         residual: Tensor = self.mlp_output(F.gelu(self.mlp_input(self.mlp_norm(x))))
         return x + residual
@@ -45,12 +44,7 @@ class TowerBlock(nn.Module):
 
 
 class Tower(nn.Module):
-    """A stack of blocks.
-
-    Args:
-        config: Sizes.
-        causal: A position attends to itself and those before it; else to all.
-    """
+    """A stack of blocks; `causal` positions attend to themselves and those before, others to all."""
 
     def __init__(self, config: TowerConfig, *, causal: bool) -> None:
         super().__init__()
@@ -58,7 +52,7 @@ class Tower(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as CLIP does: what is added to the residual stream shrinks with the number of layers."""
+        """Initialise as CLIP does: layers that write to the residual stream shrink with the number of layers."""
         for block in self.blocks:
             assert isinstance(block, TowerBlock)
             dim = block.query_key_value.in_features
@@ -74,7 +68,6 @@ class Tower(nn.Module):
                 nn.init.zeros_(linear.bias)
 
     def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
-        """Return the residual stream after all blocks."""
         for block in self.blocks:
             x = block(x)
         return x

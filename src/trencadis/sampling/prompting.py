@@ -15,13 +15,13 @@ from trencadis.sampling.settings import ImagePrompt
 
 def image_prompt(
     tokenizer: ImageTokenizer,
-    image: Image.Image,
+    image: Image.Image | None,
     *,
     mask: Image.Image | None,
     keep_rows: int | None,
     device: torch.device,
-) -> ImagePrompt:
-    """Return the tokens of a picture and which of them stay.
+) -> ImagePrompt | None:
+    """Return the tokens of a picture and which of them stay; None for no picture.
 
     The picture is cropped in the middle to the model's aspect and resized. A token is drawn anew where any of its
     pixels is masked.
@@ -34,9 +34,15 @@ def image_prompt(
         device: Where the tokenizer is.
 
     Raises:
-        ConfigError: Both or neither of `mask` and `keep_rows` are given, or `keep_rows` is out of its range.
+        ConfigError: Both or neither of `mask` and `keep_rows` are given, one of them is given without a picture, or
+            `keep_rows` is out of its range.
         PictureError: The mask has another size than the picture.
     """
+    if image is None:
+        if mask is not None or keep_rows is not None:
+            given = "mask without an image" if mask is not None else "keep_rows without an image"
+            raise ConfigError(given, expected="an image that it speaks of", remedy="give the image too")
+        return None
     if (mask is None) == (keep_rows is None):
         given = "an image with neither mask nor keep_rows" if mask is None else "both mask and keep_rows"
         raise ConfigError(given, expected="one of the two", remedy="say which part of the image stays")

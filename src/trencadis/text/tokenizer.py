@@ -1,5 +1,6 @@
 """The caption tokenizer: byte-level byte-pair encoding over the `tokenizers` library."""
 
+import hashlib
 import json
 import unicodedata
 import warnings
@@ -8,11 +9,11 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from huggingface_hub import ModelHubMixin
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from trencadis.errors import ConfigError, ModelError, PromptError
-from trencadis.pretrained import model_directory
+from trencadis.parts import register
+from trencadis.pretrained import HubModel
 from trencadis.randomness import derive_seed
 from trencadis.storage import write_whole
 from trencadis.text.bpe_dropout import Merges, merge
@@ -25,29 +26,30 @@ TokenizerT = TypeVar("TokenizerT", bound="CaptionTokenizer")
 
 
 class CaptionCutWarning(UserWarning):
-    """A caption had more tokens than there is room for; its end is not seen."""
+    """A caption was cut because it has too many tokens."""
 
 
 def normalize(caption: str) -> str:
-    """Return the caption as it is tokenized: composed (NFC), lowercase, runs of white space folded, ends stripped.
+    """Return the caption in NFC and lowercase, with single spaces and stripped ends. Idempotent.
 
-    Normalising twice changes nothing. A lone surrogate, which no UTF-8 text can hold, becomes U+FFFD.
+    A lone surrogate, which is not valid in UTF-8, becomes U+FFFD.
     """
     if not caption.isascii():
         caption = caption.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        # Lowercasing can leave what composes further, so the composition is made after it too.
+        # Lowercasing can leave characters that compose further, so NFC is applied again.
         caption = unicodedata.normalize("NFC", unicodedata.normalize("NFC", caption).lower())
     return " ".join(caption.lower().split())
 
 
-class CaptionTokenizer(ModelHubMixin):
-    """Byte-level byte-pair encoding of captions: any text is encoded, and decoding gives it back normalised.
+@register("text")
+class CaptionTokenizer(HubModel):
+    """Byte-level byte-pair encoding of captions: encodes any text, and decodes it normalised.
 
-    Words are split as GPT-2 does, each with the space before it, the first one too. There are no special tokens:
-    padding belongs to the stream. `push_to_hub` is the hub library's own.
+    Words are split as in GPT-2, each with the space before it, the first one too. There are no special tokens: padding
+    belongs to the stream.
 
     Args:
-        library: A tokenizer of the `tokenizers` library, byte-level and with all 256 bytes among its tokens.
+        library: A byte-level tokenizer of the `tokenizers` library, with all 256 bytes among its tokens.
 
     Raises:
         ModelError: `library` is of another kind.
@@ -59,11 +61,11 @@ class CaptionTokenizer(ModelHubMixin):
 
     @classmethod
     def train(cls: type[TokenizerT], captions: Iterable[str], *, vocab_size: int) -> TokenizerT:
-        """Learn the merges of captions; the same captions give the same tokenizer.
+        """Learn merges from raw captions, deterministically.
 
         Args:
-            captions: Raw; they are normalised here.
-            vocab_size: At most this many ids, 256 or more; fewer where the captions hold fewer pairs that occur twice.
+            captions: Raw captions.
+            vocab_size: Maximum number of ids, 256 or more; fewer if fewer pairs occur twice.
 
         Raises:
             ConfigError: `vocab_size` leaves no room for the 256 bytes.
@@ -77,7 +79,7 @@ class CaptionTokenizer(ModelHubMixin):
         library.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
-            # A pair seen once says nothing about the next caption.
+            # A pair that occurs once does not generalise.
             min_frequency=2,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
@@ -91,13 +93,13 @@ class CaptionTokenizer(ModelHubMixin):
         return int(self._library.get_vocab_size())
 
     def encode(self, caption: str, *, max_len: int | None = None, dropout: float = 0.0, seed: int = 0) -> list[int]:
-        """Return the caption's tokens; what exceeds `max_len` is cut with a `CaptionCutWarning`.
+        """Return the caption's tokens, cut to `max_len` with a `CaptionCutWarning`.
 
         Args:
             caption: Raw text.
-            max_len: The most tokens to return; None for all.
-            dropout: Probability in [0, 1] that a merge is skipped (BPE-dropout); 0 gives the one canonical encoding.
-            seed: Of the dropout; the same caption and seed give the same tokens.
+            max_len: Maximum number of tokens; None returns all.
+            dropout: Probability in [0, 1] that a merge is skipped (BPE-dropout); 0 gives the canonical encoding.
+            seed: Seed of the dropout; the same caption and seed give the same tokens.
 
         Raises:
             ConfigError: `dropout` or `max_len` is out of its range.
@@ -128,7 +130,7 @@ class CaptionTokenizer(ModelHubMixin):
         return tokens
 
     def decode(self, text_tokens: Sequence[int]) -> str:
-        """Return the normalised caption that the tokens stand for; bytes that are no UTF-8 become U+FFFD.
+        """Return the normalised caption; invalid UTF-8 becomes U+FFFD.
 
         Raises:
             PromptError: A token is out of 0..vocab_size-1.
@@ -140,22 +142,17 @@ class CaptionTokenizer(ModelHubMixin):
             raise PromptError(f"text token {wrong}", expected=expected, remedy="leave out padding ids")
         return str(self._library.decode(tokens, skip_special_tokens=False)).removeprefix(" ")
 
-    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:
-        """Write `tokenizer.json` into `save_directory`, whole or not at all; other files there stay.
+    def digest(self) -> str:
+        """Return the SHA-256 of the tokenizer's file in hexadecimal."""
+        return hashlib.sha256(self._library.to_str().encode()).hexdigest()
 
-        Raises:
-            StorageError: The place cannot be written.
-        """
-        write_whole(Path(save_directory) / FILE_NAME, self._library.to_str(pretty=True))
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write `tokenizer.json`; other files in the directory stay."""
+        write_whole(save_directory / FILE_NAME, self._library.to_str(pretty=True))
 
     @classmethod
-    def from_pretrained(cls: type[TokenizerT], name: str | Path, **_: object) -> TokenizerT:  # type: ignore[override]
-        """Load from a directory or a hub id.
-
-        Raises:
-            ModelError: It is absent, damaged or of another kind.
-        """
-        path = model_directory(name) / FILE_NAME
+    def _load(cls: type[TokenizerT], directory: Path) -> TokenizerT:
+        path = directory / FILE_NAME
         remedy = "save the tokenizer again, or copy the directory whole"
         if not path.is_file():
             raise ModelError(f"no {FILE_NAME} in {path.parent}", expected="a tokenizer's directory", remedy=remedy)
@@ -168,10 +165,10 @@ class CaptionTokenizer(ModelHubMixin):
 
 
 def _tables(library: Tokenizer) -> tuple[dict[str, int], Merges]:
-    """Return the id of each byte, by the letter that stands for it, and the merges, both by token id.
+    """Return the ids of the 256 bytes, by the letters that stand for them, and the merges.
 
     Raises:
-        ModelError: The tokenizer is no byte-level byte-pair encoding.
+        ModelError: The tokenizer is not byte-level byte-pair encoding.
     """
     content = json.loads(library.to_str())
     vocab: dict[str, int] = content["model"].get("vocab") or {}
@@ -191,7 +188,7 @@ def _tables(library: Tokenizer) -> tuple[dict[str, int], Merges]:
 
 
 def _ending(kept: str) -> str:
-    """Return the last words of what was kept, to show where a caption was cut."""
+    """Return the last words of the kept part, to show where a caption was cut."""
     kept = kept.rstrip("\N{REPLACEMENT CHARACTER} ")
     if len(kept) > SHOWN_CHARS:
         kept = "… " + kept[-SHOWN_CHARS:].partition(" ")[2] if " " in kept[-SHOWN_CHARS:] else "…" + kept[-SHOWN_CHARS:]

@@ -64,13 +64,16 @@ def adamw(model: nn.Module, config: OptimizerConfig, *, leave_out: Collection[in
         {"params": [p for p in trained if id(p) in decayed], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if id(p) not in decayed], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [group | {"peak": config.learning_rate} for group in groups if group["params"]],
         lr=config.learning_rate,
         betas=(0.9, config.beta2),
         eps=1e-8,
         fused=all(p.device.type in ("cpu", "cuda") for p in trained),
     )
+    # The fused kernel does not count its changes, by which copies of weights are known to be stale.
+    optimizer.register_step_post_hook(lambda *_: torch.autograd.graph.increment_version(trained))
+    return optimizer
 
 
 def _decayed(model: nn.Module) -> set[int]:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -191,6 +191,7 @@ def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> Settings:
     return {"text_len": text_len, "vocab_size": tokenizer.vocab_size}
 
 
+@cache
 def training_flops(config: RunConfig) -> dict[str, float]:
     """Return the FLOPs of training on one pair, by stage, forward and backward; counted without computing."""
     counted = {}

@@ -15,8 +15,8 @@ from trencadis.image import (
     code_perplexity,
     code_use,
     count_codes,
-    gumbel_noise,
     relax,
+    standard_gumbel,
 )
 from trencadis.randomness import derive_seed
 
@@ -64,7 +64,7 @@ class Relaxation:
     def _noise(self, logits: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:
         generator = torch.Generator(logits.device)
         seeds = (derive_seed(seed, "codes") for seed in self._noise_seeds)
-        return torch.stack([gumbel_noise(logits.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds])
+        return torch.stack([standard_gumbel(logits.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds])
 
 
 class MovingCodebook:

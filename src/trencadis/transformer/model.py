@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import TransformerConfig
+from trencadis.parts import register
 from trencadis.pretrained import Pretrained
 from trencadis.stream import Stream
 from trencadis.transformer.attending import StreamAttention
@@ -65,6 +66,7 @@ def make_norm(config: TransformerConfig) -> nn.Module:
     return RMSNorm(config.dim) if config.design.norm == "rms" else nn.LayerNorm(config.dim)
 
 
+@register("transformer")
 class Transformer(nn.Module, Pretrained):
     """DALL·E's transformer, in the paper's design or a modern one. Source: Ramesh et al. 2021, section 2.2, appendix B.
 

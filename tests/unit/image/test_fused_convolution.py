@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trencadis.image import fused_convolution as convolving
+from trencadis.config import OptimizerConfig
+from trencadis.image import fused_convolution
 from trencadis.image.architectures.published import Block
 from trencadis.image.fused_convolution import add_convolved, convolve
+from trencadis.training.optimizers import adamw
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 SHAPES = [(1, 3, 8, 12), (3, 16, 1, 1), (2, 16, 5, 7), (1, 64, 4, 2)]
@@ -81,9 +83,9 @@ def test_doubling_inside_a_block_is_doubling_before_it() -> None:
 
 def test_what_records_a_gradient_or_is_no_float32_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = layer_of(16, 24, 3), drawn(1, 16, 4, 4)
-    if not convolving._has_fused():
+    if not fused_convolution._has_fused():
         pytest.skip("no fused convolutions here")
-    monkeypatch.setattr(convolving, "_geometry", lambda layer: pytest.fail("fused"))
+    monkeypatch.setattr(fused_convolution, "_geometry", lambda layer: pytest.fail("fused"))
     assert convolve(layer.requires_grad_(), x, relu=True).requires_grad
     with torch.no_grad():
         assert convolve(layer.bfloat16(), x.bfloat16()).dtype == torch.bfloat16
@@ -94,16 +96,17 @@ def test_what_records_a_gradient_or_is_no_float32_is_left_to_torch(monkeypatch: 
 
 
 def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolving, "LARGE", 1)
+    monkeypatch.setattr(fused_convolution, "LARGE", 1)
     layer, x, total = layer_of(16, 24, 3), drawn(1, 16, 4, 4), drawn(1, 24, 4, 4)
 
     def agree() -> None:
         plain = F.conv2d(x, layer.weight, layer.bias, padding=1)
+        assert_close(convolve(layer, x), plain)  # as it was left by the call before
         for gain in (GAIN, 2.0):
-            assert_close(convolve(layer, x), plain)
             assert_close(add_convolved(total, layer, x, gain=gain), total + gain * plain)
+        assert_close(convolve(layer, x), plain)
 
-    before = len(convolving._laid_out)
+    before = len(fused_convolution._reordered)
     with torch.no_grad():
         agree()
         layer.weight.mul_(2)
@@ -113,9 +116,12 @@ def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> 
         layer.weight.data = torch.randn_like(layer.weight)
         agree()
         agree()
+        kept = layer.weight.clone()
+        layer.weight.copy_(kept.flip(0))  # the same sum, at the same address
+        agree()
         layer.weight = nn.Parameter(torch.randn_like(layer.weight))
         agree()
-    optimizer = torch.optim.AdamW([layer.weight], lr=0.1, fused=True)
+    optimizer = adamw(layer, OptimizerConfig(learning_rate=0.1))
     layer.weight.grad = torch.ones_like(layer.weight)
     optimizer.step()
     with torch.no_grad():
@@ -127,4 +133,4 @@ def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> 
         agree()
     del optimizer
     gc.collect()
-    assert len(convolving._laid_out) <= before  # nothing outlives its weights
+    assert len(fused_convolution._reordered) <= before  # nothing outlives its weights

@@ -47,7 +47,7 @@ def write(path: Path, container: str, content: Any = None) -> Path:
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(named_tensors(read_checkpoint(path)))
+    return read_tensors(named_tensors(read_checkpoint(path)), path)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -151,14 +151,8 @@ def test_state_for_an_object_is_kept_and_reaches_nothing(tmp_path: Path) -> None
         "\x1b[31mred\nname",
     ],
 )
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_names_beside_the_allowed_ones_are_refused(tmp_path: Path, name: str, protocol: int) -> None:
-    module, _, attribute = name.partition("\n")
-    if protocol == 2:
-        pickled = b"\x80\x02c" + f"{module}\n{attribute}\n".encode() + b"."
-    else:
-        texts = [b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, attribute)]
-        pickled = b"\x80\x04" + b"".join(texts) + b"\x93."
+def test_names_beside_the_allowed_ones_are_refused(tmp_path: Path, name: str) -> None:
+    pickled = b"\x80\x02c" + f"{name}\n".encode() + b"."
     with pytest.raises(ModelError, match=" names ") as error:
         read_checkpoint(raw(tmp_path / "a", pickled))
     assert str(error.value).isprintable()
@@ -174,7 +168,7 @@ def test_names_beside_the_allowed_ones_are_refused(tmp_path: Path, name: str, pr
         "an extension": b"\x80\x02\x82\x01.",
         "a mark that is not there": b"\x80\x02t.",
         "an item in a number": b"\x80\x02K\x01K\x02K\x03s.",
-        "a name that is a number": b"\x80\x04K\x01K\x02\x93.",
+        "a name from the stack, as later protocols have it": b"\x80\x04\x8c\x05torch\x8c\x04Size\x93.",
         "a call of a number": b"\x80\x02K\x01)R.",
         "a memo that is empty": b"\x80\x02h\x05.",
         "a text that says to be longer": b"\x80\x02X\xff\xff\xff\x7fabc.",
@@ -199,7 +193,7 @@ def test_a_pickle_that_cannot_be_is_one_line(tmp_path: Path, pickled: bytes) -> 
         "a place in the memo far away": b"\x80\x02}r\xff\xff\xff\x7f.",
         "a key nested too deep to be hashed": b"\x80\x02})" + b"\x85" * 60_000 + b"K\x01s.",
         "a dictionary in itself": b"\x80\x02}q\x00K\x01h\x00s.",
-        "a tuple of itself twice, fifty times": b"\x80\x02}q\x01)" + b"2\x86" * 50 + b"K\x01s.",
+        "a tuple of itself twice, fifty times": b"\x80\x02})q\x01" + b"h\x01\x86q\x01" * 50 + b"K\x01s.",
     }.values(),
 )
 def test_a_pickle_that_would_take_forever_does_not(tmp_path: Path, pickled: bytes) -> None:
@@ -208,8 +202,8 @@ def test_a_pickle_that_would_take_forever_does_not(tmp_path: Path, pickled: byte
 
 def test_a_pickle_of_too_many_steps_or_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trencadis.importers.pickles.MAX_OPCODES", 100)
-    with pytest.raises(ModelError, match="more than 100 steps"):
-        read_checkpoint(raw(tmp_path / "a", b"\x80\x02" + b"N0" * 100 + b"N."))
+    with pytest.raises(ModelError, match="more than 100 opcodes"):
+        read_checkpoint(raw(tmp_path / "a", b"\x80\x02" + b"N" * 100 + b"N."))
     monkeypatch.setattr("trencadis.importers.checkpoint_files.MAX_PICKLE_BYTES", 100)
     with pytest.raises(ModelError, match="has a pickle of 203 bytes"):
         read_checkpoint(raw(tmp_path / "a", b"\x80\x02" + b"0" * 200 + b"."))
@@ -238,16 +232,16 @@ class View(Call):
         (0, (1 << 50, 1), (0, 0), "overlaps itself"),
         (0, (4, 4), (1, 1), "overlaps itself"),
         (0, (4, 3), (2, 3), "overlaps itself"),
-        (-1, (2,), (1,), "cannot be"),
-        (0, (-2,), (1,), "cannot be"),
-        (0, (-2, -2), (1, 1), "cannot be"),
-        (3, (2,), (-1,), "cannot be"),
-        (0, (2, 2), (1,), "cannot be"),
-        (0, (1,) * 9, (1,) * 9, "cannot be"),
+        (-1, (2,), (1,), "are impossible"),
+        (0, (-2,), (1,), "are impossible"),
+        (0, (-2, -2), (1, 1), "are impossible"),
+        (3, (2,), (-1,), "are impossible"),
+        (0, (2, 2), (1,), "are impossible"),
+        (0, (1,) * 9, (1,) * 9, "are impossible"),
         (0, (2.0,), (1,), "without a shape"),
         (0, "ab", (1, 1), "without a shape"),
-        ("0", (2,), (1,), "without numbers"),
-        (True, (2,), (1,), "without numbers"),
+        ("0", (2,), (1,), "without a storage"),
+        (True, (2,), (1,), "without a storage"),
     ],
 )
 def test_a_tensor_that_reaches_too_far_is_refused_before_memory_is_taken(
@@ -266,7 +260,7 @@ def test_a_view_inside_its_storage_is_read(tmp_path: Path) -> None:
 def test_many_views_of_one_storage_do_not_make_a_small_file_large(tmp_path: Path) -> None:
     shared = torch.zeros(1000)
     path = save({f"x{i}": shared for i in range(100)}, tmp_path / "a")
-    with pytest.raises(ModelError, match="says that it holds 400000 bytes of weights and has "):
+    with pytest.raises(ModelError, match="describes 400000 bytes of weights and has "):
         read(path)
 
 
@@ -309,7 +303,7 @@ def test_a_compressed_file_is_refused_whatever_it_would_become(tmp_path: Path) -
     path = save({"x": torch.zeros(1_000_000)}, tmp_path / "bomb")
     repacked(path, change={}, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 10_000
-    with pytest.raises(ModelError, match=r"has bomb/\S+ compressed or encrypted; expected members stored as is"):
+    with pytest.raises(ModelError, match=r"has bomb/\S+ compressed or encrypted; expected stored members"):
         read_checkpoint(path)
 
 
@@ -320,7 +314,7 @@ def test_members_that_are_missing_or_of_another_size_are_refused(tmp_path: Path)
         ("data/0", lambda _: None, "has no bytes for storage 0, which has 96"),
         ("data/0", lambda content: content[:-1], "has 95 bytes for storage 0"),
         ("data.pkl", lambda _: None, "is a zip file and no checkpoint"),
-        ("byteorder", lambda _: b"big", "has its bytes in the other order"),
+        ("byteorder", lambda _: b"big", "is big-endian"),
     ]
     for name, change, fault in changes:
         path.write_bytes(whole)

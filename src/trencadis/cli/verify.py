@@ -1,0 +1,95 @@
+"""`trencadis verify`: draws pictures again from their records, and compares the pixels."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+
+from trencadis.cli.arguments import add_model, existing_file
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from trencadis.drawn import Record
+    from trencadis.pipeline import DALLE
+
+HELP = "draws a picture again from its record, and says whether it is the same, bit for bit"
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", type=existing_file(), help="a PNG that was drawn")
+    about = "(default: the one that the picture names, if it is shipped or in the hub's cache)"
+    add_model(parser, default=None, about=f"a shipped model, a model directory, or a hub id {about}")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: jsonargparse.Namespace) -> int:
+    """Print one line for each picture; return 1 if one differs."""
+    from trencadis.data import read_picture
+    from trencadis.drawn import read_record
+    from trencadis.progress import track
+
+    pictures = [(path, read_picture(path)) for path in arguments.pictures]
+    records = [read_record(picture, str(path)) for path, picture in pictures]
+    models = {name: _model(name, arguments) for name in dict.fromkeys(record.model for record in records)}
+    found = []
+    for (path, picture), record in track(list(zip(pictures, records, strict=True)), "drawing again"):
+        found.append({"path": str(path), **_compared(picture, record, models[record.model])})
+    is_verified = all(row["verified"] for row in found)
+    if arguments.json:
+        print(json.dumps({"verified": is_verified, "pictures": found}, ensure_ascii=False))
+    else:
+        print("\n".join(f"{row['path']}   {_sentence(row)}" for row in found))
+    return 0 if is_verified else 1
+
+
+def _model(name: str, arguments: jsonargparse.Namespace) -> "DALLE":
+    """Load the model that is asked for, or else the one that a picture names; a picture causes no download."""
+    from trencadis.errors import ModelError
+    from trencadis.pipeline import DALLE
+
+    if arguments.model is not None:
+        return DALLE.from_pretrained(arguments.model, revision=arguments.revision)
+    try:
+        return DALLE.from_pretrained(name, revision=arguments.revision, local_files_only=True)
+    except ModelError as error:
+        given = f"a picture names the model {name!r}: {error.given}"
+        raise ModelError(given, expected="one on this machine", remedy="say which with --model") from error
+
+
+def _compared(picture: "Image.Image", record: "Record", model: "DALLE") -> dict[str, Any]:
+    import torch
+
+    from trencadis.devices import usable_device
+
+    model.to(usable_device("cpu" if record.device == "cpu" else None))
+    again = model.redraw(record)
+    pixels = again.width * again.height
+    different = _different_pixels(picture, again) if picture.size == again.size else pixels
+    return {
+        "verified": different == 0,
+        "different_pixels": different,
+        "pixels": pixels,
+        "model": record.model,
+        "same_model": None if record.model_sha256 is None else record.model_sha256 == model.digest(),
+        "drawn_with": {"trencadis": record.trencadis, "torch": record.torch, "device": record.device},
+        "same_torch": record.torch == torch.__version__,
+    }
+
+
+def _different_pixels(one: "Image.Image", other: "Image.Image") -> int:
+    import numpy as np
+
+    differs = np.asarray(one.convert("RGB")) != np.asarray(other.convert("RGB"))
+    return int(differs.any(axis=2).sum())
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    if row["verified"]:
+        return "verified: drawn again, every pixel is the same"
+    reasons = [f"differs in {row['different_pixels']:,} of {row['pixels']:,} pixels"]
+    if row["same_model"] is not None:
+        reasons.append("the model is the same" if row["same_model"] else "the model is another: its digest differs")
+    if not row["same_torch"]:
+        reasons.append(f"it was drawn with torch {row['drawn_with']['torch']}")
+    return "; ".join(reasons)

@@ -1,0 +1,144 @@
+"""Batches of pictures: from text tokens and seeds to pixels."""
+
+import dataclasses
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from trencadis.data.pixels import to_pillow
+from trencadis.drawn import MAX_SEED
+from trencadis.errors import ConfigError, RankingError
+from trencadis.protocols import ImageTokenizer
+from trencadis.sampling import (
+    DecoderName,
+    GuidanceSchedule,
+    ImagePrompt,
+    Partial,
+    Sampling,
+    sample_image_tokens,
+)
+from trencadis.transformer.decoding import Decoder
+
+MAX_CANDIDATES = 4096
+NOT_DRAWN = 0.9  # grey
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far drawing has come.
+
+    Args:
+        drawn: Tokens drawn, of all pictures together.
+        total: Tokens to draw.
+        partial_images: Returns the pictures of the current batch as they are now; what is not drawn yet is grey.
+    """
+
+    drawn: int
+    total: int
+    partial_images: Callable[[], list[Image.Image]]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """Fields of `Sampling` for one call; None takes the model's own value."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    guidance_scale: float | None
+    guidance_schedule: GuidanceSchedule | None
+    decoder: DecoderName | None
+    jacobi_window: int | None
+
+
+def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:
+    """Return sampling settings with the options that are not None in place of their own."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return dataclasses.replace(sampling, **given)
+
+
+def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: bool) -> tuple[int, int]:
+    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept.
+
+    Raises:
+        ConfigError: `candidates` is out of 1..4096.
+        RankingError: `keep` is out of 1..candidates, or there is no ranker to choose with.
+    """
+    if candidates is None:
+        candidates = max(16, keep or 4) if is_ranked else (keep or 4)
+    if keep is None:
+        keep = min(4, candidates) if is_ranked else candidates
+    if not 1 <= candidates <= MAX_CANDIDATES:
+        expected = f"1..{MAX_CANDIDATES}"
+        raise ConfigError(f"{candidates} candidates", expected=expected, remedy="choose one in between")
+    if not 1 <= keep <= candidates:
+        expected = f"1..{candidates}, the number of candidates"
+        raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
+    if not is_ranked and keep != candidates:
+        given, expected = f"keep {keep} of {candidates} candidates", "a model with a ranker"
+        raise RankingError(given, expected=expected, remedy="keep as many as are drawn, or give the model a ranker")
+    return candidates, keep
+
+
+def consecutive_seeds(first: int | None, candidates: int) -> list[int]:
+    """Return one seed for each candidate, from the first on; None takes new ones.
+
+    Raises:
+        ConfigError: One of them is out of 0..2^63-1.
+    """
+    start = secrets.randbelow(2**31) if first is None else first
+    if not 0 <= start <= MAX_SEED + 1 - candidates:
+        expected = f"0..2^63-1 with room for {candidates} candidates"
+        raise ConfigError(f"seed {first}", expected=expected, remedy="choose a lower one")
+    return list(range(start, start + candidates))
+
+
+def draw_pictures(
+    decoder: Decoder,
+    image_tokenizer: ImageTokenizer,
+    text_tokens: Int[Tensor, "pictures text_len"],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    negative_tokens: Int[Tensor, " text_len"] | None = None,
+    image_prompt: ImagePrompt | None = None,
+    batch_size: int = 32,
+    callback: Callable[[Progress], None] | None = None,
+) -> Float[Tensor, "pictures 3 height width"]:
+    """Return one picture for each padded caption and seed, RGB in [0, 1], on the CPU. See `DALLE.draw`."""
+    total, pictures = len(seeds) * decoder.stream.image_len, []
+    for start in range(0, len(seeds), batch_size):
+        batch = list(seeds[start : start + batch_size])
+
+        def report(partial: Partial, done: int = start, count: int = len(batch)) -> None:
+            assert callback is not None
+            drawn = done * decoder.stream.image_len + count * partial.drawn
+            callback(Progress(drawn, total, lambda: _partial_images(image_tokenizer, partial)))
+
+        image_tokens = sample_image_tokens(
+            decoder,
+            text_tokens[start : start + batch_size],
+            batch,
+            sampling,
+            negative_tokens=negative_tokens,
+            image_prompt=image_prompt,
+            callback=None if callback is None else report,
+        )
+        # One by one: the last bit of a convolution's sums depends on the size of its batch, and now and then that
+        # changes a pixel. A picture must not depend on the others.
+        pictures += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
+    return torch.cat(pictures)
+
+
+def _partial_images(image_tokenizer: ImageTokenizer, partial: Partial) -> list[Image.Image]:
+    rows, columns = partial.image_tokens.shape[1:]
+    images = image_tokenizer.decode(partial.image_tokens).float().cpu()
+    factor = images.shape[-1] // columns
+    shown = (torch.arange(rows * columns) < partial.drawn).view(rows, columns)
+    pixels = shown.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    return to_pillow(images.where(pixels, torch.tensor(NOT_DRAWN)))
