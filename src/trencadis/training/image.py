@@ -233,10 +233,12 @@ class ImageTraining(PlainStage):
     def after_update(self, observed: Sequence[Observed], step: int, steps: int) -> UpdateEffects:
         """Count the codes, move the codebook or replace dead codes, and train the discriminator."""
         config, metrics, replaced = self.config, dict[str, Tensor](), dict[str, Tensor]()
-        self._counts.add(torch.cat([part.tokens for part in observed]))
+        tokens = torch.cat([part.tokens for part in observed])
+        self._counts.add(tokens)
         if self._codebook is not None:
             latents = torch.cat([part.latents for part in observed if part.latents is not None])
-            replaced["codebook"] = self._codebook.learn(latents, seed=derive_seed(self._seed, self.name, "codes", step))
+            seed = derive_seed(self._seed, self.name, "codes", step)
+            replaced["codebook"] = self._codebook.learn(latents, tokens, seed=seed)
         elif config.revive_below and step < REVIVED_UNTIL * steps and (counts := self._counts.window()) is not None:
             seed = derive_seed(self._seed, self.name, step)
             replaced = revive(self.model.bottleneck, counts, below=config.revive_below, seed=seed)

@@ -104,12 +104,17 @@ class MovingCodebook:
         return Quantized(self.bottleneck.widen(rotate_to(latents, vectors)), tokens, latents, vectors)
 
     @torch.no_grad()
-    def learn(self, latents: Float[Tensor, "batch rows columns code"], *, seed: int) -> Int[Tensor, " replaced"]:
+    def learn(
+        self, latents: Float[Tensor, "batch rows columns code"], tokens: Int[Tensor, "batch rows columns"], *, seed: int
+    ) -> Int[Tensor, " replaced"]:
         """Move the codebook towards the vectors of a whole update, and return the codes that began anew."""
         is_first = not self._averages._codebook.initted
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._averages(latents.flatten(1, 2))
+            if is_first:
+                self._averages(latents.flatten(1, 2))
+            else:
+                self._averages.update_indices(latents.flatten(1, 2), tokens.flatten(1))
         self.bottleneck.codebook.copy_(self._averages.codebook)
         # A replaced code is given the least use that keeps a code; all others have more.
         is_new = self._averages._codebook.cluster_size[0] <= self._least_use
