@@ -106,7 +106,7 @@ loop.LOG_LINES, loop.VALIDATIONS = 3, 2
 updates = itertools.count(1)
 loop.SavingTimes.is_due = lambda self: next(updates) % 2 == 0
 FUNCTIONS = {"update": (Trainer, "update"), "log": (RunLog, "append"), "save": (Trainer, "save"),
-             "picture": (loop, "write_picture"), "report": (run, "write_report"), "plan": (run, "write_settings")}
+             "picture": (loop, "write_picture"), "report": (run, "write_report"), "plan": (run, "write_config")}
 
 def kill_after(name, stage, calls):
     owner, attribute = FUNCTIONS[name]
