@@ -103,7 +103,7 @@ class Engine:
         return caption, self._captions.logits[caption]
 
     def _read_prefix(self, drawing: Drawing, half: int) -> Float[Tensor, "pictures vocab"]:
-        """Read the kept tokens that the pictures begin with into the slots of the first or the second half of streams."""
+        """Read the kept tokens that the pictures begin with, for the first or the second half of the streams."""
         self.passes += 1
         pictures = len(drawing.seeds)
         slots = list(drawing.slots[half * pictures : (half + 1) * pictures])

@@ -170,6 +170,6 @@ def masked_cache_attention(
     scores = torch.cat([text_scores, image_scores], dim=2).float() * scale
     weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(queries.dtype)
     of_text, of_image = weights.split([captions * text_len, image_scores.shape[2]], dim=2)
-    from_text = (of_text.transpose(0, 1) @ text_values).transpose(0, 1)
+    from_text: Tensor = (of_text.transpose(0, 1) @ text_values).transpose(0, 1)
     from_image: Tensor = (of_image[:, :, None] @ image[1])[:, :, 0]
-    return from_text + from_image
+    return torch.add(from_text, from_image)
