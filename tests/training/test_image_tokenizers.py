@@ -145,6 +145,7 @@ def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
         assert not pictures[:, 1].eq(1).all()
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 @pytest.mark.parametrize("recipe", KINDS[1:])
 def test_a_recipe_trains_and_draws(recipe: str, shapes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -203,6 +204,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 @pytest.mark.parametrize(("image_size", "grid"), [(None, (8, 8)), ([24, 32], (6, 8))])
 def test_a_given_tokenizer_is_used_as_it_is(
     given: Path, shapes: Path, tmp_path: Path, image_size: list[int] | None, grid: tuple[int, int]
@@ -226,6 +228,7 @@ def test_a_given_tokenizer_is_used_as_it_is(
     assert inspect(str(out)).facts["image"] == f"given: {given}"
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 def test_the_shipped_tokenizer_may_be_given(shapes: Path, tmp_path: Path) -> None:
     settings = {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT, "image": {"pretrained": "emoji"}}
     config = train(tmp_path / "run", settings, recipe="tiny")
@@ -233,10 +236,14 @@ def test_the_shipped_tokenizer_may_be_given(shapes: Path, tmp_path: Path) -> Non
     assert DALLE.from_pretrained(tmp_path / "run" / "model").image_tokenizer.grid_size == (8, 8)
 
 
-def test_the_time_of_a_given_tokenizer_goes_to_the_others(given: Path, shapes: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
+def test_the_time_of_a_given_tokenizer_goes_to_the_others(
+    given: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trencadis.training.plan.FEWEST_STEPS", 3)
     settings = {"data": {"path": str(shapes), "held_out": 0.1}, "threads": 1, "image": {"pretrained": str(given)}}
     settings |= {"ranker": {"steps": 2, "batch_size": 16}}
-    config = train(tmp_path / "run", settings, recipe="tiny", hours=8 / 3600)
+    config = train(tmp_path / "run", settings, recipe="tiny", hours=1 / 3600)
     assert config.image.steps is None
     said = json.loads((tmp_path / "run" / "plan.json").read_text())["choices"]
     shares = {choice["what"]: choice["why"] for choice in said}

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from trencadis.sampling.noise import gumbel_noise
@@ -78,7 +78,7 @@ def filter_logits(
     return logits
 
 
-def _of_rows(setting: float | Tensor, logits: Tensor) -> Float[Tensor, "*batch 1"]:
+def _of_rows(setting: float | Tensor, logits: Tensor) -> Num[Tensor, "*batch 1"]:
     return torch.as_tensor(setting, device=logits.device)[..., None]
 
 
