@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 # Imported before anything of trencadis, so that every module passes through the hook.
 install_import_hook("trencadis", "beartype.beartype")
 torch.set_num_threads(2)
+settings.register_profile("tests", max_examples=50, deadline=None)
+settings.load_profile("tests")
 
 from tests.shapes import write_shapes  # noqa: E402
 

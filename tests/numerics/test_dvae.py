@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -26,15 +25,6 @@ TINY = DiscreteVAEConfig(
 )
 
 RELAXATIONS = ("gumbel", "straight_through", "ibq")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """At these sizes more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _dvae() -> DiscreteVAE:

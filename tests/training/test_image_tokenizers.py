@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -209,8 +210,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_given_tokenizer_is_used_as_it_is(
     given: Path, shapes: Path, tmp_path: Path, image_size: list[int] | None, grid: tuple[int, int]
 ) -> None:
-    out = tmp_path / "run"
-    image: dict[str, object] = {"pretrained": str(given)}
+    out, tokenizer = tmp_path / "run", tmp_path / "given"
+    shutil.copytree(given, tokenizer)
+    image: dict[str, object] = {"pretrained": str(tokenizer)}
     image |= {"model": {"image_size": image_size}} if image_size else {}
     settings = {"data": {"path": str(shapes), "held_out": 0.1}, **SHORT, "image": image}
     config = train(out, settings, recipe="tiny")
@@ -224,8 +226,11 @@ def test_a_given_tokenizer_is_used_as_it_is(
     assert all(torch.equal(expected[name], kept[name]) for name in expected | kept)
     drawn = model.generate("a red circle", candidates=1, keep=1)
     assert drawn.images[0].size == (4 * grid[1], 4 * grid[0])
-    train(out, {}, recipe="tiny")  # gone on with: nothing is left to do
-    assert inspect(str(out)).facts["image"] == f"given: {given}"
+    assert inspect(str(out)).facts["image"] == f"given: {tokenizer}"
+    shutil.rmtree(tokenizer)
+    (out / "model" / "config.json").unlink()
+    train(out, {}, recipe="tiny")  # with the copy in the model
+    assert (out / "model" / "config.json").is_file()
 
 
 @pytest.mark.usefixtures("one_validation", "without_type_checks")

@@ -110,7 +110,9 @@ def test_larger_recipes_take_more_operations() -> None:
     blocks = model.num_layers * 12 * model.dim**2
     attention = 3 * model.num_layers * 4 * positions**2 * model.dim
     heads = 6 * model.dim * (255 * (4096 + 256) + 64 * 512)
-    assert training_flops(LADDER[0]())["transformer"] == pytest.approx(6 * blocks * positions + attention + heads, rel=0.02)
+    assert training_flops(LADDER[0]())["transformer"] == pytest.approx(
+        6 * blocks * positions + attention + heads, rel=0.02
+    )
 
 
 def test_steps_fill_the_time_and_leave_some() -> None:
