@@ -157,7 +157,7 @@ def test_one_batch_is_learned_by_heart() -> None:
     optimizer = torch.optim.Adam(dvae.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(2)
     for step in range(400):
-        temperature = cosine_schedule(step, start=1.0, end=1 / 16, steps=240)
+        temperature = cosine_schedule(step, start=1.0, end=1 / 16, steps=150)
         kl_weight = cosine_schedule(step, start=0.0, end=1.0, steps=40)
         # A flat colour has an unbounded density: without a little noise, ever smaller scales would be what is learned.
         grainy = (images + 0.1 * (torch.rand(images.shape, generator=generator) - 0.5)).clamp(0, 1)
