@@ -5,11 +5,12 @@ import os
 # As `trencadis.cli.main` does, for the same reason.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 # Imported before anything of trencadis, so that every module passes through the hook.
 install_import_hook("trencadis", "beartype.beartype")
@@ -19,6 +20,23 @@ from tests.shapes import write_shapes  # noqa: E402
 
 # A whole run at the sizes of the recipe `tiny`, long enough to leave chance behind and no longer.
 TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 40}, "ranker": {"steps": 20, "batch_size": 32}}
+
+
+@pytest.fixture
+def without_type_checks() -> Iterator[None]:
+    """Leave out the checks of shapes and types, in a test that calls the same functions thousands of times."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: thousands of small steps wait for a second one longer than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

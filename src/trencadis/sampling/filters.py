@@ -78,7 +78,7 @@ def filter_logits(
     return logits
 
 
-def _of_rows(setting: float | Tensor, logits: Tensor) -> Float[Tensor, "*batch 1"]:
+def _of_rows(setting: float | Tensor, logits: Tensor) -> Tensor:
     return torch.as_tensor(setting, device=logits.device)[..., None]
 
 
