@@ -25,26 +25,29 @@ from trencadis.errors import ConfigError
 # In the order of the data.
 COMMANDS = ("data", "train", "generate", "rank", "verify", "reconstruct", "import", "inspect")
 _OPTIONS = ("-h", "--help", "--version")
+_HELP = """\
+usage: trencadis COMMAND [options]
+
+Draws pictures from a prompt, and learns to from your own captioned pictures.
+
+commands:
+{}
+
+options:
+  -h, --help    shows this text; `trencadis COMMAND --help` explains a command
+  --version     shows the version"""
 
 
 @runtime_checkable
 class Command(Protocol):
-    """What the module of a command holds."""
-
     HELP: str
 
-    def add_arguments(self, parser: jsonargparse.ArgumentParser) -> None:
-        """Declare the arguments; imports nothing heavy."""
-
-    def run(self, arguments: jsonargparse.Namespace) -> int:
-        """Do the work and return the exit code."""
+    def add_arguments(self, parser: jsonargparse.ArgumentParser) -> None: ...
+    def run(self, arguments: jsonargparse.Namespace) -> int: ...
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Args:
-        argv: The arguments after the program's name; those of the process where None.
+    """Run the command line, of this process where `argv` is None.
 
     Returns:
         0 done, 1 it failed, 2 asked wrongly, 130 interrupted, 141 the reader of the output left.
@@ -66,21 +69,7 @@ def command_parser(name: str) -> CommandParser:
 
 def help_text() -> str:
     """Return what `trencadis --help` prints."""
-    rows = [f"  {name:<14}{_command(name).HELP}" for name in COMMANDS]
-    return "\n".join(
-        [
-            "usage: trencadis COMMAND [options]",
-            "",
-            "Draws pictures from a prompt, and learns to from your own captioned pictures.",
-            "",
-            "commands:",
-            *rows,
-            "",
-            "options:",
-            "  -h, --help    shows this text; `trencadis COMMAND --help` explains a command",
-            "  --version     shows the version",
-        ]
-    )
+    return _HELP.format("\n".join(f"  {name:<14}{_command(name).HELP}" for name in COMMANDS))
 
 
 def _command(name: str) -> Command:

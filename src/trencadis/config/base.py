@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from trencadis.errors import ConfigError
 
@@ -55,7 +55,8 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        for name, limits in notes(type(self), Range).items():
+        config_type: type[Any] = type(self)
+        for name, limits in notes(config_type, Range).items():
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             is_met = all(limits.low <= number <= limits.high and math.isfinite(number) for number in numbers)
@@ -70,7 +71,7 @@ class Config:
 
 
 @cache
-def notes(config_type: type[Config], kind: type[NoteT]) -> dict[str, NoteT]:
+def notes(config_type: type[Any], kind: type[NoteT]) -> dict[str, NoteT]:
     """Return what is noted of a config's fields in `Annotated`, by field, also inside of tuples and optional types."""
     hints = get_type_hints(config_type, include_extras=True).items()
     metadata = [(name, getattr(part, "__metadata__", ())) for name, hint in hints for part in (hint, *get_args(hint))]

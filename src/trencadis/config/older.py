@@ -24,7 +24,12 @@ def upgraded(config_type: type[Any], settings: Settings) -> Settings:
 
 def _image_tokenizer(settings: Settings) -> Settings:
     """Split the table that once held the settings of every architecture and of all codes."""
-    rest = {"codes": "categorical", "hidden_dim": 256, "width_multipliers": (1, 2, 4, 8), "blocks_per_group": 2}
+    rest: Settings = {
+        "codes": "categorical",
+        "hidden_dim": 256,
+        "width_multipliers": (1, 2, 4, 8),
+        "blocks_per_group": 2,
+    }
     rest |= {"attention": "last", "codebook_dim": 8, **settings}
     kind, codes, attention, dim = (rest.pop(name) for name in ("architecture", "codes", "attention", "codebook_dim"))
     groups = {name: rest.pop(name) for name in ("hidden_dim", "width_multipliers", "blocks_per_group")}
