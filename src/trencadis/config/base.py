@@ -55,8 +55,7 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        config_type: type[Any] = type(self)
-        for name, limits in notes(config_type, Range).items():
+        for name, limits in notes(type(self), Range).items():  # type: ignore[arg-type]  # a class can be hashed
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             is_met = all(limits.low <= number <= limits.high and math.isfinite(number) for number in numbers)

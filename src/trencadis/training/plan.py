@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import DiscreteVAEConfig, RunConfig, StageConfig
-from trencadis.config.plain import Settings, differing, overlay
+from trencadis.config.plain import Settings, differing, overlay, to_plain
 from trencadis.data.prefetch import available_cores
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
@@ -68,8 +68,8 @@ def draft(overrides: Mapping[str, Any], recipe: str | None) -> RunConfig:
         ConfigError: The recipe is unknown, or a setting is unknown, of the wrong type or out of its range.
         ModelError: The given image tokenizer cannot be loaded.
     """
-    tokenizer = _given_tokenizer(overrides, Plan())
-    return overlay(tokenizer(LADDER[0]() if recipe is None else _recipe(recipe)), overrides)
+    config = LADDER[0]() if recipe is None else _recipe(recipe)
+    return overlay(overlay(config, _given_tokenizer(overrides, Plan())), overrides)
 
 
 def choose_sizes(
@@ -80,18 +80,16 @@ def choose_sizes(
     Args:
         overrides: Settings given by the user, nested; they are kept.
         recipe: Name of a recipe, or None to choose one by the time.
-        hours: Time budget.
-        pairs: The data.
         plan: Gets the choices.
     """
     device = usable_device(overrides.get("device"))
-    with_tokenizer = _given_tokenizer(overrides, plan)
+    given = _given_tokenizer(overrides, plan)
     threads = overrides.get("threads") or available_cores()
     torch.set_num_threads(int(threads))
     if recipe is None:
-        config = _choose_recipe(hours, torch.device(device), pairs, plan, with_tokenizer)
+        config = _choose_recipe(hours, torch.device(device), pairs, plan, given)
     else:
-        config = with_tokenizer(_recipe(recipe))
+        config = overlay(_recipe(recipe), given)
         plan.say("recipe", recipe, "asked for")
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
     if config.text.fit_captions:
@@ -111,11 +109,11 @@ def _recipe(name: str) -> RunConfig:
     return RECIPES[name]()
 
 
-def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunConfig], RunConfig]:
-    """Return what puts the given image tokenizer into a recipe; the identity where the run trains its own."""
+def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Settings:
+    """Return the settings of the given image tokenizer; none where the run trains its own."""
     image = overrides.get("image")
     if not isinstance(image, Mapping) or image.get("pretrained") is None:
-        return lambda config: config
+        return {}
     name = str(image["pretrained"])
     others = [name for name in differing({}, image.get("model", {})) if name != "image_size"]
     if others:
@@ -125,19 +123,17 @@ def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunC
     rows, columns = model.grid_size
     why = f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"
     plan.say("image tokenizer", name, why)
-    return lambda config: replace(config, image=replace(config.image, pretrained=name, model=model))
+    return {"image": {"pretrained": name, "model": to_plain(model)}}
 
 
-def _choose_recipe(
-    hours: float, device: torch.device, pairs: RunPairs, plan: Plan, with_tokenizer: Callable[[RunConfig], RunConfig]
-) -> RunConfig:
+def _choose_recipe(hours: float, device: torch.device, pairs: RunPairs, plan: Plan, given: Settings) -> RunConfig:
     """Return the largest recipe that enough pictures pass through in the time, and that is no larger than they are."""
     rate = ASSUMED_MFU * _matmul_rate(device)
     sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
     median_side = sides[len(sides) // 2] if sides else 0
     fitting: list[tuple[RunConfig, float]] = []
     for recipe in LADDER:
-        config = with_tokenizer(recipe())
+        config = overlay(recipe(), given)
         needed_h = PICTURES_WORTH_IT * sum(training_flops(config).values()) / rate / 3600
         is_filled = config.image.pretrained is not None or config.image.model.image_size[0] <= median_side
         if not fitting or (needed_h <= hours and is_filled):
