@@ -16,8 +16,6 @@ class KeptPair:
     """A pair that passed the filters.
 
     Args:
-        index: Its index in the source.
-        sample_id: Its name.
         captions: Those that passed; at least one.
         weight: Share of epochs in which it appears, in (0, 1].
         image_size: Height and width of its picture in pixels, upright.
@@ -36,14 +34,7 @@ class KeptPair:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A pair that is left out.
-
-    Args:
-        index: Its index in the source.
-        sample_id: Its name.
-        reason: One of a few; dropped pairs are counted by it.
-        detail: More about this pair; may be empty.
-    """
+    """A pair that is left out, for one of a few reasons; `detail` says more about this pair and may be empty."""
 
     index: int
     sample_id: str
@@ -53,13 +44,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Curated:
-    """The kept and the dropped pairs of a source, in its order.
-
-    Args:
-        kept: Pairs that passed the filters.
-        dropped: Pairs that did not.
-        fingerprint: Hash of the source and the filters, as `curation.fingerprint` returns it.
-    """
+    """The kept and the dropped pairs of a source, in its order, with the `curation.fingerprint` of the source."""
 
     kept: tuple[KeptPair, ...]
     dropped: tuple[Dropped, ...]
@@ -94,11 +79,7 @@ class Curated:
         return train, validation
 
     def save(self, path: str | Path) -> None:
-        """Write a JSON file, whole or not at all.
-
-        Raises:
-            StorageError: The place cannot be written.
-        """
+        """Write a JSON file, whole or not at all."""
         write_whole(Path(path), json.dumps(asdict(self), ensure_ascii=False) + "\n")
 
     @classmethod
