@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from PIL import Image
@@ -82,7 +83,6 @@ def report_of(curated: Curated) -> Report:
 
 
 def _examples(curated: Curated) -> dict[str, list[Dropped]]:
-    """Return the first few dropped pairs of each reason, the most frequent reason first."""
     examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
     for pair in curated.dropped:
         if len(examples[pair.reason]) < EXAMPLES:
@@ -92,18 +92,15 @@ def _examples(curated: Curated) -> dict[str, list[Dropped]]:
 
 def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
     """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
-    sections, filters = [], config.filters
-    if curated.kept:
-        kept = evenly(curated.kept, _SHEET_KEPT)
-        images = [_picture(source, pair.index, filters) for pair in kept]
-        sheet = contact_sheet(images, [pair.captions[0] for pair in kept], _SHEET_COLUMNS)
-        sections.append((f"kept: {len(curated.kept):,}", sheet))
-    if curated.dropped:
-        dropped = _turn_by_turn(list(_examples(curated).values()))[:_SHEET_DROPPED]
-        images = [_picture(source, pair.index, filters) for pair in dropped]
-        labels = [f"{pair.reason}: {pair.sample_id}" for pair in dropped]
-        sheet = contact_sheet(images, labels, _SHEET_COLUMNS)
-        sections.append((f"left out: {len(curated.dropped):,}", sheet))
+    kept = [(pair.index, pair.captions[0]) for pair in evenly(curated.kept, _SHEET_KEPT)]
+    turns = zip_longest(*_examples(curated).values())  # the first of each reason, then the second of each, …
+    examples = [pair for turn in turns for pair in turn if pair is not None][:_SHEET_DROPPED]
+    dropped = [(pair.index, f"{pair.reason}: {pair.sample_id}") for pair in examples]
+    sections = []
+    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.dropped):,}", dropped)):
+        if tiles:
+            images = [_picture(source, index, config.filters) for index, _ in tiles]
+            sections.append((title, contact_sheet(images, [label for _, label in tiles], _SHEET_COLUMNS)))
     if curated.kept:
         sections += training_sections(source, curated.kept, image_size, config, seed=0)
     return titled(sections)
@@ -136,12 +133,6 @@ def report_lines(report: Report, path: str | Path) -> list[str]:
 
 def _spread(values: Sequence[int | float]) -> Spread | None:
     return Spread(float(min(values)), float(statistics.median(values)), float(max(values))) if values else None
-
-
-def _turn_by_turn(groups: Sequence[Sequence[Dropped]]) -> list[Dropped]:
-    """Interleave groups: the first of each, then the second of each, and so on."""
-    longest = max(map(len, groups), default=0)
-    return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
 
 
 def _picture(source: PairSource, index: int, filters: FilterConfig) -> Image.Image | None:

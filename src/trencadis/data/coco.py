@@ -46,8 +46,8 @@ def _coco_folder(root: Path, split: str) -> str:
     for name in choices:
         if (root / name).is_dir():
             return name
-    remedy = "unpack the pictures beside annotations/"
-    raise DataError(f"no pictures of {split} in {root}", expected=f"a folder {' or '.join(choices)}", remedy=remedy)
+    given, expected = f"no pictures of {split} in {root}", f"a folder {' or '.join(choices)}"
+    raise DataError(given, expected=expected, remedy="unpack the pictures beside annotations/")
 
 
 def is_cub(root: Path) -> bool:

@@ -84,9 +84,8 @@ def random_whole_box(size: Size, image_size: Size, subject: Box, rule: CropRule,
     """Return the box of a random crop that holds all of a drawing on a plain ground, a pure function of `key`.
 
     The whole picture is resized to between 8/9 and `rule.most` of the crop, but never above the source and never so
-    large that the subject does not fit. It then moves as far as the picture, or where that is smaller the crop, allows.
-
-    `subject` is the part of the picture that is not ground.
+    large that the subject (all that is not ground) does not fit. It then moves as far as the picture, or where that is
+    smaller the crop, allows.
     """
     scale, side = _contain(size, image_size), min(image_size)
     whole = whole_box(size, image_size)

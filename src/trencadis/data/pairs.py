@@ -74,9 +74,9 @@ class Curated:
         if held_out > 0 and len(chances) > 1:
             ranked = sorted(chances)
             limit = min(held_out if ranked[0] < held_out else ranked[1], ranked[-1])
-        train = tuple(pair for pair, chance in zip(self.kept, chances, strict=True) if chance >= limit)
-        validation = tuple(pair for pair, chance in zip(self.kept, chances, strict=True) if chance < limit)
-        return train, validation
+        pairs = list(zip(self.kept, chances, strict=True))
+        train = tuple(pair for pair, chance in pairs if chance >= limit)
+        return train, tuple(pair for pair, chance in pairs if chance < limit)
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file, whole or not at all."""

@@ -23,7 +23,6 @@ from trencadis.errors import DataError
 from trencadis.progress import track
 
 _EXPECTED = "a whole, uncompressed tar shard"
-_BLOCK_BYTES = tarfile.BLOCKSIZE
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _CAPTION_KEYS = ("caption", "captions", "text")
 
@@ -113,11 +112,9 @@ class ShardsSource:
         path = self._paths[shard]
         try:
             # Opened for each read: a dataset may have more shards than a process may have open files.
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                raw = os.pread(descriptor, place.size, place.offset)
-            finally:
-                os.close(descriptor)
+            with open(path, "rb", buffering=0) as file:
+                file.seek(place.offset)
+                raw = file.read(place.size)
         except OSError as error:
             raise unreadable(path, error, expected=_EXPECTED) from error
         if len(raw) < place.size:
@@ -148,7 +145,7 @@ def _scan(path: Path, shard: int) -> list[_Sample]:
             file.seek(end)
             # tarfile takes a damaged header for the end of the archive. The real end is two blocks of zeros; some tools
             # write one.
-            if file.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end mark")
     except DataError:
         raise

@@ -77,23 +77,19 @@ def import_image_tokenizer(kind: str, paths: Sequence[Path], out: Path, image_si
     with progress("importing", total=3) as advance:
         model = KINDS[kind](paths, image_size)
         advance()
-        imported = _described(model, kind, paths, out)
+        imported = Imported(
+            out=out,
+            kind=kind,
+            files=tuple((file.name, sha256(file)) for file in published_files(paths)),
+            image_size=model.image_size,
+            grid_size=model.grid_size,
+            image_vocab_size=model.image_vocab_size,
+            codes=model.config.codes.kind,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
         advance()
         with whole_directory(out) as directory:
             model.save_pretrained(directory)
             (directory / "README.md").write_text(imported.card(), "utf-8")
         advance()
     return imported
-
-
-def _described(model: DiscreteVAE, kind: str, paths: Sequence[Path], out: Path) -> Imported:
-    return Imported(
-        out=out,
-        kind=kind,
-        files=tuple((file.name, sha256(file)) for file in published_files(paths)),
-        image_size=model.image_size,
-        grid_size=model.grid_size,
-        image_vocab_size=model.image_vocab_size,
-        codes=model.config.codes.kind,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-    )

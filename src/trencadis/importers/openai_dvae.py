@@ -21,12 +21,11 @@ _CONVOLUTIONS = 4  # of a block's residual path
 
 
 def read_openai_dvae(paths: Sequence[Path], image_size: tuple[int, int] = (256, 256)) -> DiscreteVAE:
-    """Return the discrete VAE of two published files.
+    """Return the discrete VAE of two published files, each a pickled module or its state dict.
 
     Args:
-        paths: The encoder's file and the decoder's, in either order, or the folder that holds them. Each is a pickled
-            module or its state dict.
-        image_size: Height and width of the images that it is meant for, in pixels; the files do not say.
+        paths: The encoder's file and the decoder's, in either order, or the folder that holds them.
+        image_size: Height and width in pixels of the images that it is meant for; the files do not say.
 
     Raises:
         ModelError: A file is unsafe, damaged, or of another kind; or the two do not belong together.

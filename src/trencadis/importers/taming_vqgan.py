@@ -33,12 +33,11 @@ _EUCLIDEAN = {
 
 
 def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256, 256)) -> DiscreteVAE:
-    """Return the VQ-GAN of a published checkpoint.
+    """Return the VQ-GAN of a published checkpoint, alone or in one of latent diffusion.
 
     Args:
-        paths: One file: a checkpoint with its tensors under `state_dict`, or the state dict itself; also one of latent
-            diffusion.
-        image_size: Height and width of the images that it is meant for, in pixels; the file does not say.
+        paths: One file: a checkpoint with its tensors under `state_dict`, or the state dict itself.
+        image_size: Height and width in pixels of the images that it is meant for; the file does not say.
 
     Raises:
         ModelError: The file is unsafe, damaged, or of another kind.

@@ -136,7 +136,7 @@ class CLIP(Pretrained, nn.Module):
     ) -> Float[Tensor, "images captions"] | Float[Tensor, ""]:
         """Return the scaled similarities of all images, RGB in [0, 1], with all captions, from `pad`.
 
-        With `return_loss` the batch consists of pairs: return the contrastive loss, the mean of both directions, in nats.
+        With `return_loss` the batch consists of pairs: return the contrastive loss in nats, a mean of both directions.
         """
         image_features, text_features = self.encode_image(images), self.encode_text(text_tokens)
         with torch.autocast(images.device.type, enabled=False):

@@ -62,10 +62,10 @@ class CaptionTokenizer(HubModel):
 
         Args:
             captions: Raw captions.
-            vocab_size: Maximum number of ids, 256 or more; fewer if fewer pairs occur twice.
+            vocab_size: Most ids, 256 (the bytes) or more; fewer if fewer pairs occur twice.
 
         Raises:
-            ConfigError: `vocab_size` leaves no room for the 256 bytes.
+            ConfigError: `vocab_size` is below 256.
         """
         if vocab_size < NUM_BYTES:
             expected = f"{NUM_BYTES} or more: one id a byte"
@@ -97,8 +97,6 @@ class CaptionTokenizer(HubModel):
 
         Raises:
             ConfigError: `dropout` or `max_len` is out of its range.
-
-        Source of the dropout: Provilkov et al. 2020; DALL·E trains with 0.1.
         """
         if not 0 <= dropout <= 1:
             raise ConfigError(f"dropout {dropout}", expected="a probability in [0, 1]", remedy="change the dropout")
