@@ -70,9 +70,6 @@ class Pictures:
         self._shrunk: dict[int, _Shrunk] = {}
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
     def crop(
         self, position: int, rule: CropRule | None = None, key: tuple[Key, ...] = ()
     ) -> Float[Tensor, "3 height width"]:

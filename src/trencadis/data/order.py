@@ -60,7 +60,7 @@ class SampleOrder:
         if self._every_epoch:
             return sample // len(self._hashes)
         while self._starts[-1] <= sample:
-            self._starts.append(self._starts[-1] + self.epoch_size(len(self._starts) - 1))
+            self._start(len(self._starts))
         return bisect(self._starts, sample) - 1
 
     def _start(self, epoch: int) -> int:

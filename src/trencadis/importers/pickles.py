@@ -222,8 +222,10 @@ def _made(kind: Global, arguments: Any) -> Any:
     """Return what stands for a call. `arguments` are kept, never copied."""
     if kind.module == "torch._utils" and kind.name in _TENSOR:
         storage, offset, shape, stride = arguments[:4]
-        if not isinstance(storage, Storage) or not all(map(are_counts, ([offset], shape, stride))):
-            raise TypeError("a tensor without a storage or a shape")
+        if not isinstance(storage, Storage) or not are_counts([offset]):
+            raise TypeError("a tensor without a storage")
+        if not are_counts(shape) or not are_counts(stride):
+            raise TypeError("a tensor without a shape")
         return StoredTensor(storage, offset, tuple(shape), tuple(stride))
     if kind.module == "torch._utils":
         if not isinstance(arguments[0], StoredTensor):

@@ -145,7 +145,7 @@ class CaptionTokenizer(HubModel):
         path = directory / FILE_NAME
         remedy = "save the tokenizer again, or copy the directory whole"
         if not path.is_file():
-            raise ModelError(f"no {FILE_NAME} in {path.parent}", expected="a tokenizer's directory", remedy=remedy)
+            raise ModelError(f"no {FILE_NAME} in {directory}", expected="a tokenizer's directory", remedy=remedy)
         try:
             library = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
