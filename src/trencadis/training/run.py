@@ -11,7 +11,8 @@ from torch import Tensor
 
 from trencadis.config import RunConfig
 from trencadis.config.plain import Settings, differing, overlay
-from trencadis.data.training_sheet import training_sheet
+from trencadis.data.contact_sheet import titled
+from trencadis.data.training_sheet import training_sections
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
@@ -188,8 +189,8 @@ class _Run:
     def _show_training_pictures(self) -> None:
         if not self.run.training_pictures.exists():
             size, config = self.config.image.model.image_size, self.config
-            sheet = training_sheet(self.pairs.source, self.pairs.train, size, config.data, seed=config.seed)
-            write_picture(self.run.training_pictures, sheet)
+            sections = training_sections(self.pairs.source, self.pairs.train, size, config.data, seed=config.seed)
+            write_picture(self.run.training_pictures, titled(sections))
 
     def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:
         """Return the image tokenizer: trained, or a copy of the one that the run was given."""
