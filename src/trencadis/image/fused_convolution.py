@@ -9,22 +9,22 @@ convolution by them over a grid of 32×32.
 """
 
 import functools
-from collections.abc import MutableMapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from trencadis.weight_cache import WeightCache
 
 _OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
 
 LARGE = 2**18
 """From this many weights on, a layer's reordered weights are kept."""
 
-_reordered: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensorKeyDictionary()
-"""By weight: its address, version and gain when it was reordered, and the result."""
+_reordered: WeakKeyDictionary[nn.Conv2d, WeightCache] = WeakKeyDictionary()
 
 
 @functools.cache
@@ -94,11 +94,9 @@ def _weight(layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], gain: fl
     weight = layer.weight
     if weight.numel() < LARGE or weight.is_inference():  # tensors of inference mode have no version
         return weight if gain == 1 else weight * gain
-    # The version counts changes in place; `training.optimizers` counts those of fused optimizers, which do not.
-    state = weight.data_ptr(), weight._version, gain
-    known = _reordered.get(weight)
-    if known is None or known[0] != state:
+
+    def reorder() -> Tensor:
         scaled = weight.detach() * gain
-        known = state, torch.ops.mkldnn._reorder_convolution_weight(scaled, *_geometry(layer), list(x.shape))
-        _reordered[weight] = known
-    return known[1]
+        return torch.ops.mkldnn._reorder_convolution_weight(scaled, *_geometry(layer), list(x.shape))  # type: ignore[no-any-return]
+
+    return _reordered.setdefault(layer, WeightCache()).get(layer, gain, reorder)

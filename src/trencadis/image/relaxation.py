@@ -32,7 +32,6 @@ def relax(
     In float32, forward and backward, even under autocast: τ = 1/16 magnifies rounding sixteen times.
 
     Args:
-        logits: Unnormalised log-probabilities of the codes.
         noise: Standard Gumbel noise; None gives the plain softmax.
         relaxation_temperature: τ, above 0.
         straight_through: Return the hard one-hot codes, with the gradient of the relaxation. Without noise and with
@@ -42,9 +41,8 @@ def relax(
         ConfigError: τ is not above 0.
     """
     if relaxation_temperature <= 0:
-        expected = "a temperature above 0"
         given = f"relaxation_temperature {relaxation_temperature}"
-        raise ConfigError(given, expected=expected, remedy="take the arg max for hard codes")
+        raise ConfigError(given, expected="a temperature above 0", remedy="take the arg max instead")
     with torch.autocast(logits.device.type, enabled=False):
         noisy = logits.float() if noise is None else logits.float() + noise.float()
         relaxed = divided(noisy, relaxation_temperature).softmax(dim=-1)
@@ -54,8 +52,6 @@ def relax(
         return hard + (relaxed - relaxed.detach())
 
 
-def divided(
-    logits: Float[Tensor, "*batch image_vocab_size"], temperature: float
-) -> Float[Tensor, "*batch image_vocab_size"]:
+def divided(logits: Float[Tensor, "*shape"], temperature: float) -> Float[Tensor, "*shape"]:
     """Return logits / temperature; the same tensor for a temperature of 1."""
     return logits if temperature == 1 else logits / temperature
