@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from trencadis.weight_cache import WeightCache
 
+Maps = Float[Tensor, "batch _ height width"]
 _OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+_SUM: tuple[Any, ...] = ("add", 1.0, None, [], None)  # with factor 1 and no activation
 
 LARGE = 2**18
 """From this many weights on, a layer's reordered weights are kept."""
@@ -49,9 +51,7 @@ def _fuses(x: Tensor, layer: nn.Conv2d) -> bool:
     )
 
 
-def convolve(
-    layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], *, relu: bool = False
-) -> Float[Tensor, "batch _ rows columns"]:
+def convolve(layer: nn.Conv2d, x: Maps, *, relu: bool = False) -> Float[Tensor, "batch _ rows columns"]:
     """Return the layer's output, or its ReLU."""
     if not _fuses(x, layer):
         output: Tensor = layer(x)
@@ -61,15 +61,8 @@ def convolve(
     return ops._convolution_pointwise(x, weight, layer.bias, *_geometry(layer), activation, [], "")  # type: ignore[no-any-return]
 
 
-def add_convolved(
-    total: Float[Tensor, "batch out height width"],
-    layer: nn.Conv2d,
-    x: Float[Tensor, "batch _ rows columns"],
-    *,
-    gain: float,
-    inplace: bool = False,
-) -> Float[Tensor, "batch out height width"]:
-    """Return `total + gain * layer(x)`; `inplace` allows overwriting `total`."""
+def add_convolved(total: Maps, layer: nn.Conv2d, x: Maps, *, gain: float, inplace: bool = False) -> Maps:
+    """Return `total + gain * layer(x)`, for a layer that keeps the size; `inplace` allows overwriting `total`."""
     if not _fuses(x, layer):
         return torch.add(total, layer(x), alpha=gain)
     assert layer.bias is not None
@@ -82,14 +75,11 @@ def add_convolved(
     return summed  # type: ignore[no-any-return]
 
 
-_SUM: tuple[Any, ...] = ("add", 1.0, None, [], None)  # with factor 1 and no activation
-
-
 def _geometry(layer: nn.Conv2d) -> tuple[Any, ...]:
     return layer.padding, layer.stride, layer.dilation, layer.groups
 
 
-def _weight(layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], gain: float = 1.0) -> Tensor:
+def _weight(layer: nn.Conv2d, x: Maps, gain: float = 1.0) -> Tensor:
     """Return the layer's weights times `gain`, reordered once for each change where they are large."""
     weight = layer.weight
     if weight.numel() < LARGE or weight.is_inference():  # tensors of inference mode have no version

@@ -21,14 +21,15 @@ from trencadis.image.relaxation import divided
 
 Batch = Float[Tensor, "batch ..."]
 PerImage = Float[Tensor, " batch"]
+Logits = Float[Tensor, "batch rows columns vocab"]
+Vectors = Float[Tensor, "batch rows columns code"]
+Scalar = Float[Tensor, ""]
 
 ADAPTIVE_WEIGHT_MOST = 1e4
 ROOT_EPS = 1e-5  # added to squared errors, 50 dB: an exact reconstruction has a finite gradient
 
 
-def likelihood_loss(
-    maps: Float[Tensor, "batch 6 height width"], images: Float[Tensor, "batch 3 height width"]
-) -> PerImage:
+def likelihood_loss(maps: Float[Tensor, "batch 6 height width"], images: Batch) -> PerImage:
     """Return −ln of the logit-Laplace density of images in [0, 1], in nats a sub-pixel.
 
     The maps are medians, then ln of scales. Source: Ramesh et al. 2021, appendix A.3.
@@ -49,8 +50,7 @@ def l2_loss(reconstructions: Batch, images: Batch) -> PerImage:
 def rmse_loss(reconstructions: Batch, images: Batch) -> PerImage:
     """Return the root of the mean squared error of pixels.
 
-    Each image counts by its distance. In the plain squared error the distant ones dominate, and the PSNR of the others
-    suffers.
+    Each image counts by its distance; in the squared error the distant ones dominate, and the others' PSNR suffers.
     """
     return (l2_loss(reconstructions, images) + ROOT_EPS).sqrt()
 
@@ -61,7 +61,7 @@ def _difference(reconstructions: Batch, images: Batch) -> Batch:
     return (reconstructions.float() - images.float()).masked_fill(is_beyond, 0.0)
 
 
-def divergence_from_uniform(logits: Float[Tensor, "batch rows columns image_vocab_size"]) -> PerImage:
+def divergence_from_uniform(logits: Logits) -> PerImage:
     """Return KL(q ‖ uniform) in nats a token, 0..ln(image_vocab_size), in float32; without noise and temperature.
 
     For one token it is Σ q·ln q + ln(image_vocab_size). Source: Ramesh et al. 2021, section 2.1 and appendix A.2.
@@ -82,9 +82,7 @@ def divergence_weight(kl_weight: float, *, down_factor: int) -> float:
     return kl_weight / (3 * down_factor**2)
 
 
-def code_probabilities(
-    logits: Float[Tensor, "batch rows columns vocab"], *, entropy_temperature: float
-) -> Float[Tensor, " vocab"]:
+def code_probabilities(logits: Logits, *, entropy_temperature: float) -> Float[Tensor, " vocab"]:
     """Return the probability of each code: a mean over each image's tokens, a sum over the images."""
     with torch.autocast(logits.device.type, enabled=False):
         q = divided(logits.float(), entropy_temperature).softmax(dim=-1)
@@ -92,10 +90,7 @@ def code_probabilities(
 
 
 def entropy_loss(
-    logits: Float[Tensor, "batch rows columns vocab"],
-    *,
-    entropy_temperature: float,
-    mean: Float[Tensor, " vocab"] | None = None,
+    logits: Logits, *, entropy_temperature: float, mean: Float[Tensor, " vocab"] | None = None
 ) -> PerImage:
     """Return the mean entropy of tokens less the entropy of their mean, in nats; its mean is −ln(vocab) at least.
 
@@ -118,9 +113,7 @@ def entropy_loss(
         return _image_means((q * (log_mean - log_q)).sum(dim=-1))
 
 
-def commitment_loss(
-    latents: Float[Tensor, "batch rows columns code"], vectors: Float[Tensor, "batch rows columns code"]
-) -> PerImage:
+def commitment_loss(latents: Vectors, vectors: Vectors) -> PerImage:
     """Return the mean squared distance from the encoder's vectors to their codes, which moves the encoder's."""
     return _image_means((latents - vectors.detach()).square())
 
@@ -137,9 +130,7 @@ def generator_loss(logits: Batch) -> PerImage:
     return -_image_means(logits)
 
 
-def lecam_loss(
-    real: Batch, reconstructed: Batch, real_average: Float[Tensor, ""], reconstructed_average: Float[Tensor, ""]
-) -> PerImage:
+def lecam_loss(real: Batch, reconstructed: Batch, real_average: Scalar, reconstructed_average: Scalar) -> PerImage:
     """Return how far logits of real patches are above the average of reconstructed ones, and the reverse, squared.
 
     The averages are moving averages of mean logits. Source: Tseng et al. 2021.
@@ -149,9 +140,7 @@ def lecam_loss(
     return _image_means(above) + _image_means(below)
 
 
-def adaptive_weight(
-    reconstruction: Float[Tensor, "*weights"], adversarial: Float[Tensor, "*weights"]
-) -> Float[Tensor, ""]:
+def adaptive_weight(reconstruction: Float[Tensor, "*weights"], adversarial: Float[Tensor, "*weights"]) -> Scalar:
     """Return what brings the adversarial term's gradient to the scale of the reconstruction's, in 0..10,000.
 
     It is the ratio of the lengths of their gradients at the decoder's last layer. Source: Esser et al. 2021.

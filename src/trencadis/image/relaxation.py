@@ -11,6 +11,8 @@ from torch import Tensor
 
 from trencadis.errors import ConfigError
 
+Codes = Float[Tensor, "*batch image_vocab_size"]
+
 
 def standard_gumbel(shape: Sequence[int], *, generator: torch.Generator) -> Float[Tensor, "..."]:
     """Return standard Gumbel noise, float32, on the generator's device.
@@ -21,12 +23,7 @@ def standard_gumbel(shape: Sequence[int], *, generator: torch.Generator) -> Floa
     return exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_()
 
 
-def relax(
-    logits: Float[Tensor, "*batch image_vocab_size"],
-    noise: Float[Tensor, "*batch image_vocab_size"] | None,
-    relaxation_temperature: float,
-    straight_through: bool = False,
-) -> Float[Tensor, "*batch image_vocab_size"]:
+def relax(logits: Codes, noise: Codes | None, relaxation_temperature: float, straight_through: bool = False) -> Codes:
     """Return softmax((logits + noise) / τ), soft one-hot codes that a small τ makes nearly hard.
 
     In float32, forward and backward, even under autocast: τ = 1/16 magnifies rounding sixteen times.
@@ -52,6 +49,6 @@ def relax(
         return hard + (relaxed - relaxed.detach())
 
 
-def divided(logits: Float[Tensor, "*shape"], temperature: float) -> Float[Tensor, "*shape"]:
+def divided(logits: Codes, temperature: float) -> Codes:
     """Return logits / temperature; the same tensor for a temperature of 1."""
     return logits if temperature == 1 else logits / temperature
