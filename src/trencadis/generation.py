@@ -49,12 +49,7 @@ def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:
 
 
 def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: bool) -> tuple[int, int]:
-    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept.
-
-    Raises:
-        ConfigError: `candidates` is out of 1..4096.
-        RankingError: `keep` is out of 1..candidates, or there is no ranker to choose with.
-    """
+    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept."""
     if candidates is None:
         candidates = max(16, keep or 4) if is_ranked else (keep or 4)
     if keep is None:
@@ -71,11 +66,7 @@ def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: boo
 
 
 def consecutive_seeds(first: int | None, candidates: int) -> list[int]:
-    """Return one seed for each candidate, from the first on; None takes new ones.
-
-    Raises:
-        ConfigError: One of them is out of 0..2^63-1.
-    """
+    """Return one seed for each candidate, from the first on; None takes new ones."""
     start = secrets.randbelow(2**31) if first is None else first
     if not 0 <= start <= MAX_SEED + 1 - candidates:
         expected = f"0..2^63-1 with room for {candidates} candidates"

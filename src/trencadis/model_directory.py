@@ -70,11 +70,7 @@ def load_model(name: str | Path, **hub: Unpack[HubOptions]) -> dict[str, Any]:
 
 
 def check_parts(text_tokenizer: TextTokenizer, image_tokenizer: ImageTokenizer, transformer: Transformer) -> None:
-    """Refuse parts that were not trained together.
-
-    Raises:
-        ModelError: A tokenizer has other sizes than the transformer.
-    """
+    """Raise a `ModelError` if a tokenizer has other sizes than the transformer."""
     config = transformer.config
     text, image = text_tokenizer.vocab_size, image_tokenizer.image_vocab_size
     grid, expected_grid = tuple(image_tokenizer.grid_size), tuple(config.grid_size)

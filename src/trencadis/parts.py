@@ -67,19 +67,15 @@ def save_part(part: PartName, value: object, directory: Path) -> None:
 
 
 def kind_of(part: PartName, value: object) -> str:
-    """Return the kind that a part is saved as.
-
-    Raises:
-        ModelError: It has no `save_pretrained`, or its class is not registered.
-    """
+    """Return the kind that a part is saved as; raises a `ModelError` if it cannot be saved."""
     given = f"the {part} part, a {type(value).__name__}, cannot be saved"
     if not isinstance(value, Savable):
         raise ModelError(given, expected="a save_pretrained method", remedy="add one")
-    kind = next((kind for kind, cls in _CLASSES[part].items() if type(value) is cls), None)
-    if kind is None:
-        remedy = f'decorate the class with @trencadis.register("{part}")'
-        raise ModelError(given, expected="a class that can be loaded again", remedy=remedy)
-    return kind
+    for kind, cls in _CLASSES[part].items():
+        if type(value) is cls:
+            return kind
+    remedy = f'decorate the class with @trencadis.register("{part}")'
+    raise ModelError(given, expected="a class that can be loaded again", remedy=remedy)
 
 
 def load_part(part: PartName, directory: Path) -> Any:

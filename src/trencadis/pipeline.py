@@ -39,9 +39,6 @@ class DALLE(HubModel):
     """A whole model: it draws pictures from prompts.
 
     Args:
-        text_tokenizer: Prompts to text tokens.
-        image_tokenizer: Image tokens to pictures.
-        transformer: Models both as one stream.
         ranker: Orders candidates; without one they stay in the order of their seeds.
         sampling: How it draws where a call does not say otherwise.
         name: What the records of its pictures call it.
@@ -196,8 +193,8 @@ class DALLE(HubModel):
             sampling: None takes the model's.
             negative_prompt: What guidance moves away from, in place of the empty caption.
             image_prompt: Image tokens that stay, the same in every picture.
-            weights: Type that the transformer's weights are kept in while it draws, in a copy of their own; `bfloat16`
-                and `int8` are faster and change pictures a little.
+            weights: Type of a copy of the transformer's weights that draws; `bfloat16` and `int8` are faster and change
+                pictures a little.
             batch_size: Pictures drawn at once; it changes speed and memory, not the pictures.
             callback: Called after each pass for a batch; an exception that it raises stops the drawing.
 
@@ -230,11 +227,7 @@ class DALLE(HubModel):
         )
 
     def redraw(self, record: Record) -> Image.Image:
-        """Draw the picture of a record again.
-
-        Raises:
-            UserError: The record asks for what this model cannot draw; see `draw`.
-        """
+        """Draw the picture of a record again; raises what `draw` does."""
         kept = None if record.image is None else record.image.prompt(self.transformer.stream)
         images = self.draw(
             [record.prompt],
