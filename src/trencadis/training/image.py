@@ -17,8 +17,7 @@ from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
-from trencadis.image.divergence import divergence_weight
-from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities
+from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities, divergence_weight
 from trencadis.image.metrics import WINDOW_SIZE
 from trencadis.image.perceptual import VGG16, FeatureNetwork
 from trencadis.model_directory import find_model
