@@ -20,20 +20,12 @@ _shown: ContextVar[bars.Progress | None] = ContextVar("shown", default=None)
 
 @runtime_checkable
 class Advance(Protocol):
-    """Says that work has been done."""
-
     def __call__(self, count: int = 1, **fields: object) -> None:
         """Add `count` to what is done; the fields, such as `loss=2.31`, are shown beside it from now on."""
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items and show how many have been taken.
-
-    Args:
-        items: What is worked on.
-        description: What is being done, such as "reading pictures".
-        total: How many there will be; the length of `items` where None and it has one.
-    """
+    """Yield the items and show how many have been taken; `total` is their number where they do not know it."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(description, total) as advance:
@@ -47,7 +39,7 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
     """Show the progress of the work inside; yields the function to call as it goes on.
 
     Args:
-        description: What is being done, such as "training the transformer".
+        description: Such as "training the transformer".
         total: How much there is to do; None where that is not known.
         done: How much was done before, by a run that is resumed.
     """
@@ -95,13 +87,7 @@ def _add_bar(shown: bars.Progress, description: str, total: int | None, done: in
 
 
 class _Lines:
-    """Progress for a file or a pipe: a line every half minute, so that short work prints nothing.
-
-    Args:
-        description: What is being done.
-        total: How much there is to do, or None.
-        done: How much was done before.
-    """
+    """Progress for a file or a pipe: a line every half minute, so that short work prints nothing."""
 
     def __init__(self, description: str, total: int | None, done: int) -> None:
         self.description, self.total, self.done, self.done_before = description, total, done, done

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,9 +57,6 @@ def train(
         hours: Time budget; None is 1, or what the run was planned for.
         say: Called with what was chosen, where this call plans the run.
 
-    Returns:
-        The config that was followed.
-
     Raises:
         UserError: The settings, the data or the directory cannot be used. Where nothing had begun, nothing is left.
         RunError: Training failed.
@@ -82,7 +80,6 @@ def train(
 
 @contextmanager
 def _torch_state_restored() -> Iterator[None]:
-    """Put back what training changes of torch as a whole."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -115,12 +112,14 @@ def _begin(
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
     given = draft(overrides, recipe)
     pairs = read_pairs(given.data, given.seed, run, resumed=False)
-    run.write_data(_data_summary(pairs))
+    run.write_data(pairs.summary())
     plan = Plan()
     hours = 1.0 if hours is None else hours
     config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
-    config = _fit_steps(config, pairs, began_s, plan)
+    timed = time_stages(config, pairs)
+    spent_s = time.monotonic() - began_s
+    config = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
     plan.save(run)
     write_config(run.config, config)
     if say is not None:
@@ -129,9 +128,7 @@ def _begin(
 
 
 def _check_same(config: RunConfig, asked: Settings) -> None:
-    """Refuse options that differ from the plan that a run follows."""
-    changed = differing(config, overlay(config, asked))
-    if changed:
+    if changed := differing(config, overlay(config, asked)):
         raise ConfigError(
             f"another {changed[0]} than the run was planned with",
             expected="the plan in the run's config.yaml",
@@ -139,35 +136,18 @@ def _check_same(config: RunConfig, asked: Settings) -> None:
         )
 
 
-def _data_summary(pairs: RunPairs) -> dict[str, Any]:
-    return {
-        "train": len(pairs.train),
-        "validation": len(pairs.validation),
-        "kept": pairs.kept,
-        "dropped": pairs.dropped,
-    }
-
-
-def _fit_steps(config: RunConfig, pairs: RunPairs, began_s: float, plan: Plan) -> RunConfig:
-    """Time each stage whose steps are open, and fit them into what is left of the budget."""
-    timed = time_stages(config, pairs)
-    spent_s = time.monotonic() - began_s
-    return fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
-
-
+@dataclass(frozen=True)
 class _Run:
-    """The stages of a run, one after the other. A stage whose part is in the model directory is not entered.
+    """The stages of a run, one after the other. A stage whose part is in the model directory is not entered."""
 
-    Args:
-        run: Its directory.
-        config: Its plan.
-        pairs: Its data.
-        log: Where metrics go.
-    """
+    run: RunDirectory
+    config: RunConfig
+    pairs: RunPairs
+    log: RunLog
 
-    def __init__(self, run: RunDirectory, config: RunConfig, pairs: RunPairs, log: RunLog) -> None:
-        self.run, self.config, self.pairs, self.log = run, config, pairs, log
-        self.device = torch.device(config.device)
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.config.device)
 
     def all_stages(self) -> None:
         """Train what is not trained yet, and complete the model directory."""
@@ -176,19 +156,17 @@ class _Run:
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._image_tokenizer(stages)
         transformer = self._transformer(stages, vae)
-        clip = self._ranker(stages)
-        DALLE(
-            text_tokenizer=tokenizer,
-            image_tokenizer=vae,
-            transformer=transformer,
-            ranker=CLIPRanker(clip, tokenizer),
-            name=self.run.name,
-        ).save_settings(self.run.model)
+        ranker = CLIPRanker(self._ranker(stages), tokenizer)
+        model = DALLE(
+            text_tokenizer=tokenizer, image_tokenizer=vae, transformer=transformer, ranker=ranker, name=self.run.name
+        )
+        model.save_settings(self.run.model)
 
     def _show_training_pictures(self) -> None:
         if not self.run.training_pictures.exists():
-            size, config = self.config.image.model.image_size, self.config
-            sheet = training_sheet(self.pairs.source, self.pairs.train, size, config.data, seed=config.seed)
+            config, pairs = self.config, self.pairs
+            size = config.image.model.image_size
+            sheet = training_sheet(pairs.source, pairs.train, size, config.data, seed=config.seed)
             write_picture(self.run.training_pictures, sheet)
 
     def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:

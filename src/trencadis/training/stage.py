@@ -14,40 +14,25 @@ Totals = Mapping[str, Tensor]
 
 
 class Term(NamedTuple):
-    """One term of the loss, summed over a microbatch. Over an update it is `weight` · Σ `sum` / `totals[unit]`.
+    """One term of the loss, summed over a microbatch. Over an update it is `weight` · Σ `sum` / `totals[unit]`."""
 
-    Attributes:
-        sum: Over the microbatch's images, tokens or pairs.
-        unit: What is counted: a name in the update's `Totals`.
-        weight: In the loss; 0 for what is only logged.
-    """
-
-    sum: Tensor
-    unit: str
-    weight: float | Tensor = 1.0
+    sum: Tensor  # over the microbatch's images, tokens or pairs
+    unit: str  # what is counted: a name in the update's `Totals`
+    weight: float | Tensor = 1.0  # 0 for what is only logged
 
 
 class StageLoss(NamedTuple):
-    """The loss of a microbatch.
+    """The loss of a microbatch."""
 
-    Attributes:
-        terms: By the names that their means are logged under.
-        values: Logged as they are; the same in every microbatch, such as a schedule's value.
-        observed: What `Stage.after_update` learns from, without a graph.
-    """
-
-    terms: Mapping[str, Term]
-    values: Mapping[str, float | Tensor] = {}
-    observed: Any = None
+    terms: Mapping[str, Term]  # by the names that their means are logged under
+    values: Mapping[str, float | Tensor] = {}  # logged as they are; the same in every microbatch
+    observed: Any = None  # what `Stage.after_update` learns from, without a graph
 
 
 class UpdateEffects(NamedTuple):
-    """What `Stage.after_update` did.
+    """What `Stage.after_update` did: metrics to log, and rows of parameters, by name, that were written anew.
 
-    Attributes:
-        metrics: Logged.
-        replaced_rows: Rows of parameters that were written anew, by the parameter's name. They have no use for the
-            moments and averages of the rows before.
+    Moments and averages of the rows before are dropped.
     """
 
     metrics: Mapping[str, float | Tensor] = {}
@@ -74,13 +59,9 @@ class Stage(Protocol, Generic[Batch]):
         """Yield the microbatches of each of the steps `from_step` to `to_step - 1`."""
 
     def totals(self, batch: Batch, step: int, steps: int, *, is_whole: bool) -> Totals:
-        """Return what a microbatch adds to the totals of its update.
+        """Return what a microbatch adds to the totals of update `step` of `steps`.
 
-        Args:
-            batch: The microbatch.
-            step: Number of the update.
-            steps: Updates in all.
-            is_whole: It is the only one: sums that `loss` can take from it are left out, and only counts remain.
+        If it `is_whole`, the only one, sums that `loss` can take from it are left out, and only counts remain.
         """
 
     def loss(self, batch: Batch, totals: Totals, step: int, steps: int) -> StageLoss:
@@ -92,12 +73,7 @@ class Stage(Protocol, Generic[Batch]):
     def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
         """Learn what is learnt by other means than the optimizers, once they have made update number `step`.
 
-        Skipped updates do not come here.
-
-        Args:
-            observed: From the loss of each microbatch.
-            step: Number of the update.
-            steps: Updates in all.
+        `observed` is from the loss of each microbatch. Skipped updates do not come here.
         """
 
     def validate(self) -> dict[str, float]:
@@ -106,8 +82,7 @@ class Stage(Protocol, Generic[Batch]):
     def extra_state(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds besides the model, averaged weights and optimizers."""
 
-    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `extra_state` returned."""
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None: ...
 
     def sample(self) -> Image.Image | None:
         """Return a picture of what the model does, for the same captions or pictures each time."""

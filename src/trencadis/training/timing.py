@@ -22,17 +22,9 @@ ENCODED = 64  # pictures
 
 @dataclass(frozen=True)
 class Timing:
-    """Measured durations in seconds.
-
-    Args:
-        step_s: Of one update, by stage.
-        look_s: Of all validations and samples of a stage together, by stage.
-        encoding_s: Of encoding one crop of every training picture.
-    """
-
-    step_s: dict[str, float] = field(default_factory=dict)
-    look_s: dict[str, float] = field(default_factory=dict)
-    encoding_s: float = 0.0
+    step_s: dict[str, float] = field(default_factory=dict)  # of one update, by stage
+    look_s: dict[str, float] = field(default_factory=dict)  # of all validations and samples of a stage
+    encoding_s: float = 0.0  # of one crop of every training picture
 
 
 def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:

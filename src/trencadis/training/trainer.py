@@ -20,12 +20,7 @@ Metrics = dict[str, Tensor]
 
 
 class Trainer:
-    """A stage's model, its optimizers, its averaged weights and its progress: all that a checkpoint holds.
-
-    Args:
-        stage: What is trained.
-        steps: Updates in all.
-    """
+    """A stage's model, its optimizers, its averaged weights and its progress: all that a checkpoint holds."""
 
     def __init__(self, stage: Stage[Any], steps: int) -> None:
         self.stage, self.steps, self.step = stage, steps, 0
@@ -51,7 +46,9 @@ class Trainer:
             for optimizer in self.optimizers:
                 optimizer.step()
             metrics |= self._after_update(observed)
-        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+            self.skipped = 0
+        else:
+            self.skipped += 1
         self.step += 1
         if self.skipped >= MOST_SKIPPED:
             raise DivergenceError(
@@ -61,7 +58,7 @@ class Trainer:
         return metrics | _tensors({"learning_rate": rate, "gradient_norm": norm, "skipped": self.skipped})
 
     def _begin(self) -> float:
-        """Set the learning rates of this update, clear the gradients, and return AdamW's rate."""
+        """Set the learning rates, clear the gradients, and return AdamW's rate."""
         config = self.stage.config.optimizer
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -102,20 +99,14 @@ class Trainer:
         return _tensors(effects.metrics)
 
     def save(self, directory: Path, **meta: Any) -> None:
-        """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones.
-
-        Args:
-            directory: Of the stage's checkpoints.
-            meta: What `resume` is to return; anything that JSON can hold.
-        """
-        tensors: Mapping[str, Mapping[str, Tensor]] = {
+        """Write a checkpoint, with `meta` for `resume` to return."""
+        tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.stage.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": optimizer_tensors(self.optimizers, self.stage.model),
         }
-        extra = self.stage.extra_state()
-        if extra:
-            tensors = {**tensors, "extra": extra}
+        if extra := self.stage.extra_state():
+            tensors["extra"] = extra
         own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped}
         save_checkpoint(directory, self.step, tensors, {**own, **meta})
 

@@ -31,26 +31,12 @@ VALIDATION_BATCH = 32
 
 
 class StreamBatch(NamedTuple):
-    """Captions and pictures as tokens."""
-
     text_tokens: Int[Tensor, "batch text_len"]
     image_tokens: Int[Tensor, "batch rows columns"]
 
 
 class TransformerTraining(PlainStage):
-    """Trains the transformer on the joint stream. A `Stage`.
-
-    Args:
-        config: Schedules.
-        model: Sizes.
-        pairs: The run's pairs.
-        captions: Tokenizes captions.
-        image_tokens: Of the training pairs, several crops of each.
-        validation_tokens: Of the validation pairs' middle crops.
-        image_tokenizer: Decodes samples.
-        seed: Of weights, order and noise.
-        device: Of the model.
-    """
+    """Trains the transformer on the joint stream, with a seed for weights, order and captions. A `Stage`."""
 
     name = "transformer"
 
@@ -82,7 +68,6 @@ class TransformerTraining(PlainStage):
         self._validation = StreamBatch(self._plain(tuple(p.captions[0] for p in pairs.validation)), validation_tokens)
 
     def _plain(self, captions: tuple[str, ...]) -> Int[Tensor, "captions text_len"]:
-        """Return captions' tokens without dropout."""
         return self.model.stream.pad_captions([self._captions.plain_tokens(caption) for caption in captions])
 
     def batch(self, step: int) -> list[StreamBatch]:
@@ -98,7 +83,6 @@ class TransformerTraining(PlainStage):
         return [StreamBatch(text, image) for text, image in zip(text_tokens, image_tokens, strict=True)]
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[StreamBatch], None, None]:
-        """Yield the microbatches of each step."""
         return prefetch(self.batch, range(from_step, to_step), workers=1)
 
     def totals(self, batch: StreamBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
@@ -107,15 +91,9 @@ class TransformerTraining(PlainStage):
         return {"text_tokens": counted, "image_tokens": torch.tensor(batch.image_tokens.numel())}
 
     def loss(self, batch: StreamBatch, totals: Totals, step: int, steps: int) -> StageLoss:
-        """Return the cross-entropies of both kinds of token, in nats."""
-        losses = self._losses(batch)
-        weight = self.config.text_weight
-        return StageLoss(
-            {
-                "text_loss": Term(losses.text, "text_tokens", weight),
-                "image_loss": Term(losses.image, "image_tokens", 1 - weight),
-            }
-        )
+        losses, weight = self._losses(batch), self.config.text_weight
+        text = Term(losses.text, "text_tokens", weight)
+        return StageLoss({"text_loss": text, "image_loss": Term(losses.image, "image_tokens", 1 - weight)})
 
     def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
         with autocast(self.device, self._precision):
@@ -126,7 +104,6 @@ class TransformerTraining(PlainStage):
             )
 
     def after_backward(self) -> None:
-        """Remove the gradients' scales, and adapt the scales."""
         if self.scales is not None:
             self.scales.update(self.scales.unscale())
 
