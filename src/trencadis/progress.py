@@ -112,7 +112,6 @@ class _Lines:
 
 
 def _joined(fields: dict[str, object]) -> str:
-    """Return fields as they are shown: `loss 2.31, lr 0.0001`."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
     )

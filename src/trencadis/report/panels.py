@@ -35,29 +35,25 @@ def _measured(metric: str, label: str, *figure: str, scale: float = 1.0) -> Trac
     return Trace(metric, label, "measured", scale, figure)
 
 
+def _held_out(name: str, *figure: str) -> Trace:
+    return _measured(_VALIDATION + name, "held out", *figure)
+
+
 def _exact(metric: str, label: str) -> Trace:
     return Trace(metric, label, "exact")
 
 
+_VALIDATION = "validation_"
 _BITS = 1 / math.log(2)
 _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     "image": (
-        Panel(
-            "Reconstruction",
-            "PSNR in dB",
-            _batch("psnr"),
-            _measured("validation_psnr", "held out", "PSNR, held out", "dB"),
-        ),
-        Panel(
-            "Structural similarity", "SSIM, held out", _measured("validation_ssim", "held out", "SSIM, held out", "")
-        ),
+        Panel("Reconstruction", "PSNR in dB", _batch("psnr"), _held_out("psnr", "PSNR, held out", "dB")),
+        Panel("Structural similarity", "SSIM, held out", _held_out("ssim", "SSIM, held out", "")),
         Panel("Loss", "all terms, weighted", _batch("loss")),
         *(Panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
         Panel("Discriminator", "hinge loss", _batch("discriminator")),
         Panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
-        Panel(
-            "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)
-        ),
+        Panel("Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100)),
         Panel(
             "Code perplexity",
             "equally frequent codes",
@@ -71,23 +67,20 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
             "Image tokens",
             "bits a token",
             _batch("image_loss", scale=_BITS),
-            _measured("validation_bits_per_image_token", "held out", "image token, held out", "bits"),
+            _held_out("bits_per_image_token", "image token, held out", "bits"),
         ),
         Panel(
-            "Text tokens",
-            "nats a token",
-            _batch("text_loss"),
-            _measured("validation_text_loss", "held out", "text token, held out", "nats"),
+            "Text tokens", "nats a token", _batch("text_loss"), _held_out("text_loss", "text token, held out", "nats")
         ),
         Panel("Loss", "text and image, weighted", _batch("loss")),
     ),
     "ranker": (
-        Panel("Loss", "nats a pair", _batch("loss"), _measured("validation_loss", "held out")),
+        Panel("Loss", "nats a pair", _batch("loss"), _held_out("loss")),
         Panel(
             "Own caption found",
             "% of held-out pictures",
-            _measured("validation_accuracy", "first", "own caption first", "%", scale=100.0),
-            _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100.0),
+            _measured("validation_accuracy", "first", "own caption first", "%", scale=100),
+            _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100),
         ),
         Panel("Logit scale", "", _exact("logit_scale", "logit scale")),
     ),
@@ -97,7 +90,6 @@ _OF_EVERY_STAGE = (
     Panel("Gradient norm", "before clipping", _batch("gradient_norm", "norm"), log_y=True),
     Panel("Updates skipped", "in a row", _exact("skipped", "skipped")),
 )
-_VALIDATION = "validation_"
 
 
 def figures_of(stage: str) -> list[Trace]:
@@ -117,7 +109,7 @@ def panels_of(stage: str, lines: Lines) -> list[Panel]:
 
 
 def _unknown(name: str, logged: set[str]) -> Panel:
-    traces = [_batch(name), _measured(_VALIDATION + name, "held out")]
+    traces = [_batch(name), _held_out(name)]
     return Panel(name.replace("_", " ").capitalize(), "", *(trace for trace in traces if trace.metric in logged))
 
 

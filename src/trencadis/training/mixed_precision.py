@@ -92,7 +92,7 @@ class GradientScales:
             for gradient in gradients:
                 gradient.masked_fill_(~is_finite, 0.0)
             flags.append(is_finite)
-        finite: list[bool] = torch.stack(flags).tolist()
+        finite: list[bool] = torch.stack(flags).tolist() if flags else []
         return finite
 
     def update(self, finite: Sequence[bool]) -> None:

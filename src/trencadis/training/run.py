@@ -205,7 +205,7 @@ class _Run:
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""
-        data, pairs, variants = self.config.data, self.pairs, self.config.transformer.token_variants
+        pairs, data, variants = self.pairs, self.config.data, self.config.transformer.token_variants
         assert variants is not None, "a plan fixes how many crops are cached"
         seed = derive_seed(self.config.seed, "tokens")
         train_tokens = cache_tokens(vae, pairs, data, self.run.tokens, variants=variants, seed=seed, device=self.device)

@@ -37,9 +37,11 @@ class Trainer:
             DivergenceError: Too many were skipped in a row.
         """
         stage, config = self.stage, self.stage.config.optimizer
-        rate = self._begin()
-        totals = self._totals(microbatches)
-        metrics, observed = self._accumulate(microbatches, totals)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
+            optimizer.zero_grad(set_to_none=True)
+        metrics, observed = self._accumulate(microbatches, self._totals(microbatches))
         stage.after_backward()
         norm = clip_gradients(stage.model, config.max_grad_norm)
         if math.isfinite(norm):
@@ -55,16 +57,8 @@ class Trainer:
                 f"{stage.name}: the gradient was not finite in the {self.skipped} updates up to step {self.step}; "
                 f"the last good checkpoint is kept; lower {stage.name}.optimizer.learning_rate and train into a new run"
             )
+        rate = self.optimizers[0].param_groups[0]["lr"]
         return metrics | _tensors({"learning_rate": rate, "gradient_norm": norm, "skipped": self.skipped})
-
-    def _begin(self) -> float:
-        """Set the learning rates, clear the gradients, and return AdamW's rate."""
-        config = self.stage.config.optimizer
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
-            optimizer.zero_grad(set_to_none=True)
-        return learning_rate(self.step, self.steps, config)
 
     def _totals(self, microbatches: Sequence[Any]) -> Totals:
         """Return the totals of the update, known before the first backward pass."""
@@ -111,11 +105,7 @@ class Trainer:
         save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
     def resume(self, directory: Path) -> dict[str, Any]:
-        """Load the newest valid checkpoint and return its meta; nothing where there is none.
-
-        Raises:
-            CheckpointError: There are checkpoints and none is valid.
-        """
+        """Load the newest valid checkpoint and return its meta; nothing where there is none."""
         checkpoint = load_latest(directory)
         if checkpoint is None:
             return {}

@@ -92,8 +92,11 @@ class TransformerTraining(PlainStage):
 
     def loss(self, batch: StreamBatch, totals: Totals, step: int, steps: int) -> StageLoss:
         losses, weight = self._losses(batch), self.config.text_weight
-        text = Term(losses.text, "text_tokens", weight)
-        return StageLoss({"text_loss": text, "image_loss": Term(losses.image, "image_tokens", 1 - weight)})
+        terms = {
+            "text_loss": Term(losses.text, "text_tokens", weight),
+            "image_loss": Term(losses.image, "image_tokens", 1 - weight),
+        }
+        return StageLoss(terms)
 
     def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
         with autocast(self.device, self._precision):
@@ -116,9 +119,8 @@ class TransformerTraining(PlainStage):
 
     def validate(self) -> dict[str, float]:
         """Measure the losses on held-out pairs as in training: text in nats a token, images in bits a token."""
-        count = len(self._validation.text_tokens)
+        count, losses = len(self._validation.text_tokens), []
         size = min(count, VALIDATION_BATCH)
-        losses = []
         for start in range(0, count, size):
             text_tokens, image_tokens = (tokens[start : start + size] for tokens in self._validation)
             missing = size - len(text_tokens)  # a batch of another size would be compiled anew
@@ -140,7 +142,8 @@ class TransformerTraining(PlainStage):
 
 def branches(model: Transformer) -> list[tuple[nn.Module, nn.Module]]:
     """Return the norm and the layer of each residual branch, in order: attention and MLP of every block."""
-    blocks = [block for block in model.blocks if isinstance(block, Block)]
-    return [
-        branch for block in blocks for branch in ((block.attention_norm, block.attention), (block.mlp_norm, block.mlp))
-    ]
+    found: list[tuple[nn.Module, nn.Module]] = []
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        found += [(block.attention_norm, block.attention), (block.mlp_norm, block.mlp)]
+    return found
