@@ -14,7 +14,7 @@ from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
 from trencadis.training.mixed_precision import autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
 from trencadis.training.text import CaptionDraws
 
 
@@ -23,10 +23,12 @@ class RankerBatch(NamedTuple):
     text_tokens: Int[Tensor, "batch text_len"]
 
 
-class RankerTraining(PlainStage):
-    """Trains CLIP to match captions and pictures, with a seed for weights, order and crops. A `Stage`."""
+class RankerTraining(Stage[RankerBatch]):
+    """Trains CLIP to match captions and pictures, with a seed for weights, order and crops."""
 
     name = "ranker"
+    config: RankerStage
+    model: CLIP
 
     def __init__(
         self,

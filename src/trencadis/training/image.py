@@ -30,7 +30,7 @@ from trencadis.training.optimizer_state import with_prefix, without_prefix
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
 
 SHOWN = 8
 MOST_PSNR = 100.0  # dB; an exact reconstruction has no finite one
@@ -42,12 +42,9 @@ class ImageBatch(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What is learnt from after an update, without a graph.
+    """What is learnt from after an update: the codes; latents for a moving codebook; images for the discriminator.
 
-    Attributes:
-        tokens: The codes.
-        latents: What they were chosen for, where a moving codebook learns from them.
-        real_and_shown: The images as the terms saw them, and the clamped reconstructions, for the discriminator.
+    Images are as the terms saw them, beside their clamped reconstructions. Nothing has a graph.
     """
 
     tokens: Int[Tensor, "batch rows columns"]
@@ -55,14 +52,16 @@ class Observed(NamedTuple):
     real_and_shown: tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]] | None
 
 
-class ImageTraining(PlainStage):
-    """Trains an image tokenizer on images alone, with a seed for weights, order, crops and noise. A `Stage`.
+class ImageTraining(Stage[ImageBatch]):
+    """Trains an image tokenizer on images alone, with a seed for weights, order, crops and noise.
 
     Raises:
         ModelError: The perceptual network cannot be loaded.
     """
 
     name = "image"
+    config: ImageStage
+    model: DiscreteVAE
 
     def __init__(
         self, config: ImageStage, pairs: RunPairs, data: DataConfig, *, seed: int, device: torch.device
@@ -120,18 +119,16 @@ class ImageTraining(PlainStage):
         if is_adversarial:
             gradients = totals if "adversarial_gradient" in totals else self._last_gradients(terms)
             count, term = totals["images"], terms["adversarial"]
-            weight = adaptive_weight(
-                gradients["reconstruction_gradient"] / count, gradients["adversarial_gradient"] / count
-            )
+            means = (gradients[name] / count for name in ("reconstruction_gradient", "adversarial_gradient"))
+            weight = adaptive_weight(*means)
             terms["adversarial"] = term._replace(weight=term.weight * weight)
             values["adaptive_weight"] = weight
         # Against the images without noise, as on held-out pairs.
         terms["psnr"] = Term(psnr(shown, batch.images.to(self.device)).clamp(max=MOST_PSNR).sum(), "images", 0.0)
         quantized = inputs.quantized
         latents = None if self._codebook is None else quantized.latents.detach()
-        return StageLoss(
-            terms, values, Observed(quantized.tokens, latents, (inputs.images, shown) if is_adversarial else None)
-        )
+        real_and_shown = (inputs.images, shown) if is_adversarial else None
+        return StageLoss(terms, values, Observed(quantized.tokens, latents, real_and_shown))
 
     def _is_adversarial(self, step: int, steps: int) -> bool:
         return self._adversary is not None and step >= self.config.losses.adversarial_start * steps

@@ -29,12 +29,13 @@ from trencadis.training.config_files import read_config, write_config
 from trencadis.training.loop import fit
 from trencadis.training.plan import Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.stage import Stage
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
 from trencadis.transformer import Transformer
 
-TrainedStage = TypeVar("TrainedStage", bound=Any)  # a Stage; its model's type goes through
+TrainedStage = TypeVar("TrainedStage", bound=Stage[Any])
 REPORT_S = 5.0
 
 

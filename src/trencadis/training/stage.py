@@ -1,7 +1,7 @@
 """What a model gives to be trained: its batches, its loss, and what shows how it is doing."""
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 from torch import Tensor, nn
@@ -40,20 +40,16 @@ class UpdateEffects(NamedTuple):
 
 
 @runtime_checkable
-class Stage(Protocol, Generic[Batch]):
-    """One part of a run, trained by `trencadis.training.loop.fit`.
+class Stage(Protocol[Batch]):
+    """One part of a run, trained by `trencadis.training.loop.fit`. By default its optimizers alone train it.
 
     Everything random is a pure function of the seed, the step and a sample's position in the update, so that a resumed
     stage continues exactly, and microbatches change nothing.
     """
 
     name: str
-
-    @property
-    def config(self) -> StageConfig: ...
-
-    @property
-    def model(self) -> nn.Module: ...
+    config: StageConfig
+    model: nn.Module
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[Batch], None, None]:
         """Yield the microbatches of each of the steps `from_step` to `to_step - 1`."""
@@ -67,37 +63,25 @@ class Stage(Protocol, Generic[Batch]):
     def loss(self, batch: Batch, totals: Totals, step: int, steps: int) -> StageLoss:
         """Return the terms of a microbatch, given the totals of the whole update. It changes nothing."""
 
+    def validate(self) -> dict[str, float]:
+        """Measure the model in evaluation mode on held-out pairs."""
+
+    def sample(self) -> Image.Image | None:
+        """Return a picture of what the model does, for the same captions or pictures each time."""
+
     def after_backward(self) -> None:
         """Finish the model's gradient before it is clipped, such as by removing scales."""
+        return
 
     def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
         """Learn what is learnt by other means than the optimizers, once they have made update number `step`.
 
         `observed` is from the loss of each microbatch. Skipped updates do not come here.
         """
-
-    def validate(self) -> dict[str, float]:
-        """Measure the model in evaluation mode on held-out pairs."""
-
-    def extra_state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint holds besides the model, averaged weights and optimizers."""
-
-    def load_extra_state(self, state: Mapping[str, Tensor]) -> None: ...
-
-    def sample(self) -> Image.Image | None:
-        """Return a picture of what the model does, for the same captions or pictures each time."""
-
-
-class PlainStage:
-    """Defaults for a stage that its optimizers alone train, without state of its own."""
-
-    def after_backward(self) -> None:
-        pass
-
-    def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
         return UpdateEffects()
 
     def extra_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint holds besides the model, averaged weights and optimizers."""
         return {}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.training.mixed_precision import GradientScales, autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
+from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import KVDecoder, Transformer
 from trencadis.transformer.model import Block, Losses
@@ -35,10 +35,12 @@ class StreamBatch(NamedTuple):
     image_tokens: Int[Tensor, "batch rows columns"]
 
 
-class TransformerTraining(PlainStage):
-    """Trains the transformer on the joint stream, with a seed for weights, order and captions. A `Stage`."""
+class TransformerTraining(Stage[StreamBatch]):
+    """Trains the transformer on the joint stream, with a seed for weights, order and captions."""
 
     name = "transformer"
+    config: TransformerStage
+    model: Transformer
 
     def __init__(
         self,
