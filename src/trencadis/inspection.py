@@ -108,8 +108,7 @@ def _folder(directory: Path) -> Part:
     if tokenizer.is_file():
         vocab = json.loads(tokenizer.read_text("utf-8"))["model"]["vocab"]
         return Part(directory.name, 0, tokenizer.stat().st_size, {"vocab_size": len(vocab)})
-    config = read_json(directory / "config.json")
-    return _part(directory.name, sorted(directory.glob("*.safetensors")), config)
+    return _part(directory.name, sorted(directory.glob("*.safetensors")), read_json(directory / "config.json"))
 
 
 def _part(name: str, files: list[Path], facts: dict[str, Any]) -> Part:

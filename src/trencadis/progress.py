@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -43,22 +43,24 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
         total: How much there is to do; None where that is not known.
         done: How much was done before, by a run that is resumed.
     """
-    shown = _shown.get()
-    if shown is not None:
-        task, advance = _add_bar(shown, description, total, done)
+    outer = _shown.get()
+    if outer is None and not (sys.stderr is not None and sys.stderr.isatty()):
+        yield _Lines(description, total, done)
+        return
+    with nullcontext(outer) if outer is not None else _bars() as shown:
+        task = shown.add_task(description, total=total, completed=done, shown="")
+
+        def advance(count: int = 1, **fields: object) -> None:
+            shown.update(task, advance=count)
+            if fields:
+                shown.update(task, shown=_joined(fields))
+
+        token = _shown.set(shown)
         try:
             yield advance
         finally:
+            _shown.reset(token)
             shown.remove_task(task)
-    elif sys.stderr is not None and sys.stderr.isatty():
-        with _bars() as shown:
-            token = _shown.set(shown)
-            try:
-                yield _add_bar(shown, description, total, done)[1]
-            finally:
-                _shown.reset(token)
-    else:
-        yield _Lines(description, total, done)
 
 
 def _bars() -> bars.Progress:
@@ -73,17 +75,6 @@ def _bars() -> bars.Progress:
         # What a command prints for a pipe must not be drawn above the bars.
         redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
-
-
-def _add_bar(shown: bars.Progress, description: str, total: int | None, done: int) -> tuple[bars.TaskID, Advance]:
-    task = shown.add_task(description, total=total, completed=done, shown="")
-
-    def advance(count: int = 1, **fields: object) -> None:
-        shown.update(task, advance=count)
-        if fields:
-            shown.update(task, shown=_joined(fields))
-
-    return task, advance
 
 
 class _Lines:

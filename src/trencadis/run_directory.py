@@ -117,13 +117,13 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         try:
-            return _if_a(dict, yaml.safe_load(self.config_text()))
+            return _like({}, yaml.safe_load(self.config_text()))
         except (ValueError, yaml.YAMLError):
             return {}
 
     def read_choices(self) -> list[dict[str, str]]:
         """Return `what` was chosen, its `value` and `why`."""
-        choices = _if_a(list, _json(self.plan, dict).get("choices"))
+        choices = _like([], _json(self.plan, {}).get("choices"))
         names = ("what", "value", "why")
         return [{name: str(choice.get(name, "")) for name in names} for choice in choices if isinstance(choice, dict)]
 
@@ -131,20 +131,20 @@ class RunDirectory:
         write_whole(self.plan, json.dumps({"choices": choices}, indent=2) + "\n")
 
     def read_data(self) -> dict[str, Any]:
-        return _json(self.data, dict)
+        return _json(self.data, {})
 
     def write_data(self, summary: dict[str, Any]) -> None:
         write_whole(self.data, json.dumps(summary, indent=2) + "\n")
 
     def read_captions(self) -> list[str]:
         """Return what the drawings are of, from left to right."""
-        return [caption for caption in _json(self.captions, list) if isinstance(caption, str)]
+        return [caption for caption in _json(self.captions, []) if isinstance(caption, str)]
 
     def write_captions(self, captions: Sequence[str]) -> None:
         write_whole(self.captions, json.dumps(captions, ensure_ascii=False) + "\n")
 
     def read_code_counts(self) -> list[int]:
-        counts = _json(self.code_counts, list)
+        counts = _json(self.code_counts, [])
         return [count for count in counts if isinstance(count, int) and 0 <= count < _MOST_USES]
 
     def write_code_counts(self, counts: list[int]) -> None:
@@ -192,9 +192,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove everything but the lock."""
-        for path in self.path.iterdir():
-            if path in (self.lock_file, self.holder):
-                continue
+        for path in {*self.path.iterdir()} - {self.lock_file, self.holder}:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -220,12 +218,13 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _json(path: Path, kind: type[Content]) -> Content:
+def _json(path: Path, default: Content) -> Content:
+    """Return what a file holds; the default where it is absent, damaged or of another kind."""
     try:
-        return _if_a(kind, json.loads(_text(path)))
+        return _like(default, json.loads(_text(path)))
     except ValueError:
-        return kind()
+        return default
 
 
-def _if_a(kind: type[Content], content: Any) -> Content:
-    return content if isinstance(content, kind) else kind()
+def _like(default: Content, content: Any) -> Content:
+    return content if isinstance(content, type(default)) else default

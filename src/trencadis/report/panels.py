@@ -53,7 +53,9 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
         *(Panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
         Panel("Discriminator", "hinge loss", _batch("discriminator")),
         Panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
-        Panel("Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100)),
+        Panel(
+            "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)
+        ),
         Panel(
             "Code perplexity",
             "equally frequent codes",
@@ -79,8 +81,8 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Own caption found",
             "% of held-out pictures",
-            _measured("validation_accuracy", "first", "own caption first", "%", scale=100),
-            _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100),
+            _measured("validation_accuracy", "first", "own caption first", "%", scale=100.0),
+            _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100.0),
         ),
         Panel("Logit scale", "", _exact("logit_scale", "logit scale")),
     ),

@@ -68,11 +68,6 @@ class Adversary:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned.
-
-        Raises:
-            CheckpointError: The optimizer's state is of another discriminator.
-        """
         self.discriminator.load_state_dict(without_prefix("model/", state))
         restore_optimizers([self.optimizer], self.discriminator, without_prefix("optimizer/", state))
         self._averages = state["averages"].clone().to(self._averages.device)

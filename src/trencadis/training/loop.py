@@ -26,8 +26,6 @@ def fit(stage: Stage[Any], steps: int, run: RunDirectory, log: RunLog, *, save_e
     In the end the stage's model holds the averaged weights and is in evaluation mode.
 
     Args:
-        stage: What is trained.
-        steps: Updates in all.
         run: Where checkpoints and samples go.
         log: Where metrics go; lines of lost updates are dropped.
         save_every_s: Least seconds between two checkpoints; more where saving would take over 2 % of the time.
@@ -110,7 +108,6 @@ def _is_due(step: int, steps: int, times: int) -> bool:
 
 
 def _validate(trainer: Trainer, run: RunDirectory, log: RunLog) -> None:
-    """Measure and draw with the averaged weights."""
     stage = trainer.stage
     with trainer.ema.apply_to(stage.model), torch.no_grad():
         stage.model.eval()

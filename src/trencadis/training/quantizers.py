@@ -21,14 +21,9 @@ from trencadis.image import (
 )
 from trencadis.randomness import derive_seed
 
-COUNTED_EACH = 50
-"""Mean tokens a code that are counted before dead codes are replaced: fewer say little about a rare code."""
-
-REVIVED_UNTIL = 0.8
-"""Share of the steps after which no code is replaced any more: a new one needs time to be of use."""
-
-SPLIT_NOISE = 0.05
-"""Deviation of the noise that separates the parts of a split code, as a share of the weights' own."""
+COUNTED_EACH = 50  # mean tokens a code, counted before dead codes are replaced: fewer say little about a rare code
+REVIVED_UNTIL = 0.8  # share of the steps after which no code is replaced any more: a new one needs time to be of use
+SPLIT_NOISE = 0.05  # deviation of the noise that separates the parts of a split code, as a share of the weights' own
 
 
 @dataclass(frozen=True)
