@@ -60,7 +60,8 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
             yield advance
         finally:
             _shown.reset(token)
-            shown.remove_task(task)
+            if outer is not None:
+                shown.remove_task(task)
 
 
 def _bars() -> bars.Progress:
