@@ -63,9 +63,7 @@ def curve(
     Args:
         series: Points (x, y) by the series' name, x rising. A y that is not finite leaves a gap; so does one that is
             not above zero where `log_y`.
-        x_label: What x counts.
         y_label: The unit of y; may be empty.
-        width: In pixels; the picture shrinks with its surroundings.
         smooth: Names of noisy series: a moving average is drawn over their faint points.
         markers: Names of series measured now and then: each point is marked.
         x_range: What the horizontal axis spans at least, so that charts beside each other agree.
