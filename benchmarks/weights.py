@@ -19,13 +19,13 @@ from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import read_config
 from trencadis.training.run_pairs import read_pairs
 from trencadis.training.token_cache import encode_middle
-from trencadis.transformer import Decoder
+from trencadis.transformer import KVDecoder, Reads
 
 BATCH = 32
 
 
 @torch.inference_mode()
-def bits(decoder: Decoder, text_tokens: torch.Tensor, image_tokens: torch.Tensor) -> float:
+def bits(decoder: KVDecoder, text_tokens: torch.Tensor, image_tokens: torch.Tensor) -> float:
     """Return the mean cross-entropy of a decoder's logits for image tokens, in bits.
 
     Args:
@@ -35,9 +35,11 @@ def bits(decoder: Decoder, text_tokens: torch.Tensor, image_tokens: torch.Tensor
     """
     nats = 0.0
     for texts, images in zip(torch.split(text_tokens, BATCH), torch.split(image_tokens, BATCH), strict=True):
-        cache, first = decoder.begin(texts)
-        starts = torch.zeros(len(texts), dtype=torch.long)
-        logits = torch.cat([first[:, None], decoder.read(images[:, :-1], starts, cache)], dim=1)
+        streams = tuple(range(len(texts)))
+        cache = decoder.new_cache(len(texts), len(texts))
+        first = torch.stack([decoder.read_caption(text, cache, stream) for stream, text in enumerate(texts)])
+        reads = Reads(streams, streams, (tuple(range(images.shape[1] - 1)),) * len(texts))
+        logits = torch.cat([first[:, None], decoder.read(images[:, :-1], reads, cache)], dim=1)
         nats += float(F.cross_entropy(logits.flatten(0, 1), images.flatten(), reduction="sum"))
     return nats / image_tokens.numel() / math.log(2)
 
@@ -58,7 +60,7 @@ def main() -> None:
     captions = [model.text_tokenizer.encode(pair.captions[0], max_len=stream.text_len) for pair in pairs.validation]
     held_out = encode_middle(model.image_tokenizer, pairs, pairs.validation, config.data, torch.device("cpu"))
     figures = {
-        weights: bits(Decoder(model.transformer, weights), stream.pad_captions(captions), held_out.flatten(1).long())
+        weights: bits(KVDecoder(model.transformer, weights), stream.pad_captions(captions), held_out.flatten(1).long())
         for weights in arguments.weights
     }
     whole = figures.get("float32", math.nan)

@@ -7,6 +7,7 @@ share, counts once.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 
 from trencadis.config import TransformerConfig
 from trencadis.stream import Stream
-from trencadis.transformer import image_visibility, layer_patterns
-from trencadis.transformer.model import Block
+from trencadis.transformer import Transformer, image_visibility, layer_patterns
 
 QUERIES_AT_ONCE = 64
 FLOAT32_BYTES = 4
@@ -42,7 +42,7 @@ def matrices_of(config: TransformerConfig) -> Matrices:
     """Return the matrices of the transformer of these sizes."""
     stream = Stream.of(config)
     with torch.device("meta"):  # tensors without data: nothing is allocated
-        block = Block(config)
+        block = Transformer(replace(config, num_layers=1)).blocks[0]
     shapes = [(layer.out_features, layer.in_features) for layer in block.modules() if isinstance(layer, nn.Linear)]
     heads = (stream.image_vocab_size, config.dim), (stream.text_id_count, config.dim)
     return Matrices(shapes * config.num_layers, *heads)

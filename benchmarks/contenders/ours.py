@@ -1,30 +1,26 @@
 """Trencadís itself."""
 
 import time
-from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from trencadis.transformer.cache import KeyValueCache
-from trencadis.transformer.decoding import Decoder
-from trencadis.transformer.packing import Weights
 
 from trencadis.config import TransformerConfig, TransformerStage
 from trencadis.config.plain import from_plain
 from trencadis.data import KeptPair
 from trencadis.image import DiscreteVAE
 from trencadis.recipes import RECIPES
-from trencadis.sampling import ImagePrompt, Sampling, sample_image_tokens
+from trencadis.sampling import Engine, Request, Sampling
 from trencadis.text import CaptionTokenizer
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import CaptionDraws
 from trencadis.training.trainer import Trainer
 from trencadis.training.transformer import StreamBatch, TransformerTraining
-from trencadis.transformer import Transformer
+from trencadis.transformer import KVCache, KVDecoder, Reads, Transformer, Weights
 
 SEED = 0
 
@@ -33,59 +29,6 @@ def load(path: Path | None) -> type["Ours"]:
     """Return the contender; there is no checkout to load."""
     assert path is None
     return Ours
-
-
-class CountingDecoder(Decoder):
-    """A decoder that counts its passes over the weights.
-
-    Attributes:
-        passes: So far; the caption's counts too.
-    """
-
-    passes = 0
-
-    def begin(
-        self, text_tokens: Int[Tensor, "streams text_len"]
-    ) -> tuple[KeyValueCache, Float[Tensor, "streams image_vocab_size"]]:
-        """Read the captions."""
-        self.passes += 1
-        return super().begin(text_tokens)
-
-    def step(
-        self, image_tokens: Int[Tensor, " streams"], index: int, cache: KeyValueCache
-    ) -> Float[Tensor, "streams image_vocab_size"]:
-        """Read one image token of each picture."""
-        self.passes += 1
-        return super().step(image_tokens, index, cache)
-
-    def read(
-        self, image_tokens: Int[Tensor, "streams new"], starts: Int[Tensor, " streams"], cache: KeyValueCache
-    ) -> Float[Tensor, "streams new image_vocab_size"]:
-        """Read several."""
-        self.passes += 1
-        return super().read(image_tokens, starts, cache)
-
-
-def draw_ours(
-    decoder: CountingDecoder,
-    text_tokens: Int[Tensor, "batch text_len"],
-    seeds: Sequence[int],
-    sampling: Sampling,
-    *,
-    image_prompt: ImagePrompt | None = None,
-) -> int:
-    """Draw pictures as users do, and return the passes over the weights that it took.
-
-    Args:
-        decoder: Its weights are laid out already, as they are once for all pictures.
-        text_tokens: One caption a picture.
-        seeds: One a picture.
-        sampling: How tokens are drawn.
-        image_prompt: Tokens that stay.
-    """
-    before = decoder.passes
-    sample_image_tokens(decoder, text_tokens, seeds, sampling, image_prompt=image_prompt)
-    return decoder.passes - before
 
 
 def sampling_of(*, guidance_scale: float, decoder: str) -> Sampling:
@@ -143,7 +86,7 @@ class Ours:
         shape: Fields of `TransformerConfig`.
     """
 
-    settings = "sample_image_tokens(), weights laid out before; an update by Trainer, which clips and averages weights"
+    settings = "Engine, weights laid out before; an update by Trainer, which clips and averages weights"
 
     def __init__(self, shape: dict[str, Any]) -> None:
         self.config = from_plain(TransformerConfig, shape)
@@ -165,26 +108,35 @@ class Ours:
         return torch.randint(self.config.image_vocab_size, (batch, *self.config.grid_size), generator=generator)
 
     @cache  # noqa: B019 (the contender lives as long as its process)
-    def _decoder(self, weights: Weights) -> CountingDecoder:
-        return CountingDecoder(self.transformer.eval(), weights)
+    def _decoder(self, weights: Weights) -> KVDecoder:
+        return KVDecoder(self.transformer.eval(), weights)
 
     def warm(self, candidates: int, *, weights: Weights, **sampling: Any) -> None:
-        """Draw the last token of a picture; the others are given."""
-        kept = torch.ones(self.config.grid_size, dtype=torch.bool)
-        kept[-1, -1] = False
-        prompt = ImagePrompt(self._images(1)[0], kept)
-        text = self._text(candidates)
-        draw_ours(self._decoder(weights), text, range(candidates), sampling_of(**sampling), image_prompt=prompt)
+        """Draw the first two tokens."""
+        engine = self._engine(candidates, weights, sampling)
+        engine.step()
 
     def draw(self, candidates: int, *, weights: Weights, **sampling: Any) -> int:
-        """Draw pictures of one caption.
+        """Draw pictures of one caption, and return the passes over the weights that it took.
 
         Args:
             candidates: Pictures.
             weights: Type that the decoder keeps them in.
             **sampling: See `sampling_of`.
         """
-        return draw_ours(self._decoder(weights), self._text(candidates), range(candidates), sampling_of(**sampling))
+        engine = self._engine(candidates, weights, sampling)
+        while engine.drawings:
+            engine.step()
+        return engine.passes
+
+    def _engine(self, candidates: int, weights: Weights, sampling: dict[str, Any]) -> Engine:
+        """Return an engine that draws the candidates, its weights laid out before."""
+        request = Request(
+            text_tokens=self._text(1)[0], seeds=tuple(range(candidates)), sampling=sampling_of(**sampling)
+        )
+        engine = Engine(self._decoder(weights), request.num_slots)
+        engine.admit(request)
+        return engine
 
     @cache  # noqa: B019
     def _trainer(self, **settings: Any) -> Trainer:
@@ -218,17 +170,22 @@ class Ours:
         """
         decoder, cache = self._decoder("float32"), self._filled(candidates)
         tokens = self._images(1).flatten()
+        slots, captions = tuple(range(candidates)), (0,) * candidates
         elapsed_s = []
         for position in positions:
-            newest = tokens[position].expand(candidates)
+            newest = tokens[position].expand(candidates, 1)
             began_s = time.perf_counter()
-            decoder.step(newest, position, cache)
+            decoder.read(newest, Reads(slots, captions, ((position,),) * candidates), cache)
             elapsed_s.append(time.perf_counter() - began_s)
         return elapsed_s
 
     @cache  # noqa: B019
-    def _filled(self, candidates: int) -> KeyValueCache:
+    def _filled(self, candidates: int) -> KVCache:
         """Return a cache that is full of noise: what it holds does not change the time that a step takes."""
-        filled, _ = self._decoder("float32").begin(self._text(candidates))
-        filled.image.normal_()
-        return filled
+        decoder = self._decoder("float32")
+        cache = decoder.new_cache(candidates, 1)
+        decoder.read_caption(self._text(1)[0], cache, 0)
+        for keys, values in cache.image:
+            keys.normal_()
+            values.normal_()
+        return cache

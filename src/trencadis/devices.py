@@ -10,11 +10,7 @@ Device = Literal["cpu", "cuda"]
 
 
 def usable_device(asked: str | None) -> Device:
-    """Return the device that is asked for, or the GPU where there is one and nothing is asked for.
-
-    Raises:
-        ConfigError: A GPU is asked for and there is none.
-    """
+    """Return the device that is asked for, or the GPU where there is one and nothing is asked for."""
     if asked == "cuda" and not torch.cuda.is_available():
         expected = "a machine with a CUDA device, and a torch built for it"
         raise ConfigError("device cuda", expected=expected, remedy="leave --device out, or choose cpu")

@@ -29,22 +29,18 @@ _TYPES = {
     "score": (float, int, NoneType),
     "negative_prompt": (str, NoneType),
     "model_sha256": (str, NoneType),
-}  # of the record's fields that are not text
+    "kept_tokens": (list,),
+    "keep_rows": (int, NoneType),
+}  # of the fields in JSON that are not text
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptImage:
-    """What a picture depends on of its image prompt: the tokens alone. The rest says where they are from.
+    """What a picture depends on of its image prompt: the tokens alone. The rest says where they are from."""
 
-    Args:
-        kept_tokens: Runs of image tokens in raster order: (first position, tokens).
-        sha256: Of the image's RGB pixels.
-        keep_rows: Rows that were asked to stay; None where a mask said it.
-    """
-
-    kept_tokens: tuple[tuple[int, tuple[int, ...]], ...]
-    sha256: str
-    keep_rows: int | None = None
+    kept_tokens: tuple[tuple[int, tuple[int, ...]], ...]  # runs in raster order: (first position, tokens)
+    sha256: str  # of the image's RGB pixels
+    keep_rows: int | None = None  # that were asked for; None where a mask was given
 
     @classmethod
     def of(cls, image: Image.Image | None, prompt: ImagePrompt | None, keep_rows: int | None) -> "KeptImage | None":
@@ -60,28 +56,20 @@ class KeptImage:
 
     @classmethod
     def from_dict(cls, content: Any) -> "KeptImage":
-        """Build it from JSON values.
-
-        Raises:
-            TypeError: A value is of the wrong type.
-            ValueError: A run is not of two values.
-        """
-        _check("image", content, dict)
-        runs, sha256, keep_rows = (content.get(name) for name in ("kept_tokens", "sha256", "keep_rows"))
-        _check("kept_tokens", runs, list)
-        _check("sha256", sha256, str)
-        _check("keep_rows", keep_rows, int, NoneType)
-        for first, tokens in runs:
-            for number in (first, *tokens):
-                _check("a position or token", number, int)
-        kept = tuple((first, tuple(tokens)) for first, tokens in runs)
-        return cls(kept_tokens=kept, sha256=sha256, keep_rows=keep_rows)
+        """Build it from JSON values; raises `TypeError` or `ValueError` where one is absent or wrong."""
+        own = _fields(cls, content)
+        if not own.keys() >= {"kept_tokens", "sha256"}:
+            raise ValueError("no kept_tokens, or no sha256")
+        runs = tuple((first, tuple(tokens)) for first, tokens in own["kept_tokens"])
+        if any(type(number) is not int for first, tokens in runs for number in (first, *tokens)):
+            raise TypeError("a position or a token is no whole number")
+        return cls(**own | {"kept_tokens": runs})
 
     def prompt(self, stream: Stream) -> ImagePrompt:
-        """Return the image prompt again, for a model of this stream.
+        """Return the image prompt again.
 
         Raises:
-            PictureError: A position or a token is none of the model's.
+            PictureError: A position or a token is outside the model's stream.
         """
         raster = torch.zeros(stream.image_len, dtype=torch.long)
         kept = torch.zeros(stream.image_len, dtype=torch.bool)
@@ -101,18 +89,14 @@ class Record:
     """All that a picture depends on. Which others were drawn in its batch is not in it: no picture depends on that.
 
     Args:
-        prompt: What it was drawn from.
         seed: In 0..2^63-1.
-        sampling: How its tokens were drawn.
         negative_prompt: What guidance moved away from; None is the empty caption.
         weights: Type of the transformer's weights while it was drawn.
         device: `cpu` or `cuda`; rounding differs between them.
         image: What stayed of an image prompt.
         score: The ranker's similarity.
-        model: Name of the model.
         model_sha256: `DALLE.digest()`; None where a part of the model has no digest.
-        trencadis: Version.
-        torch: Version.
+        trencadis: Version; so is `torch`.
     """
 
     prompt: str
@@ -136,34 +120,27 @@ class Record:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Record":
-        """Build a record from `as_dict`'s values; what it does not know is left out.
+        """Build a record from `as_dict`'s values; unknown names are left out.
 
         Raises:
             TypeError: A value is of the wrong type.
             ValueError: One is absent or out of its range.
-            UserError: A setting of `sampling` is of the wrong type or out of its range.
+            ModelError: A setting of `sampling` is of the wrong type or out of its range.
         """
-        own = {field.name: content[field.name] for field in dataclasses.fields(cls) if field.name in content}
-        sampling = {field.name: content[field.name] for field in dataclasses.fields(Sampling) if field.name in content}
-        image = own.pop("image", None)
-        for name, value in own.items():
-            _check(name, value, *_TYPES.get(name, (str,)))
+        names = {field.name for field in dataclasses.fields(Sampling)} & content.keys()
+        sampling = config_from_dict(Sampling, {name: content[name] for name in names})
+        image = content.get("image")
+        own = _fields(cls, {name: value for name, value in content.items() if name not in ("image", "sampling")})
         if not own.keys() >= {"prompt", "seed"} or not 0 <= own["seed"] <= MAX_SEED:
             raise ValueError("no prompt, or no seed in 0..2^63-1")
         if own.get("weights", "float32") not in get_args(Weights):
             raise ValueError(f"weights {own['weights']}")
-        kept = None if image is None else KeptImage.from_dict(image)
-        return cls(**own, sampling=config_from_dict(Sampling, sampling), image=kept)
+        return cls(**own, sampling=sampling, image=None if image is None else KeptImage.from_dict(image))
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures of a prompt, best first.
-
-    Args:
-        images: RGB.
-        records: How each was drawn.
-    """
+    """RGB pictures of a prompt, best first, and how each was drawn."""
 
     images: list[Image.Image]
     records: list[Record]
@@ -181,7 +158,6 @@ class Drawn:
 
     @property
     def prompt(self) -> str:
-        """What was asked for."""
         return self.records[0].prompt
 
     def save(self, directory: str | Path) -> list[Path]:
@@ -207,11 +183,7 @@ class Drawn:
 
 
 def read_record(image: Image.Image, name: str = "the picture") -> Record:
-    """Return how a picture was drawn.
-
-    Args:
-        image: As it was opened.
-        name: What a message calls it.
+    """Return how a picture, as it was opened, was drawn. A message calls it `name`.
 
     Raises:
         PictureError: It holds no record, or one that is damaged.
@@ -221,19 +193,19 @@ def read_record(image: Image.Image, name: str = "the picture") -> Record:
     if not isinstance(text, str):
         raise PictureError(f"{name} does not say how it was drawn", expected=expected, remedy=remedy)
     try:
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
-        record = Record.from_dict(content)
+        return Record.from_dict(dict(json.loads(text)))
     except (TypeError, ValueError, RecursionError, UserError) as error:
         reason = " ".join((error.given if isinstance(error, UserError) else str(error)).split())[:200]
         raise PictureError(f"{name} has a damaged record: {reason}", expected=expected, remedy=remedy) from error
-    return record
 
 
-def _check(name: str, value: object, *types: type) -> None:
-    if type(value) not in types:
-        raise TypeError(f"{name} is {str(value)[:40]!r}")
+def _fields(config_type: type[Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content that a dataclass has fields for; raises `TypeError` where a value's type is wrong."""
+    own = {field.name: content[field.name] for field in dataclasses.fields(config_type) if field.name in content}
+    for name, value in own.items():
+        if type(value) not in _TYPES.get(name, (str,)):
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+    return own
 
 
 def _save(image: Image.Image, record: Record, folder: Path) -> Path:
@@ -265,7 +237,5 @@ def _holds(path: Path, image: Image.Image) -> bool:
 def _stem(prompt: str) -> str:
     """Return a file name that the prompt can be read from: letters and digits of any script, joined by dashes."""
     words = "".join(character if character.isalnum() else " " for character in prompt.lower()).split()
-    stem = "-".join(words)
-    while len(stem.encode()) > 60:
-        stem = stem[:-1]
+    stem = "-".join(words).encode()[:60].decode(errors="ignore")
     return stem.strip("-") or "drawn"

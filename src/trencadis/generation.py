@@ -15,14 +15,7 @@ from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED
 from trencadis.errors import ConfigError, RankingError
 from trencadis.protocols import ImageTokenizer
-from trencadis.sampling import (
-    DecoderName,
-    GuidanceSchedule,
-    ImagePrompt,
-    Partial,
-    Sampling,
-    sample_image_tokens,
-)
+from trencadis.sampling import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling, sample_image_tokens
 from trencadis.transformer import KVDecoder
 
 MAX_CANDIDATES = 4096
@@ -31,17 +24,11 @@ NOT_DRAWN = 0.9  # grey
 
 @dataclass(frozen=True)
 class Progress:
-    """How far drawing has come.
+    """How far drawing has come."""
 
-    Args:
-        drawn: Tokens drawn, of all pictures together.
-        total: Tokens to draw.
-        partial_images: Returns the pictures of the current batch as they are now; what is not drawn yet is grey.
-    """
-
-    drawn: int
-    total: int
-    partial_images: Callable[[], list[Image.Image]]
+    drawn: int  # tokens, of all pictures together
+    total: int  # tokens to draw
+    partial_images: Callable[[], list[Image.Image]]  # the current batch as it is now; what is not drawn yet is grey
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -57,25 +44,18 @@ class SamplingOptions(TypedDict, total=False):
 
 
 def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:
-    """Return sampling settings with the options that are not None in place of their own."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     return dataclasses.replace(sampling, **given)
 
 
 def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: bool) -> tuple[int, int]:
-    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept.
-
-    Raises:
-        ConfigError: `candidates` is out of 1..4096.
-        RankingError: `keep` is out of 1..candidates, or there is no ranker to choose with.
-    """
+    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept."""
     if candidates is None:
         candidates = max(16, keep or 4) if is_ranked else (keep or 4)
     if keep is None:
         keep = min(4, candidates) if is_ranked else candidates
     if not 1 <= candidates <= MAX_CANDIDATES:
-        expected = f"1..{MAX_CANDIDATES}"
-        raise ConfigError(f"{candidates} candidates", expected=expected, remedy="choose one in between")
+        raise ConfigError(f"{candidates} candidates", expected=f"1..{MAX_CANDIDATES}", remedy="choose one in between")
     if not 1 <= keep <= candidates:
         expected = f"1..{candidates}, the number of candidates"
         raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
@@ -86,11 +66,7 @@ def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: boo
 
 
 def consecutive_seeds(first: int | None, candidates: int) -> list[int]:
-    """Return one seed for each candidate, from the first on; None takes new ones.
-
-    Raises:
-        ConfigError: One of them is out of 0..2^63-1.
-    """
+    """Return one seed for each candidate, from the first on; None takes new ones."""
     start = secrets.randbelow(2**31) if first is None else first
     if not 0 <= start <= MAX_SEED + 1 - candidates:
         expected = f"0..2^63-1 with room for {candidates} candidates"
@@ -111,14 +87,14 @@ def draw_pictures(
     callback: Callable[[Progress], None] | None = None,
 ) -> Float[Tensor, "pictures 3 height width"]:
     """Return one picture for each padded caption and seed, RGB in [0, 1], on the CPU. See `DALLE.draw`."""
-    total, pictures = len(seeds) * decoder.stream.image_len, []
+    image_len, pictures = decoder.stream.image_len, []
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
 
-        def report(partial: Partial, done: int = start, count: int = len(batch)) -> None:
+        def report(partial: Partial, start: int = start, count: int = len(batch)) -> None:
             assert callback is not None
-            drawn = done * decoder.stream.image_len + count * partial.drawn
-            callback(Progress(drawn, total, lambda: _partial_images(image_tokenizer, partial)))
+            drawn = start * image_len + count * partial.drawn
+            callback(Progress(drawn, len(seeds) * image_len, lambda: _partial_images(image_tokenizer, partial)))
 
         image_tokens = sample_image_tokens(
             decoder,

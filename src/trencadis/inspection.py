@@ -18,35 +18,21 @@ BYTES_OF_FLOAT32 = 4
 
 @dataclass(frozen=True)
 class Part:
-    """One group of tensors.
+    """One group of tensors."""
 
-    Args:
-        name: Of its folder or file.
-        parameters: Numbers in its tensors.
-        size_bytes: On disk.
-        facts: Sizes from its config.
-    """
-
-    name: str
-    parameters: int
-    size_bytes: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    name: str  # of its folder or file
+    parameters: int  # numbers in its tensors
+    size_bytes: int  # on disk
+    facts: dict[str, Any] = field(default_factory=dict)  # from its config
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a directory holds.
-
-    Args:
-        path: The directory.
-        kind: Model, part of a model, checkpoint or run.
-        facts: What is true of the whole.
-        parts: Its groups of tensors.
-    """
+    """What a directory holds."""
 
     path: Path
-    kind: str
-    facts: dict[str, Any]
+    kind: str  # model, part of a model, checkpoint or run
+    facts: dict[str, Any]  # of the whole
     parts: tuple[Part, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,16 +83,11 @@ def _kv_cache_bytes(config: dict[str, Any]) -> int:
 
 
 def _run(run: RunDirectory) -> Found:
-    """Describe a run: its plan, how far each stage has come, and its newest checkpoints."""
     try:
         config = run.read_config()
         steps = {name: config[name]["steps"] for name in STAGES[1:]}
         pretrained = config["image"].get("pretrained")
-        facts: dict[str, Any] = {
-            "recipe": config.get("recipe"),
-            "data": config["data"]["path"],
-            "hours": config["hours"],
-        }
+        facts = {"recipe": config.get("recipe"), "data": config["data"]["path"], "hours": config["hours"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{run.config} cannot be read", expected="a run's plan", remedy="restore it") from error
     parts = []
@@ -123,13 +104,11 @@ def _run(run: RunDirectory) -> Found:
 
 
 def _folder(directory: Path) -> Part:
-    """Describe a part of a model by its config and its tensors' headers."""
     tokenizer = directory / "tokenizer.json"
     if tokenizer.is_file():
         vocab = json.loads(tokenizer.read_text("utf-8"))["model"]["vocab"]
         return Part(directory.name, 0, tokenizer.stat().st_size, {"vocab_size": len(vocab)})
-    config = read_json(directory / "config.json")
-    return _part(directory.name, sorted(directory.glob("*.safetensors")), config)
+    return _part(directory.name, sorted(directory.glob("*.safetensors")), read_json(directory / "config.json"))
 
 
 def _part(name: str, files: list[Path], facts: dict[str, Any]) -> Part:

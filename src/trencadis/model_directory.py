@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Any, Unpack
 
 import trencadis.image
 import trencadis.ranking
 import trencadis.text  # noqa: F401  # these three and the transformer register the kinds that ship
-from trencadis.errors import ConfigError, ModelError
+from trencadis.errors import ModelError
 from trencadis.parts import PartName, kind_of, load_part, save_part
 from trencadis.pretrained import HubOptions, config_from_dict, model_directory, read_json
 from trencadis.protocols import ImageTokenizer, TextTokenizer
@@ -25,13 +25,11 @@ from trencadis.storage import write_whole
 from trencadis.transformer import Transformer
 
 FORMAT = 1
-PART_NAMES: tuple[PartName, ...] = get_args(PartName)
+ASSETS = files("trencadis") / "assets"
 
 
 def shipped_models() -> list[str]:
-    """Return the names of the models in the package."""
-    assets = files("trencadis") / "assets"
-    return sorted(entry.name for entry in assets.iterdir() if (entry / "config.json").is_file())
+    return sorted(entry.name for entry in ASSETS.iterdir() if (entry / "config.json").is_file())
 
 
 def find_model(name: str | Path, **hub: Unpack[HubOptions]) -> Path:
@@ -42,7 +40,7 @@ def find_model(name: str | Path, **hub: Unpack[HubOptions]) -> Path:
     """
     shipped = shipped_models()
     if str(name) in shipped:
-        return model_directory(str(files("trencadis") / "assets" / str(name)), **hub)
+        return model_directory(str(ASSETS / str(name)), **hub)
     if not Path(name).exists() and "/" not in str(name):
         expected = f"a shipped model ({', '.join(shipped) or 'none in this package'}), a model directory or a hub id"
         raise ModelError(f"unknown model {str(name)!r}", expected=expected, remedy="check the name")
@@ -50,7 +48,7 @@ def find_model(name: str | Path, **hub: Unpack[HubOptions]) -> Path:
 
 
 def load_model(name: str | Path, **hub: Unpack[HubOptions]) -> dict[str, Any]:
-    """Return what a `DALLE` is built from: its parts, `sampling` and `name`, which is the id of a model of the hub.
+    """Return the arguments of a `DALLE`: its parts, `sampling` and `name`, which for a model of the hub is its id.
 
     Raises:
         ModelError: There is no such model, or it is damaged.
@@ -60,34 +58,26 @@ def load_model(name: str | Path, **hub: Unpack[HubOptions]) -> dict[str, Any]:
     if settings.get("format") != FORMAT or "sampling" not in settings:
         expected = f"a whole model, in format {FORMAT}"
         raise ModelError(f"{directory} holds something else", expected=expected, remedy="name a model directory")
-    try:
-        sampling = config_from_dict(Sampling, settings["sampling"])
-    except ConfigError as error:
-        raise ModelError(str(error), expected="settings in their ranges", remedy="mend config.json") from error
     is_local = str(name) in shipped_models() or Path(name).exists()
     return {
         "text_tokenizer": load_part("text", directory / "text"),
         "image_tokenizer": load_part("image", directory / "image"),
         "transformer": load_part("transformer", directory / "transformer"),
         "ranker": load_part("ranker", directory / "ranker") if (directory / "ranker").is_dir() else None,
-        "sampling": sampling,
+        "sampling": config_from_dict(Sampling, settings["sampling"]),
         "name": str(settings.get("name", name)) if is_local else str(name),
     }
 
 
 def check_parts(text_tokenizer: TextTokenizer, image_tokenizer: ImageTokenizer, transformer: Transformer) -> None:
-    """Refuse parts that were not trained together.
-
-    Raises:
-        ModelError: A tokenizer has other sizes than the transformer.
-    """
+    """Raise a `ModelError` if a tokenizer has other sizes than the transformer."""
     config = transformer.config
-    grid_size, expected_grid_size = tuple(image_tokenizer.grid_size), tuple(config.grid_size)
     text, image = text_tokenizer.vocab_size, image_tokenizer.image_vocab_size
+    grid, expected_grid = tuple(image_tokenizer.grid_size), tuple(config.grid_size)
     checks = (
         (text <= config.text_vocab_size, f"text ids {text}", f"at most {config.text_vocab_size}"),
         (image == config.image_vocab_size, f"image codes {image}", f"exactly {config.image_vocab_size}"),
-        (grid_size == expected_grid_size, f"a grid {grid_size}", f"exactly {expected_grid_size}"),
+        (grid == expected_grid, f"a grid {grid}", f"exactly {expected_grid}"),
     )
     for holds, given, expected in checks:
         if not holds:
@@ -117,7 +107,7 @@ def save_settings(directory: Path, *, name: str, sampling: Sampling, card: str) 
 
 
 def model_card(name: str, transformer: Transformer, image_tokenizer: ImageTokenizer, *, is_ranked: bool) -> str:
-    """Return the model card: what the model is, in Markdown with the hub's metadata."""
+    """Return the README of a model: what it is, in Markdown with the hub's metadata."""
     config = transformer.config
     height, width = image_tokenizer.image_size
     parameters = sum(parameter.numel() for parameter in transformer.parameters())

@@ -29,16 +29,13 @@ _WITHOUT_CONFIG = {"text": "CaptionTokenizer"}  # has a tokenizer.json alone
 
 
 def register(part: PartName, kind: str | None = None) -> Callable[[ClassT], ClassT]:
-    """Return a decorator for a class whose objects are to be saved and loaded as a part of a model.
+    """Return a decorator for a class whose objects are saved and loaded as a part of a model, under a `kind`.
 
-    The class has `save_pretrained(directory)`, and a class method `from_pretrained(directory)`.
-
-    Args:
-        part: The part that it can be.
-        kind: Its name in `config.json`; None takes the name of the class.
+    The class has `save_pretrained(directory)`, and a class method `from_pretrained(directory)`. Its name is the kind
+    where None is given.
 
     Raises:
-        ConfigError: Another class has that name.
+        ConfigError: Another class has that kind.
     """
 
     def add(cls: ClassT) -> ClassT:
@@ -54,7 +51,7 @@ def register(part: PartName, kind: str | None = None) -> Callable[[ClassT], Clas
 
 
 def save_part(part: PartName, value: object, directory: Path) -> None:
-    """Write a part with its own `save_pretrained`, and see to it that its `config.json` names its kind.
+    """Write a part with its own `save_pretrained`, and the kind into its `config.json`.
 
     Raises:
         ModelError: It has no `save_pretrained`, or its class is not registered.
@@ -70,19 +67,15 @@ def save_part(part: PartName, value: object, directory: Path) -> None:
 
 
 def kind_of(part: PartName, value: object) -> str:
-    """Return the kind that a part is saved as.
-
-    Raises:
-        ModelError: It has no `save_pretrained`, or its class is not registered.
-    """
+    """Return the kind that a part is saved as; raises a `ModelError` if it cannot be saved."""
     given = f"the {part} part, a {type(value).__name__}, cannot be saved"
     if not isinstance(value, Savable):
         raise ModelError(given, expected="a save_pretrained method", remedy="add one")
-    kind = next((kind for kind, cls in _CLASSES[part].items() if type(value) is cls), None)
-    if kind is None:
-        remedy = f'decorate the class with @trencadis.register("{part}")'
-        raise ModelError(given, expected="a class that can be loaded again", remedy=remedy)
-    return kind
+    for kind, cls in _CLASSES[part].items():
+        if type(value) is cls:
+            return kind
+    remedy = f'decorate the class with @trencadis.register("{part}")'
+    raise ModelError(given, expected="a class that can be loaded again", remedy=remedy)
 
 
 def load_part(part: PartName, directory: Path) -> Any:
@@ -91,17 +84,11 @@ def load_part(part: PartName, directory: Path) -> Any:
     Raises:
         ModelError: It is absent or damaged, or its kind is not registered for this part.
     """
-    kind = _saved_kind(part, directory)
+    config = directory / "config.json"
+    content = {} if part in _WITHOUT_CONFIG and not config.exists() else read_json(config)
+    kind = str(content.get("kind", _WITHOUT_CONFIG.get(part)))
     if kind not in _CLASSES[part]:
         expected = f"one of the registered kinds: {', '.join(_CLASSES[part])}"
         remedy = "check the path, or import the code that registers this kind"
         raise ModelError(f"{directory} holds a part of the kind {kind}", expected=expected, remedy=remedy)
     return _CLASSES[part][kind].from_pretrained(directory)
-
-
-def _saved_kind(part: PartName, directory: Path) -> str | None:
-    config = directory / "config.json"
-    if part in _WITHOUT_CONFIG and not config.exists():
-        return _WITHOUT_CONFIG[part]
-    kind = read_json(config).get("kind")
-    return kind if isinstance(kind, str) else None

@@ -6,6 +6,7 @@ prompt ─ text tokenizer ─ transformer ─ sampling ─ image tokenizer ─ p
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar, Unpack
@@ -38,9 +39,6 @@ class DALLE(HubModel):
     """A whole model: it draws pictures from prompts.
 
     Args:
-        text_tokenizer: Prompts to text tokens.
-        image_tokenizer: Image tokens to pictures.
-        transformer: Models both as one stream.
         ranker: Orders candidates; without one they stay in the order of their seeds.
         sampling: How it draws where a call does not say otherwise.
         name: What the records of its pictures call it.
@@ -63,15 +61,14 @@ class DALLE(HubModel):
         self.text_tokenizer, self.image_tokenizer, self.ranker = text_tokenizer, image_tokenizer, ranker
         self.transformer = transformer.eval()
         self.sampling, self.name = sampling or Sampling(), name
-        self._of_transformer, self._of_image_tokenizer = WeightCache(), WeightCache()
+        self._caches = {part: WeightCache() for part in ("text", "image", "transformer")}
 
     @classmethod
     def from_pretrained(cls: type[DALLET], name: str | Path = "emoji", **hub: Unpack[HubOptions]) -> DALLET:  # type: ignore[override]
-        """Load a shipped model, a directory, or a repository of the hub.
+        """Load a shipped model, a directory, or a repository of the hub, whose options are `HubOptions`.
 
         Args:
             name: Such as `emoji`, `runs/mine/model` or `owner/name`; only the last asks the network.
-            **hub: See `HubOptions`.
 
         Raises:
             ModelError: There is no such model, or it is damaged.
@@ -95,8 +92,8 @@ class DALLE(HubModel):
             if isinstance(part, Movable):
                 part.to(device)
         if self._device != before:  # frees the memory there
-            self._of_transformer.clear()
-            self._of_image_tokenizer.clear()
+            for cache in self._caches.values():
+                cache.clear()
         return self
 
     def digest(self) -> str | None:
@@ -104,12 +101,12 @@ class DALLE(HubModel):
 
         It is computed when it is first asked for, and again once weights have changed. None where a part has no digest.
         """
-        digests = [
-            _digest(self.text_tokenizer, None),
-            _digest(self.image_tokenizer, self._of_image_tokenizer),
-            _digest(self.transformer, self._of_transformer),
-        ]
-        return None if None in digests else hashlib.sha256(f"{digests}".encode()).hexdigest()
+        digests, parts = [], (self.text_tokenizer, self.image_tokenizer, self.transformer)
+        for part, cache in zip(parts, self._caches.values(), strict=True):
+            if not isinstance(part, Digested):
+                return None
+            digests.append(cache.get(part, "digest", part.digest) if isinstance(part, nn.Module) else part.digest())
+        return hashlib.sha256(f"{digests}".encode()).hexdigest()
 
     def generate(
         self,
@@ -134,15 +131,13 @@ class DALLE(HubModel):
             candidates: How many to draw, 1..4096; 16, or as many as are kept, where None. Without a ranker, `keep`.
             keep: How many to return, 1..candidates; 4, or as many as are drawn, where None.
             seed: Of the first candidate, in 0..2^63-1; the others have those that follow. None takes a new one.
-            negative_prompt: What guidance moves away from, in place of the empty caption.
-            weights: As for `draw`.
             image: An image prompt, of which `mask` or `keep_rows` says what stays.
             mask: Of the image's size; transparent pixels are drawn anew, or white ones if it has no transparency. What
                 is drawn anew does not depend on what stays below it or to its right.
             keep_rows: Rows of tokens of the image that stay, from the top.
-            batch_size: As for `draw`.
-            callback: As for `draw`.
             **sampling: Fields of `Sampling` in place of the model's, such as `guidance_scale` and `temperature`.
+
+        The other arguments are those of `draw`.
 
         Raises:
             UserError: As for `draw`; or `keep` is more than `candidates`, or the mask has another size than the image.
@@ -161,8 +156,19 @@ class DALLE(HubModel):
             batch_size=batch_size,
             callback=callback,
         )
-        about = KeptImage.of(image, kept, keep_rows)
-        record = self._record(prompt, negative_prompt, chosen, weights, about)
+        record = Record(
+            prompt=prompt,
+            seed=seeds[0],
+            sampling=chosen,
+            negative_prompt=negative_prompt,
+            weights=weights,
+            device=self._device.type,
+            image=KeptImage.of(image, kept, keep_rows),
+            model=self.name,
+            model_sha256=self.digest(),
+            trencadis=version("trencadis"),
+            torch=torch.__version__,
+        )
         return self._ranked(images, [dataclasses.replace(record, seed=seed) for seed in seeds], keep)
 
     def draw(
@@ -184,11 +190,11 @@ class DALLE(HubModel):
         Args:
             captions: As `generate` takes a prompt.
             seeds: One for each caption, in 0..2^63-1.
-            sampling: How tokens are drawn; None takes the model's.
+            sampling: None takes the model's.
             negative_prompt: What guidance moves away from, in place of the empty caption.
             image_prompt: Image tokens that stay, the same in every picture.
-            weights: Type that the transformer's weights are kept in while it draws, in a copy of their own; `bfloat16`
-                and `int8` are faster and change pictures a little.
+            weights: Type of a copy of the transformer's weights that draws; `bfloat16` and `int8` are faster and change
+                pictures a little.
             batch_size: Pictures drawn at once; it changes speed and memory, not the pictures.
             callback: Called after each pass for a batch; an exception that it raises stops the drawing.
 
@@ -201,8 +207,12 @@ class DALLE(HubModel):
             raise ConfigError(given, expected="one seed in 0..2^63-1 for each caption", remedy="give as many")
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size}", expected="1 or more", remedy="raise it")
-        sampling = sampling or self.sampling
-        negative = self._negative_tokens(negative_prompt, sampling)
+        sampling, negative_tokens = sampling or self.sampling, None
+        if negative_prompt is not None:
+            if not sampling.guided:
+                given, expected = "a negative prompt without guidance", "a guidance_scale other than 1"
+                raise ConfigError(given, expected=expected, remedy="raise guidance_scale, or leave the prompt out")
+            negative_tokens = self._text_tokens(negative_prompt)[0]
         by_caption = {caption: self._text_tokens(caption) for caption in dict.fromkeys(captions)}
         return generation.draw_pictures(
             self._decoder(weights),
@@ -210,18 +220,14 @@ class DALLE(HubModel):
             torch.cat([by_caption[caption] for caption in captions]),
             seeds,
             sampling,
-            negative_tokens=negative,
+            negative_tokens=negative_tokens,
             image_prompt=image_prompt,
             batch_size=batch_size,
             callback=callback,
         )
 
     def redraw(self, record: Record) -> Image.Image:
-        """Draw the picture of a record again.
-
-        Raises:
-            UserError: The record asks for what this model cannot draw; see `draw`.
-        """
+        """Draw the picture of a record again; raises what `draw` does."""
         kept = None if record.image is None else record.image.prompt(self.transformer.stream)
         images = self.draw(
             [record.prompt],
@@ -241,58 +247,30 @@ class DALLE(HubModel):
         kept = [dataclasses.replace(records[index], score=score) for index, score in scored]
         return Drawn(to_pillow(ranked.images), kept)
 
-    def _record(
-        self, prompt: str, negative_prompt: str | None, sampling: Sampling, weights: Weights, image: KeptImage | None
-    ) -> Record:
-        return Record(
-            prompt=prompt,
-            seed=0,
-            sampling=sampling,
-            negative_prompt=negative_prompt,
-            weights=weights,
-            device=self._device.type,
-            image=image,
-            model=self.name,
-            model_sha256=self.digest(),
-            trencadis=version("trencadis"),
-            torch=torch.__version__,
-        )
-
     def _decoder(self, weights: Weights) -> KVDecoder:
         is_compiled = self._device.type == "cuda"
-        return self._of_transformer.get(
-            self.transformer, weights, lambda: KVDecoder(self.transformer, weights, is_compiled=is_compiled)
-        )
+        build = partial(KVDecoder, self.transformer, weights, is_compiled=is_compiled)
+        return self._caches["transformer"].get(self.transformer, weights, build)
 
     def _text_tokens(self, prompt: str) -> Int[Tensor, "1 text_len"]:
         if not prompt.strip():
             raise PromptError("an empty prompt", expected="words", remedy="say what to draw")
         if len(prompt) > MAX_PROMPT_CHARS:
-            expected = f"at most {MAX_PROMPT_CHARS}"
-            raise PromptError(f"a prompt of {len(prompt)} characters", expected=expected, remedy="shorten it")
+            given, expected = f"a prompt of {len(prompt)} characters", f"at most {MAX_PROMPT_CHARS}"
+            raise PromptError(given, expected=expected, remedy="shorten it")
         stream = self.transformer.stream
         tokens = self.text_tokenizer.encode(prompt, max_len=stream.text_len)
         return stream.pad_captions([tokens]).to(self._device)
 
-    def _negative_tokens(self, prompt: str | None, sampling: Sampling) -> Int[Tensor, " text_len"] | None:
-        if prompt is None:
-            return None
-        if not sampling.guided:
-            given, expected = "a negative prompt without guidance", "a guidance_scale other than 1"
-            raise ConfigError(given, expected=expected, remedy="raise guidance_scale, or leave the negative prompt out")
-        return self._text_tokens(prompt)[0]
-
     def _parts(self) -> dict[PartName, object]:
-        parts: dict[PartName, object] = {"text": self.text_tokenizer, "image": self.image_tokenizer}
-        parts["transformer"] = self.transformer
-        return parts if self.ranker is None else parts | {"ranker": self.ranker}
+        parts: dict[PartName, object] = {
+            "text": self.text_tokenizer,
+            "image": self.image_tokenizer,
+            "transformer": self.transformer,
+            "ranker": self.ranker,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def _device(self) -> torch.device:
         return self.transformer.image_head.weight.device
-
-
-def _digest(part: object, cache: WeightCache | None) -> str | None:
-    if not isinstance(part, Digested):
-        return None
-    return cache.get(part, "digest", part.digest) if cache and isinstance(part, nn.Module) else part.digest()

@@ -19,24 +19,18 @@ from trencadis.errors import ConfigError, ModelError
 from trencadis.storage import whole_directory
 
 MAX_SHARD_SIZE = "2GB"
+SAVE_AGAIN = "save the model again, or copy the directory whole"
 HubModelT = TypeVar("HubModelT", bound="HubModel")
 PretrainedT = TypeVar("PretrainedT", bound="Pretrained")
 
 
 class HubOptions(TypedDict, total=False):
-    """How a repository of the hub is read. See `huggingface_hub.snapshot_download`.
+    """How a repository of the hub is read. See `huggingface_hub.snapshot_download`."""
 
-    Args:
-        revision: A branch, tag or commit; `main` where None.
-        token: For a private repository; True takes the stored one, False sends none.
-        cache_dir: Where downloads are kept.
-        local_files_only: Take what is in the cache, and do not ask the network.
-    """
-
-    revision: str | None
-    token: str | bool | None
+    revision: str | None  # a branch, tag or commit; None is `main`
+    token: str | bool | None  # for a private repository; True takes the stored one, False sends none
     cache_dir: str | Path | None
-    local_files_only: bool
+    local_files_only: bool  # take what is in the cache, and do not ask the network
 
 
 def model_directory(
@@ -52,8 +46,7 @@ def model_directory(
     Only a name of the form `owner/repository` that is no local path is asked of the hub. See `HubOptions`.
 
     Raises:
-        ModelError: There is no such directory, and the hub has no such repository or cannot be reached; or a revision
-            of a local directory is asked for.
+        ModelError: There is no such model, the hub cannot be reached, or a local directory was given with a revision.
     """
     path = Path(name)
     if path.is_dir():
@@ -65,19 +58,19 @@ def model_directory(
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise ModelError(f"no model at {name}", expected=expected, remedy="check the path")
     try:
-        directory = snapshot_download(
-            str(name),
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            allow_patterns=["*.json", "*.safetensors", "*.md"],
+        return Path(
+            snapshot_download(
+                str(name),
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=["*.json", "*.safetensors", "*.md"],
+            )
         )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         given = f"no model at {name}{'' if revision is None else f', revision {revision}'}, here or on the hub"
-        remedy = "check the path, the id and the network"
-        raise ModelError(given, expected=expected, remedy=remedy) from error
-    return Path(directory)
+        raise ModelError(given, expected=expected, remedy="check the path, the id and the network") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -86,15 +79,14 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: The file is absent or holds something else.
     """
-    remedy = "save the model again, or copy the directory whole"
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"no {path.name} in {path.parent}", expected="a model directory", remedy=remedy) from error
+        raise ModelError(f"no {path.name} in {path.parent}", expected="a model directory", remedy=SAVE_AGAIN) from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", expected="a JSON file", remedy=remedy) from error
+        raise ModelError(f"{path} cannot be read: {error}", expected="a JSON file", remedy=SAVE_AGAIN) from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a {type(content).__name__}", expected="a JSON object", remedy=remedy)
+        raise ModelError(f"{path} holds a {type(content).__name__}", expected="a JSON object", remedy=SAVE_AGAIN)
     return content
 
 
@@ -124,11 +116,8 @@ def load_weights(directory: Path) -> dict[str, torch.Tensor]:
         try:
             tensors |= load_file(directory / Path(name).name)
         except (OSError, SafetensorError) as error:
-            raise ModelError(
-                f"{directory / name} cannot be read: {error}",
-                expected="a whole safetensors file",
-                remedy="save the model again, or copy the directory whole",
-            ) from error
+            given = f"{directory / name} cannot be read: {error}"
+            raise ModelError(given, expected="a whole safetensors file", remedy=SAVE_AGAIN) from error
     return tensors
 
 
@@ -141,12 +130,9 @@ class HubModel(ModelHubMixin):
     def save_pretrained(  # type: ignore[override]  # the hub library's takes more
         self, save_directory: str | Path, *, config: object = None, model_card_kwargs: object = None
     ) -> None:
-        """Write the directory, whole or not at all.
+        """Write the directory, whole or not at all; what it holds is replaced.
 
-        Args:
-            save_directory: Where; what it holds is replaced.
-            config: None; the hub library's `push_to_hub` passes it.
-            model_card_kwargs: None, likewise.
+        `config` and `model_card_kwargs` are None: the hub library's `push_to_hub` passes them.
 
         Raises:
             StorageError: The place cannot be written.
@@ -157,11 +143,7 @@ class HubModel(ModelHubMixin):
 
     @classmethod
     def from_pretrained(cls: type[HubModelT], name: str | Path, **hub: Unpack[HubOptions]) -> HubModelT:  # type: ignore[override]
-        """Load from a directory or a hub id.
-
-        Args:
-            name: The directory or the id.
-            **hub: See `HubOptions`.
+        """Load from a directory or a hub id; see `HubOptions`.
 
         Raises:
             ModelError: It is absent, damaged or of another kind.
@@ -203,9 +185,8 @@ class Pretrained(HubModel):
             module.load_state_dict(load_weights(directory))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            remedy = "save the model again, or copy the directory whole"
             expected = "the weights that config.json describes"
-            raise ModelError(f"{directory}: {reason}", expected=expected, remedy=remedy) from error
+            raise ModelError(f"{directory}: {reason}", expected=expected, remedy=SAVE_AGAIN) from error
         return module.eval()
 
     def digest(self) -> str:

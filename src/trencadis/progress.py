@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -20,20 +20,12 @@ _shown: ContextVar[bars.Progress | None] = ContextVar("shown", default=None)
 
 @runtime_checkable
 class Advance(Protocol):
-    """Says that work has been done."""
-
     def __call__(self, count: int = 1, **fields: object) -> None:
         """Add `count` to what is done; the fields, such as `loss=2.31`, are shown beside it from now on."""
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items and show how many have been taken.
-
-    Args:
-        items: What is worked on.
-        description: What is being done, such as "reading pictures".
-        total: How many there will be; the length of `items` where None and it has one.
-    """
+    """Yield the items and show how many have been taken; `total` is their number where they do not know it."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(description, total) as advance:
@@ -47,26 +39,29 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
     """Show the progress of the work inside; yields the function to call as it goes on.
 
     Args:
-        description: What is being done, such as "training the transformer".
+        description: Such as "training the transformer".
         total: How much there is to do; None where that is not known.
         done: How much was done before, by a run that is resumed.
     """
-    shown = _shown.get()
-    if shown is not None:
-        task, advance = _add_bar(shown, description, total, done)
+    outer = _shown.get()
+    if outer is None and not (sys.stderr is not None and sys.stderr.isatty()):
+        yield _Lines(description, total, done)
+        return
+    with nullcontext(outer) if outer is not None else _bars() as shown:
+        task = shown.add_task(description, total=total, completed=done, shown="")
+
+        def advance(count: int = 1, **fields: object) -> None:
+            shown.update(task, advance=count)
+            if fields:
+                shown.update(task, shown=_joined(fields))
+
+        token = _shown.set(shown)
         try:
             yield advance
         finally:
-            shown.remove_task(task)
-    elif sys.stderr is not None and sys.stderr.isatty():
-        with _bars() as shown:
-            token = _shown.set(shown)
-            try:
-                yield _add_bar(shown, description, total, done)[1]
-            finally:
-                _shown.reset(token)
-    else:
-        yield _Lines(description, total, done)
+            _shown.reset(token)
+            if outer is not None:
+                shown.remove_task(task)
 
 
 def _bars() -> bars.Progress:
@@ -83,25 +78,8 @@ def _bars() -> bars.Progress:
     )
 
 
-def _add_bar(shown: bars.Progress, description: str, total: int | None, done: int) -> tuple[bars.TaskID, Advance]:
-    task = shown.add_task(description, total=total, completed=done, shown="")
-
-    def advance(count: int = 1, **fields: object) -> None:
-        shown.update(task, advance=count)
-        if fields:
-            shown.update(task, shown=_joined(fields))
-
-    return task, advance
-
-
 class _Lines:
-    """Progress for a file or a pipe: a line every half minute, so that short work prints nothing.
-
-    Args:
-        description: What is being done.
-        total: How much there is to do, or None.
-        done: How much was done before.
-    """
+    """Progress for a file or a pipe: a line every half minute, so that short work prints nothing."""
 
     def __init__(self, description: str, total: int | None, done: int) -> None:
         self.description, self.total, self.done, self.done_before = description, total, done, done
@@ -126,7 +104,6 @@ class _Lines:
 
 
 def _joined(fields: dict[str, object]) -> str:
-    """Return fields as they are shown: `loss 2.31, lr 0.0001`."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
     )

@@ -1,4 +1,4 @@
-"""The four places to plug in. An object is passed as it is built, never as the name of an import.
+"""The four places to plug in, and what a part may offer besides. An object is passed as it is built.
 
 Sizes are (height, width) in pixels and (rows, columns) in tokens throughout.
 """
@@ -29,7 +29,7 @@ class TextTokenizer(Protocol):
 
 @runtime_checkable
 class ImageTokenizer(Protocol):
-    """Pictures to a grid of image tokens and back."""
+    """Pictures to a grid of image tokens and back. Pictures are RGB in [0, 1]."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -47,22 +47,19 @@ class ImageTokenizer(Protocol):
     def down_factor(self) -> int:
         """Pixels a token stands for along each side."""
 
-    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the tokens of RGB pictures in [0, 1]."""
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]: ...
 
-    def decode(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return RGB pictures in [0, 1]."""
+    def decode(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch 3 height width"]: ...
 
 
 @runtime_checkable
 class PairSource(Protocol):
     """Captioned pictures, each reached by its index; nothing is decoded until it is asked for."""
 
-    def __len__(self) -> int:
-        """Number of pairs."""
+    def __len__(self) -> int: ...
 
     def sample_id(self, index: int) -> str:
-        """Return the pair's name, unique and stable over runs and machines: order and augmentation hang on it."""
+        """Return the pair's name, unique and stable over runs and machines: order and augmentation depend on it."""
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Return the pair's captions as they stand in the source; may be empty."""
@@ -84,10 +81,9 @@ class Ranker(Protocol):
 
 @runtime_checkable
 class Movable(Protocol):
-    """A part of a model that `DALLE.to` moves."""
+    """A part of a model that `DALLE.to` moves, in place."""
 
-    def to(self, device: str | torch.device) -> object:
-        """Move it to a device, in place."""
+    def to(self, device: str | torch.device) -> object: ...
 
 
 @runtime_checkable

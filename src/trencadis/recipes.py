@@ -7,7 +7,7 @@ size by the time that it is given (see `trencadis.training.plan`); every setting
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from trencadis.config import (
     CLIPSizes,
@@ -69,6 +69,10 @@ class Size:
     clip_heads: int
     patch_size: int
 
+    @property
+    def groups(self) -> dict[str, Any]:
+        return {"width_multipliers": self.width_multipliers, "blocks_per_group": self.blocks_per_group}
+
 
 def gumbel(size: Size) -> ImageStage:
     """Return the discrete VAE as published, with schedules that learn most in few steps: see docs/log.md.
@@ -79,11 +83,7 @@ def gumbel(size: Size) -> ImageStage:
         image_size=(size.image_side, size.image_side),
         image_vocab_size=size.image_vocab_size,
         latent_dim=size.latent_dim,
-        architecture=PublishedConfig(
-            hidden_dim=size.hidden_dim,
-            width_multipliers=size.width_multipliers,
-            blocks_per_group=size.blocks_per_group,
-        ),
+        architecture=PublishedConfig(hidden_dim=size.hidden_dim, **size.groups),
     )
     return ImageStage(
         model=model,
@@ -102,11 +102,7 @@ def strided(size: Size) -> ImageStage:
     Its blocks are four times as wide inside as the published bottlenecks; at half of the width an update takes as long.
     """
     published = gumbel(size)
-    architecture = StridedConfig(
-        hidden_dim=size.hidden_dim // 2,
-        width_multipliers=size.width_multipliers,
-        blocks_per_group=size.blocks_per_group,
-    )
+    architecture = StridedConfig(hidden_dim=size.hidden_dim // 2, **size.groups)
     return replace(published, model=replace(published.model, architecture=architecture))
 
 
@@ -154,7 +150,6 @@ def _nearest(
     relaxation: Literal["ibq", "rotation"],
     attention_after: Literal["none", "first"] = "none",
 ) -> ImageStage:
-    """Return a tokenizer with nearest codes and the lean convolutions, trained without noise."""
     halvings = len(size.width_multipliers) - 1
     widths = tuple(size.hidden_dim * 3 // 2 * 2**halving for halving in range(halvings))
     model = DiscreteVAEConfig(
@@ -178,21 +173,15 @@ def _nearest(
 
 
 def modern(size: Size) -> TransformerStage:
-    """Return the transformer as the field builds it today, with Muon for its hidden matrices.
-
-    What each choice is worth is measured in docs/results.md.
-    """
-    return _transformer(size, MODERN_DESIGN, MODERN_OPTIMIZER)
+    """Return the transformer as the field builds it today, with Muon for its hidden matrices: see docs/results.md."""
+    model = TransformerSizes(num_layers=size.layers, num_heads=size.heads, head_dim=32, design=MODERN_DESIGN)
+    return TransformerStage(model=model, batch_size=64, optimizer=MODERN_OPTIMIZER)
 
 
 def paper(size: Size) -> TransformerStage:
     """Return the transformer as published: the design, and AdamW for every parameter."""
-    return _transformer(size, PAPER_DESIGN, PAPER_OPTIMIZER)
-
-
-def _transformer(size: Size, design: DesignConfig, optimizer: OptimizerConfig) -> TransformerStage:
-    model = TransformerSizes(num_layers=size.layers, num_heads=size.heads, head_dim=32, design=design)
-    return TransformerStage(model=model, batch_size=64, optimizer=optimizer)
+    stage = modern(size)
+    return replace(stage, model=replace(stage.model, design=PAPER_DESIGN), optimizer=PAPER_OPTIMIZER)
 
 
 def short_run(
@@ -202,14 +191,7 @@ def short_run(
     image: Callable[[Size], ImageStage] = gumbel,
     transformer: Callable[[Size], TransformerStage] = modern,
 ) -> RunConfig:
-    """Return a run for minutes or hours on one machine.
-
-    Args:
-        size: Sizes of the three models.
-        variant: Put behind the size's name.
-        image: Makes the image tokenizer.
-        transformer: Makes the transformer.
-    """
+    """Return a run for minutes or hours on one machine; `variant` is put behind the size's name."""
     tower = TowerConfig(num_layers=size.clip_layers, num_heads=size.clip_heads, head_dim=32)
     clip = CLIPSizes(patch_size=size.patch_size, embed_dim=tower.dim, text=tower, image=tower)
     return RunConfig(
@@ -245,7 +227,7 @@ LARGE = Size(  # hours on a large GPU, with DALL·E's vocabularies
 
 
 def dalle_v1() -> RunConfig:
-    """DALL·E as published: 256 pixels, a grid of 32, 8192 codes, 12 billion parameters.
+    """Return DALL·E as published: 256 pixels, a grid of 32, 8192 codes, 12 billion parameters.
 
     Two things differ. The transformer's learning rate falls by a cosine to 1/32 where the paper halved it five times as
     the loss went flat; and its weights are averaged at every update where the paper did so at each 25th, with the same

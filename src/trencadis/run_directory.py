@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
@@ -20,6 +20,8 @@ from trencadis.storage import sweep, user_storage, write_whole
 STAGES = ("text", "image", "transformer", "ranker")
 LATEST, MANIFEST, META = "latest", "manifest.json", "meta.json"
 """Of a stage's checkpoints, and of each of them."""
+
+Content = TypeVar("Content", dict[str, Any], list[Any])
 
 _CHECKPOINT = re.compile(r"step-(\d{8,})")
 _MOST_USES = 2**40  # of one code; no data set has as many tokens, so that the file is damaged
@@ -96,7 +98,6 @@ class RunDirectory:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a plan to follow."""
         return self.config.exists()
 
     @property
@@ -116,13 +117,13 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         try:
-            return _mapping(yaml.safe_load(self.config_text()))
+            return _like({}, yaml.safe_load(self.config_text()))
         except (ValueError, yaml.YAMLError):
             return {}
 
     def read_choices(self) -> list[dict[str, str]]:
         """Return `what` was chosen, its `value` and `why`."""
-        choices = _list(_mapping(_json(self.plan)).get("choices"))
+        choices = _like([], _json(self.plan, {}).get("choices"))
         names = ("what", "value", "why")
         return [{name: str(choice.get(name, "")) for name in names} for choice in choices if isinstance(choice, dict)]
 
@@ -130,22 +131,20 @@ class RunDirectory:
         write_whole(self.plan, json.dumps({"choices": choices}, indent=2) + "\n")
 
     def read_data(self) -> dict[str, Any]:
-        """Return how many pairs there are, and how many were dropped for which reason."""
-        return _mapping(_json(self.data))
+        return _json(self.data, {})
 
     def write_data(self, summary: dict[str, Any]) -> None:
         write_whole(self.data, json.dumps(summary, indent=2) + "\n")
 
     def read_captions(self) -> list[str]:
         """Return what the drawings are of, from left to right."""
-        return [caption for caption in _list(_json(self.captions)) if isinstance(caption, str)]
+        return [caption for caption in _json(self.captions, []) if isinstance(caption, str)]
 
     def write_captions(self, captions: Sequence[str]) -> None:
         write_whole(self.captions, json.dumps(captions, ensure_ascii=False) + "\n")
 
     def read_code_counts(self) -> list[int]:
-        """Return how often the training pictures use each code."""
-        counts = _list(_json(self.code_counts))
+        counts = _json(self.code_counts, [])
         return [count for count in counts if isinstance(count, int) and 0 <= count < _MOST_USES]
 
     def write_code_counts(self, counts: list[int]) -> None:
@@ -193,9 +192,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove everything but the lock."""
-        for path in self.path.iterdir():
-            if path in (self.lock_file, self.holder):
-                continue
+        for path in {*self.path.iterdir()} - {self.lock_file, self.holder}:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -221,16 +218,13 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, default: Content) -> Content:
+    """Return what a file holds; the default where it is absent, damaged or of another kind."""
     try:
-        return json.loads(_text(path))
+        return _like(default, json.loads(_text(path)))
     except ValueError:
-        return None
+        return default
 
 
-def _mapping(content: Any) -> dict[str, Any]:
-    return content if isinstance(content, dict) else {}
-
-
-def _list(content: Any) -> list[Any]:
-    return content if isinstance(content, list) else []
+def _like(default: Content, content: Any) -> Content:
+    return content if isinstance(content, type(default)) else default

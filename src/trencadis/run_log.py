@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from trencadis.run_directory import RunDirectory
@@ -50,9 +49,6 @@ class RunLog:
     Each line holds `stage`, `step`, `elapsed_s` and the metrics. `elapsed_s` counts the seconds of training since the
     run began, over all its resumptions; work that was lost and done again counts once.
 
-    Args:
-        run: Whose log it is.
-
     Raises:
         StorageError: The directory cannot be written.
     """
@@ -79,7 +75,6 @@ class RunLog:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training so far, those before the last resumption included."""
         return self._elapsed_before_s + monotonic() - self._opened_at_s
 
     def truncate(self, stage: str, step: int) -> None:
@@ -90,27 +85,22 @@ class RunLog:
             self._rewrite(kept)
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the lines written so far, as `read_log` does."""
         return read_log(self._run)
 
     def flush(self) -> None:
         """Write out what TensorBoard's files still lack, so that a kill after this loses none of it."""
-        for writer in self._writers.values():
-            if writer is not None:
-                writer.flush()
+        for writer in filter(None, self._writers.values()):
+            writer.flush()
 
     def close(self) -> None:
-        for writer in self._writers.values():
-            if writer is not None:
-                writer.close()
+        for writer in filter(None, self._writers.values()):
+            writer.close()
         self._writers.clear()
 
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
@@ -132,6 +122,6 @@ def _summary_writer(directory: Path, step: int) -> "SummaryWriter | None":
     return SummaryWriter(str(directory), purge_step=step, flush_secs=30)
 
 
-@cache
+@cache  # once a process
 def _say_that_tensorboard_is_absent() -> None:
     logging.getLogger(__name__).info("TensorBoard is not installed; `pip install trencadis[tensorboard]` adds it")

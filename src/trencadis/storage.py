@@ -148,11 +148,7 @@ def sha256(path: Path) -> str:
 
 
 def write_picture(path: Path, picture: "Image.Image", text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG with text chunks, whole or not at all.
-
-    Raises:
-        StorageError: The place cannot be written; what was there before is untouched.
-    """
+    """Write a PNG with text chunks, as `write_whole` does."""
     from PIL.PngImagePlugin import PngInfo
 
     chunks, buffer = PngInfo(), io.BytesIO()
@@ -168,8 +164,7 @@ def sweep(directory: Path) -> None:
     What cannot be removed stays until the next time.
     """
     for path in sorted(directory.iterdir()):
-        match = _LEFTOVER.fullmatch(path.name)
-        if match is None:
+        if (match := _LEFTOVER.fullmatch(path.name)) is None:
             continue
         with suppress(OSError):
             if match[2] == "old" and not (directory / match[1]).exists():

@@ -16,6 +16,10 @@ class WeightCache:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, and free its memory."""
         self._built: dict[Hashable, Any] = {}
         self._state: list[tuple[Hashable, ...]] = []
         self._storages: list[object] = []
@@ -33,10 +37,6 @@ class WeightCache:
             self._built[key] = build()
         built: BuiltT = self._built[key]
         return built
-
-    def clear(self) -> None:
-        """Forget everything, and free its memory."""
-        self._built, self._state, self._storages = {}, [], []
 
 
 def _state(weight: Tensor) -> tuple[Hashable, ...]:

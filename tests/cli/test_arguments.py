@@ -5,18 +5,12 @@ import pytest
 from trencadis.cli.arguments import Kind, UnfitValueError, existing_directory, integer, output_directory, real
 
 RANGES: list[tuple[Kind[int] | Kind[float], str, list[object], list[object]]] = [
-    (integer(), "a whole number", ["0", "-7", 3], ["1.0", "one", "", None, True]),
-    (integer(2), "a whole number of 2 or more", ["2", "9"], ["1", "-2"]),
-    (integer(high=5), "a whole number of 5 or less", ["5", "-9"], ["6"]),
+    (integer(2), "a whole number of 2 or more", ["2", "9", 3], ["1", "-2", "3.0", "one", "", None, True]),
     (integer(1, 8), "a whole number in 1..8", ["1", "8"], ["0", "9"]),
-    (real(), "a number", ["0", "-1.5", "1e3", 2], ["nan", "inf", "-inf", "x", ""]),
-    (real(0), "a number of 0 or more", ["0", "0.1"], ["-0.1"]),
+    (real(0), "a number of 0 or more", ["0", "0.1", "1e3", 2], ["-0.1", "nan", "inf", "-inf", "x", ""]),
     (real(0, low_open=True), "a number above 0", ["0.1"], ["0", "-1"]),
-    (real(high=1), "a number of 1 or less", ["1", "-3"], ["1.01"]),
-    (real(high=1, high_open=True), "a number below 1", ["0.99"], ["1"]),
     (real(0, 1), "a number in [0, 1]", ["0", "1"], ["-0.1", "1.1"]),
     (real(0, 1, low_open=True), "a number in (0, 1]", ["0.1", "1"], ["0", "1.1"]),
-    (real(0, 1, high_open=True), "a number in [0, 1)", ["0", "0.9"], ["1"]),
 ]
 
 
@@ -30,7 +24,7 @@ def test_a_range_takes_what_is_in_it(
     for value in wrong:
         with pytest.raises(UnfitValueError) as refusal:
             kind(value)
-        assert (refusal.value.value, refusal.value.expected) == (str(value), expected)
+        assert (refusal.value.value, refusal.value.kind.expected) == (str(value), expected)
 
 
 @pytest.mark.parametrize("kind", [row[0] for row in RANGES], ids=[row[1] for row in RANGES])
@@ -44,7 +38,7 @@ def test_an_example_of_ones_own_is_given() -> None:
 
 
 def test_a_value_that_was_read_is_read_again_to_the_same(tmp_path: Path) -> None:
-    for kind, text in ((integer(), "12"), (real(), "0.1"), (existing_directory(), str(tmp_path))):
+    for kind, text in ((integer(0), "12"), (real(0), "0.1"), (existing_directory(), str(tmp_path))):
         assert kind(kind(text)) == kind(text)
 
 

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from trencadis.transformer.attending import StreamAttention
-from trencadis.transformer.decoding import Decoder
 
 from trencadis.config import TransformerConfig
 from trencadis.sampling import (
@@ -11,11 +9,13 @@ from trencadis.sampling import (
     ImagePrompt,
     Sampling,
     draw,
+    filter_logits,
     guidance_scales,
     guide,
     sample_image_tokens,
 )
-from trencadis.transformer import Pattern, Transformer
+from trencadis.transformer import KVDecoder, Pattern, Reads, Transformer
+from trencadis.transformer.attention import Attention, PatternAttention
 
 TOLERANCE = 1e-4
 
@@ -36,20 +36,34 @@ def captions(model: Transformer) -> torch.Tensor:
     return model.stream.pad_captions([[3, 1, 4], [1, 5, 9, 2, 6, 5], []])
 
 
+def sampled(logits: torch.Tensor, seeds: list[int], position: int, sampling: Sampling) -> torch.Tensor:
+    filtered = filter_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+    return draw(filtered, torch.tensor(seeds), position)
+
+
+def logits_by_steps(decoder: KVDecoder, text: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Return the logits of every image token, of captions that all differ, reading one token a pass."""
+    streams = range(len(text))
+    cache = decoder.new_cache(len(text), len(text))
+    logits = [torch.stack([decoder.read_caption(text[stream], cache, stream) for stream in streams])]
+    for index, tokens in enumerate(image.flatten(1).T[:-1]):
+        reads = Reads(tuple(streams), tuple(streams), ((index,),) * len(text))
+        logits.append(decoder.read(tokens[:, None], reads, cache)[:, 0])
+    return torch.stack(logits, 1)
+
+
 @pytest.mark.parametrize("pattern", ["full", "row", "column", "convolutional"])
 def test_cached_logits_equal_uncached_ones_at_every_position(pattern: Pattern) -> None:
     model = transformer()
     model.patterns = (pattern,) * len(model.patterns)
-    model.attend = torch.nn.ModuleDict({pattern: StreamAttention(pattern, model.stream, kernel_size=3)})
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.attend = PatternAttention(pattern, model.stream, kernel_size=3)
     text, image = captions(model), torch.randint(17, (3, 4, 5))
     with torch.inference_mode():
-        whole = model(text, image).image
-        decoder = Decoder(model)
-        cache, first = decoder.begin(text)
-        steps = [first]
-        steps += [decoder.step(token, index, cache) for index, token in enumerate(image.flatten(1).T[:-1])]
+        whole = model.logits(text, image).image
     assert whole.std() > 0.1
-    assert torch.allclose(torch.stack(steps, 1), whole, atol=TOLERANCE)
+    assert torch.allclose(logits_by_steps(KVDecoder(model), text, image), whole, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("attention", ["sparse", "full"])
@@ -65,15 +79,15 @@ def test_sampling_draws_what_uncached_logits_say(attention: str, guidance_scale:
         mask[:], mask[1:3, 1:3] = True, False
     mask |= torch.tensor(kept == "all")
     prompt = None if kept == "none" else ImagePrompt(torch.randint(17, (4, 5)), mask)
-    drawn = sample_image_tokens(Decoder(model), text, seeds, sampling, image_prompt=prompt)
+    drawn = sample_image_tokens(KVDecoder(model), text, seeds, sampling, image_prompt=prompt)
     with torch.inference_mode():
-        logits = model(text, drawn).image
-        empty = model(model.stream.padding().expand(3, -1), drawn).image
+        logits = model.logits(text, drawn).image
+        empty = model.logits(model.stream.padding().expand(3, -1), drawn).image
     for position in range(20):
         guided = logits[:, position]
         if guidance_scale != 1:
             guided = guide(guided, empty[:, position], guidance_scale)
-        expected = draw(guided, torch.tensor(seeds), position, sampling)
+        expected = sampled(guided, seeds, position, sampling)
         if mask.flatten()[position]:
             assert prompt is not None
             expected = prompt.image_tokens.flatten()[position].expand(3)
@@ -83,10 +97,10 @@ def test_sampling_draws_what_uncached_logits_say(attention: str, guidance_scale:
 def test_a_seed_draws_the_same_tokens_alone_and_in_a_batch_of_8() -> None:
     model = transformer(grid_size=(6, 6))
     text = model.stream.pad_captions([[1, 2, 3]] * 8)
-    together = sample_image_tokens(Decoder(model), text, list(range(8)), Sampling())
+    together = sample_image_tokens(KVDecoder(model), text, list(range(8)), Sampling())
     assert len(set(map(tuple, together.flatten(1).tolist()))) == 8
     for seed in range(8):
-        alone = sample_image_tokens(Decoder(model), text[:1], [seed], Sampling())
+        alone = sample_image_tokens(KVDecoder(model), text[:1], [seed], Sampling())
         assert torch.equal(alone[0], together[seed])
 
 
@@ -97,7 +111,7 @@ def test_neither_the_callers_captions_nor_its_image_prompt_are_changed() -> None
     kept[0] = True
     before = text.clone(), image.clone(), kept.clone()
     sample_image_tokens(
-        Decoder(model), text, [1, 2, 3], Sampling(guidance_scale=4.0), image_prompt=ImagePrompt(image, kept)
+        KVDecoder(model), text, [1, 2, 3], Sampling(guidance_scale=4.0), image_prompt=ImagePrompt(image, kept)
     )
     assert torch.equal(text, before[0])
     assert torch.equal(image, before[1])
@@ -108,7 +122,7 @@ def test_the_callback_sees_the_picture_grow() -> None:
     model = transformer()
     grown: list[int] = []
     final = sample_image_tokens(
-        Decoder(model), captions(model), [1, 2, 3], Sampling(), callback=lambda partial: grown.append(partial.drawn)
+        KVDecoder(model), captions(model), [1, 2, 3], Sampling(), callback=lambda partial: grown.append(partial.drawn)
     )
     assert grown == list(range(1, 21))
     assert final.shape == (3, 4, 5)
@@ -117,8 +131,8 @@ def test_the_callback_sees_the_picture_grow() -> None:
 def test_guidance_of_zero_ignores_the_caption() -> None:
     model = transformer()
     sampling = Sampling(guidance_scale=0.0)
-    one = sample_image_tokens(Decoder(model), model.stream.pad_captions([[1, 2]]), [5], sampling)
-    other = sample_image_tokens(Decoder(model), model.stream.pad_captions([[9, 8, 7]]), [5], sampling)
+    one = sample_image_tokens(KVDecoder(model), model.stream.pad_captions([[1, 2]]), [5], sampling)
+    other = sample_image_tokens(KVDecoder(model), model.stream.pad_captions([[9, 8, 7]]), [5], sampling)
     assert torch.equal(one, other)
 
 
@@ -126,29 +140,15 @@ def test_guidance_of_zero_ignores_the_caption() -> None:
 def test_each_token_is_drawn_with_the_scale_of_its_position(schedule: GuidanceSchedule) -> None:
     model = transformer()
     text, sampling = captions(model), Sampling(guidance_scale=4.0, guidance_schedule=schedule)
-    drawn = sample_image_tokens(Decoder(model), text, [7, 8, 9], sampling)
+    drawn = sample_image_tokens(KVDecoder(model), text, [7, 8, 9], sampling)
     with torch.inference_mode():
-        given = model(text, drawn).image
-        without = model(model.stream.padding().expand(3, -1), drawn).image
+        given = model.logits(text, drawn).image
+        without = model.logits(model.stream.padding().expand(3, -1), drawn).image
     scales = guidance_scales(4.0, schedule, 20)
     for position in range(20):
         guided = guide(given[:, position], without[:, position], float(scales[position]))
-        expected = draw(guided, torch.tensor([7, 8, 9]), position, Sampling())
+        expected = sampled(guided, [7, 8, 9], position, Sampling())
         assert torch.equal(drawn.flatten(1)[:, position], expected), position
-
-
-def test_the_conditional_half_is_what_it_is_without_guidance() -> None:
-    model = transformer()
-    text, image = captions(model), torch.randint(17, (3, 20))
-    decoder, empty = Decoder(model), model.stream.padding().expand(3, -1)
-    alone, first = decoder.begin(text)
-    guided, first_of_both = decoder.begin(torch.cat([text, empty]))
-    assert torch.allclose(first_of_both[:3], first, atol=1e-6)
-    assert not torch.allclose(first_of_both[3:], first, atol=0.1)
-    for index in range(19):
-        tokens = image[:, index]
-        both = decoder.step(torch.cat([tokens, tokens]), index, guided)
-        assert torch.allclose(both[:3], decoder.step(tokens, index, alone), atol=1e-5)
 
 
 @pytest.mark.parametrize("guidance_scale", [0.0, 5.0])
@@ -156,7 +156,7 @@ def test_moving_away_from_the_prompt_itself_is_no_guidance(guidance_scale: float
     model = transformer()
     text = captions(model)[:1].expand(3, -1)
     guided, plain = (
-        sample_image_tokens(Decoder(model), text, [1, 2, 3], Sampling(guidance_scale=scale), negative_tokens=text[0])
+        sample_image_tokens(KVDecoder(model), text, [1, 2, 3], Sampling(guidance_scale=scale), negative_tokens=text[0])
         for scale in (guidance_scale, 1.0)
     )
     assert torch.equal(guided, plain)
@@ -166,13 +166,13 @@ def test_a_negative_prompt_takes_the_empty_captions_place() -> None:
     model = transformer()
     text, negative = captions(model), model.stream.pad_captions([[7, 7]])[0]
     options = {"seeds": [1, 2, 3], "sampling": Sampling(guidance_scale=30.0)}
-    drawn = sample_image_tokens(Decoder(model), text, negative_tokens=negative, **options)  # type: ignore[arg-type]
-    plain = sample_image_tokens(Decoder(model), text, **options)  # type: ignore[arg-type]
-    empty = sample_image_tokens(Decoder(model), text, negative_tokens=model.stream.padding(), **options)  # type: ignore[arg-type]
+    drawn = sample_image_tokens(KVDecoder(model), text, negative_tokens=negative, **options)  # type: ignore[arg-type]
+    plain = sample_image_tokens(KVDecoder(model), text, **options)  # type: ignore[arg-type]
+    empty = sample_image_tokens(KVDecoder(model), text, negative_tokens=model.stream.padding(), **options)  # type: ignore[arg-type]
     assert not torch.equal(drawn, plain)
     assert torch.equal(empty, plain)
     with torch.inference_mode():
-        given, without = model(text, drawn).image, model(negative.expand(3, -1), drawn).image
+        given, without = model.logits(text, drawn).image, model.logits(negative.expand(3, -1), drawn).image
     for position in range(20):
-        expected = draw(guide(given, without, 30.0)[:, position], torch.tensor([1, 2, 3]), position, Sampling())
+        expected = sampled(guide(given, without, 30.0)[:, position], [1, 2, 3], position, Sampling())
         assert torch.equal(drawn.flatten(1)[:, position], expected), position

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from trencadis.config import DiscreteVAEConfig, PublishedConfig
 from trencadis.image import DiscreteVAE
-from trencadis.image.divergence import divergence_from_uniform, divergence_weight
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
-from trencadis.image.loss_terms import likelihood_loss
+from trencadis.image.loss_terms import divergence_from_uniform, divergence_weight, likelihood_loss
 from trencadis.image.metrics import psnr
 from trencadis.image.relaxation import relax, standard_gumbel
 from trencadis.randomness import derive_seed

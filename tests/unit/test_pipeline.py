@@ -9,9 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from trencadis.transformer.cache import KeyValueCache
-from trencadis.transformer.decoding import Decoder
-from trencadis.transformer.packing import Weights
 
 import trencadis
 from tests.shapes import draw_shape
@@ -23,7 +20,7 @@ from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
 from trencadis.sampling import Sampling
 from trencadis.text import CaptionTokenizer
-from trencadis.transformer import Transformer
+from trencadis.transformer import KVCache, KVDecoder, Transformer, Weights
 
 
 @pytest.fixture(scope="module")
@@ -271,13 +268,13 @@ def test_a_model_whose_weights_change_draws_with_the_new_ones(
 def test_weights_are_packed_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = DALLE.from_pretrained(tiny_model)
     made: list[str] = []
-    make = Decoder.__init__
+    make = KVDecoder.__init__
 
-    def watched(self: Decoder, transformer: Transformer, weights: Weights = "float32") -> None:
+    def watched(self: KVDecoder, transformer: Transformer, weights: Weights = "float32", **options: bool) -> None:
         made.append(weights)
-        make(self, transformer, weights)
+        make(self, transformer, weights, **options)
 
-    monkeypatch.setattr(Decoder, "__init__", watched)
+    monkeypatch.setattr(KVDecoder, "__init__", watched)
     for _ in range(2):
         model.to("cpu").digest()
         model.draw(["a ring"], [5])
@@ -430,18 +427,18 @@ def test_an_unknown_or_damaged_model_is_refused(tiny_model: Path, tmp_path: Path
 
 def test_guidance_leaves_the_caption_in_the_conditional_half(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    begin = Decoder.begin
+    read_caption = KVDecoder.read_caption
 
-    def watched(self: Decoder, text_tokens: Tensor) -> tuple[KeyValueCache, Tensor]:
+    def watched(self: KVDecoder, text_tokens: Tensor, cache: KVCache, caption: int) -> Tensor:
         seen.append(text_tokens)
-        return begin(self, text_tokens)
+        return read_caption(self, text_tokens, cache, caption)
 
-    monkeypatch.setattr(Decoder, "begin", watched)
+    monkeypatch.setattr(KVDecoder, "read_caption", watched)
     model.generate("a ring", candidates=2, keep=1, seed=1, guidance_scale=4.0)
-    conditional, unconditional = seen[0].chunk(2)
+    conditional, unconditional = seen  # each once for both candidates
     stream = model.transformer.stream
-    assert not stream.is_padding(conditional)[:, 0].any()
-    assert stream.is_padding(unconditional).all()
+    assert not stream.is_padding(conditional[None])[:, 0].any()
+    assert stream.is_padding(unconditional[None]).all()
 
 
 def test_a_model_moves_as_a_whole(tiny_model: Path) -> None:

@@ -14,9 +14,7 @@ import keyword
 import os
 import sys
 from importlib.metadata import version
-from typing import Protocol, cast, runtime_checkable
-
-import jsonargparse
+from types import ModuleType
 
 from trencadis.cli.faults import reported
 from trencadis.cli.parser import CommandParser, closest
@@ -25,26 +23,21 @@ from trencadis.errors import ConfigError
 # In the order of the data.
 COMMANDS = ("data", "train", "generate", "rank", "verify", "reconstruct", "import", "inspect")
 _OPTIONS = ("-h", "--help", "--version")
+_HELP = """\
+usage: trencadis COMMAND [options]
 
+Draws pictures from a prompt, and learns to from your own captioned pictures.
 
-@runtime_checkable
-class Command(Protocol):
-    """What the module of a command holds."""
+commands:
+{}
 
-    HELP: str
-
-    def add_arguments(self, parser: jsonargparse.ArgumentParser) -> None:
-        """Declare the arguments; imports nothing heavy."""
-
-    def run(self, arguments: jsonargparse.Namespace) -> int:
-        """Do the work and return the exit code."""
+options:
+  -h, --help    shows this text; `trencadis COMMAND --help` explains a command
+  --version     shows the version"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Args:
-        argv: The arguments after the program's name; those of the process where None.
+    """Run the command line, of this process where `argv` is None.
 
     Returns:
         0 done, 1 it failed, 2 asked wrongly, 130 interrupted, 141 the reader of the output left.
@@ -58,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 def command_parser(name: str) -> CommandParser:
     """Return the parser of one command; only that command's module is imported."""
     command = _command(name)
-    sentence = command.HELP[:1].upper() + command.HELP[1:] + "."
+    sentence = f"{command.HELP[:1].upper()}{command.HELP[1:]}."
     parser = CommandParser(prog=f"trencadis {name}", description=sentence)
     command.add_arguments(parser)
     return parser
@@ -66,26 +59,11 @@ def command_parser(name: str) -> CommandParser:
 
 def help_text() -> str:
     """Return what `trencadis --help` prints."""
-    rows = [f"  {name:<14}{_command(name).HELP}" for name in COMMANDS]
-    return "\n".join(
-        [
-            "usage: trencadis COMMAND [options]",
-            "",
-            "Draws pictures from a prompt, and learns to from your own captioned pictures.",
-            "",
-            "commands:",
-            *rows,
-            "",
-            "options:",
-            "  -h, --help    shows this text; `trencadis COMMAND --help` explains a command",
-            "  --version     shows the version",
-        ]
-    )
+    return _HELP.format("\n".join(f"  {name:<14}{_command(name).HELP}" for name in COMMANDS))
 
 
-def _command(name: str) -> Command:
-    module = f"{name}_" if keyword.iskeyword(name) else name
-    return cast(Command, importlib.import_module(f"trencadis.cli.{module}"))
+def _command(name: str) -> ModuleType:
+    return importlib.import_module(f"trencadis.cli.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -98,10 +76,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         kind, known = ("option", _OPTIONS) if name.startswith("-") else ("command", COMMANDS)
-        raise ConfigError(
-            f"unknown {kind} {name!r}",
-            expected=closest(name, known) or "one of " + ", ".join(known),
-            remedy="see `trencadis --help`",
-        )
-    parser = command_parser(name)
-    return _command(name).run(parser.parse_args(arguments[1:]))
+        expected = closest(name, known) or "one of " + ", ".join(known)
+        raise ConfigError(f"unknown {kind} {name!r}", expected=expected, remedy="see `trencadis --help`")
+    code: int = _command(name).run(command_parser(name).parse_args(arguments[1:]))
+    return code

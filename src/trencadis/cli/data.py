@@ -15,24 +15,21 @@ HELP = "reads a dataset, counts, and shows what would be dropped and what traini
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare `check` and its arguments; the filters' options are the fields of `FilterConfig`."""
-    parser.add_argument("action", choices=["check"], help="what to do: check counts, and changes nothing")
-    parser.add_argument("path", type=str, help="a folder, a metadata table, or tar shards by path, glob or range")
+    add = parser.add_argument
+    add("action", choices=["check"], help="what to do: check counts, and changes nothing")
+    add("path", type=str, help="a folder, a metadata table, or tar shards by path, glob or range")
     meanings = dict(re.findall(r"^ +(\w+): (.+)\.$", FilterConfig.__doc__ or "", re.MULTILINE))
     for field in dataclasses.fields(FilterConfig):
         option, kind = f"--{field.name.replace('_', '-')}", typing.get_type_hints(FilterConfig)[field.name]
         help_text = re.sub(r"^[A-Z](?=[a-z])", lambda letter: letter[0].lower(), meanings[field.name])
-        parser.add_argument(option, type=kind, default=field.default, help=help_text)
-    parser.add_argument("--fit", choices=typing.get_args(Fit), default=DataConfig.fit, help="how pictures are cropped")
-    parser.add_argument("--image-size", type=integer(low=8, high=1024), default=64, help="side of the crops, in pixels")
-    parser.add_argument(
-        "--out", type=str, default="data-check.png", help="where the contact sheet goes: a .png or folder"
-    )
-    parser.add_argument("--json", action="store_true", help="prints the figures as JSON")
+        add(option, type=kind, default=field.default, help=help_text)
+    add("--fit", choices=typing.get_args(Fit), default=DataConfig.fit, help="how pictures are cropped")
+    add("--image-size", type=integer(low=8, high=1024), default=64, help="side of the crops, in pixels")
+    add("--out", type=str, default="data-check.png", help="where the contact sheet goes: a .png or folder")
+    add("--json", action="store_true", help="prints the figures as JSON")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Print the figures, write the contact sheet, and refuse a dataset of which nothing is left."""
     import json
     from dataclasses import asdict
 
@@ -56,6 +53,5 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def _sheet_path(out: Path) -> Path:
-    """Return the file for the contact sheet where a file or a folder may be named."""
     out = out.expanduser()
     return out if out.suffix.lower() == ".png" and not out.is_dir() else out / "data-check.png"

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from trencadis.errors import RunError, UserError
 
@@ -20,7 +20,7 @@ def reported(command: Callable[[], int]) -> int:
     With TRENCADIS_DEBUG=1 in the environment the traceback comes before the line.
     """
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
         try:
             code = command()
             if sys.stdout is not None:
@@ -31,7 +31,8 @@ def reported(command: Callable[[], int]) -> int:
                 _say(f"error: {request.code}")
             return request.code if isinstance(request.code, int) else int(request.code is not None)
         except BrokenPipeError:
-            _forget_stdout()
+            if sys.stdout is not None:  # or Python would fail once more when it flushes stdout at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return READER_LEFT
         except BaseException as error:
             if os.environ.get("TRENCADIS_DEBUG") == "1":
@@ -43,15 +44,16 @@ def reported(command: Callable[[], int]) -> int:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """Return the line for a fault and the exit code."""
+    every = causes(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, UserError):
         return f"error: {error}", ASKED_WRONGLY
-    if any(_is_full_disk(cause) for cause in causes(error)):
+    if any(_is_full_disk(cause) for cause in every):
         return "error: the disk is full; free some space and run the same command again", ASKED_WRONGLY
     if isinstance(error, RunError):
         return f"error: {error}", FAILED
-    if any(_is_full_memory(cause) for cause in causes(error)):
+    if any(_is_full_memory(cause) for cause in every):
         return "error: the memory is full; ask for fewer pictures at once, or take a smaller batch or model", FAILED
     if isinstance(error, OSError) and error.filename is not None:
         return f"error: {error.filename}: {(error.strerror or str(error)).lower()}", FAILED
@@ -60,14 +62,13 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"error: this is a bug in trencadis: {reason}; {advice}", FAILED
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised from or while handling; nothing for None."""
-    seen: set[int] = set()
-    cause = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+def causes(error: BaseException | None) -> list[BaseException]:
+    """Return an exception and those that it was raised from or while handling; nothing for None."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _is_full_disk(error: BaseException) -> bool:
@@ -82,17 +83,6 @@ def _is_full_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_torch
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    _say(f"warning: {message}")
-
-
 def _say(line: str) -> None:
-    """Print one line to stderr, whatever the text holds."""
     if sys.stderr is not None:
         print("trencadis:", " ".join(line.split()), file=sys.stderr, flush=True)
-
-
-def _forget_stdout() -> None:
-    """Point stdout at nothing, so that Python does not fail once more when it flushes at exit."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 HELP = "draws pictures from a prompt"
 
+_OPTIONS = (
+    "candidates", "keep", "seed", "batch_size", "guidance_scale", "guidance_schedule", "negative_prompt", "temperature",
+    "top_k", "top_p", "decoder", "weights", "keep_rows",
+)  # fmt: skip
+
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -24,16 +29,16 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--keep", type=integer(1, 4096), help="pictures kept, those that fit the prompt best (default: 4)")
     add("--seed", type=seed(), help="of the first candidate; the others have those that follow (default: a new one)")
     add("--guidance-scale", type=real(0, 100), help="how closely to follow the prompt; 1 is no guidance")
-    schedules = ["constant", "linear", "cosine"]
-    add("--guidance-schedule", choices=schedules, help="constant, or rising from 1 at the first token to the scale")
+    about = "constant, or rising from 1 at the first token to the scale"
+    add("--guidance-schedule", choices=["constant", "linear", "cosine"], help=about)
     add("--negative-prompt", type=str, metavar="PROMPT", help="what to draw away from; needs guidance")
     add("--temperature", type=real(0, 100, low_open=True, example=1), help="lower is safer, higher more varied")
     add("--top-k", type=integer(1), help="draw among this many likeliest tokens only")
     add("--top-p", type=real(0, 1, low_open=True, example=0.95), help="draw among tokens of this probability only")
-    decoders = ["sequential", "jacobi"]
-    add("--decoder", choices=decoders, help="jacobi draws the same pictures in fewer passes")
-    kinds = ["float32", "bfloat16", "int8"]
-    add("--weights", choices=kinds, default="float32", help="smaller ones are read faster; pictures change a little")
+    about = "jacobi draws the same pictures in fewer passes"
+    add("--decoder", choices=["sequential", "jacobi"], help=about)
+    about = "smaller ones are read faster; pictures change a little"
+    add("--weights", choices=["float32", "bfloat16", "int8"], default="float32", help=about)
     add("--image", type=existing_file(), help="an image prompt; --mask or --keep-rows says what stays of it")
     add("--mask", type=existing_file(), help="of the image's size: what is transparent, or white, is drawn anew")
     add("--keep-rows", type=integer(0), help="rows of tokens that stay, from the top")
@@ -50,14 +55,11 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
     image = None if arguments.image is None else read_picture(arguments.image)
     mask = None if arguments.mask is None else read_picture(arguments.mask, on_white=False)
-    options: dict[str, Any] = {name: arguments[name] for name in ("candidates", "keep", "seed", "batch_size")}
-    options |= {name: arguments[name] for name in ("guidance_scale", "guidance_schedule", "negative_prompt")}
-    options |= {name: arguments[name] for name in ("temperature", "top_k", "top_p", "decoder", "weights", "keep_rows")}
+    options: dict[str, Any] = {name: arguments[name] for name in _OPTIONS}
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision).to(usable_device(arguments.device))
     for prompt in arguments.prompt:
         drawn = _draw(model, prompt, {**options, "image": image, "mask": mask})
-        paths = drawn.save(Path(arguments.out))
-        _say(drawn, paths, as_json=arguments.json)
+        _say(drawn, drawn.save(arguments.out), as_json=arguments.json)
     return 0
 
 

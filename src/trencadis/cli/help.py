@@ -47,8 +47,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         return shown_name(action)
 
-    def _get_default_metavar_for_positional(self, action: argparse.Action) -> str:
-        return shown_name(action)
+    _get_default_metavar_for_positional = _get_default_metavar_for_optional
 
 
 def shown_name(action: argparse.Action) -> str:

@@ -13,24 +13,17 @@ KINDS = ("openai-dvae", "taming-vqgan")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("kind", choices=KINDS, help="whose files they are")
-    add(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        type=Path,
-        help="the files as they are published: encoder.pkl and decoder.pkl or their folder; or one .ckpt",
-    )
+    about = "the files as they are published: encoder.pkl and decoder.pkl or their folder; or one .ckpt"
+    add("paths", nargs="+", metavar="PATH", type=Path, help=about)
     add("--out", required=True, type=output_directory(), help="folder for the model; empty, or not there yet")
-    size = integer(low=1, example=256)
-    add("--image-size", type=size, default=256, help="height and width of its pictures, in pixels")
+    about = "height and width of its pictures, in pixels"
+    add("--image-size", type=integer(1, example=256), default=256, help=about)
     add("--json", action="store_true", help="prints what was imported as JSON")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Import, and say what it was."""
     from trencadis.importers import import_image_tokenizer
 
     side: int = arguments.image_size

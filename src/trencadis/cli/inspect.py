@@ -14,7 +14,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Print what is there, without loading it."""
     from trencadis.inspection import inspect
 
     found = inspect(arguments.path)

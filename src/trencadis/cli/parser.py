@@ -14,12 +14,7 @@ from trencadis.errors import ConfigError
 
 
 class CommandParser(jsonargparse.ArgumentParser):
-    """A parser that raises a `ConfigError` for arguments that it cannot read.
-
-    Args:
-        prog: The command as it is typed.
-        description: One sentence.
-    """
+    """A parser that raises a `ConfigError` for arguments that it cannot read."""
 
     def __init__(self, *, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
@@ -37,7 +32,6 @@ class CommandParser(jsonargparse.ArgumentParser):
         return action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a `ConfigError` for the parser's own fault, or for the value that a type refused."""
         given, expected, remedy = self._explain(message, ex)
         raise ConfigError(given, expected=expected, remedy=remedy or f"see `{self.prog} --help`") from ex
 
@@ -45,7 +39,7 @@ class CommandParser(jsonargparse.ArgumentParser):
         """Return what was given, what was expected and what to do; the last may be empty."""
         for cause in causes(error):
             if isinstance(cause, UnfitValueError):
-                return f"{cause.name} {cause.value}".strip(), cause.expected, cause.remedy
+                return f"{cause.kind.name} {cause.value}".strip(), cause.kind.expected, cause.kind.remedy
         if isinstance(error, argparse.ArgumentError) and error.argument_name:
             return f"{error.argument_name}: {error.message}", "it as the help shows it", ""
         fault, _, names = message.partition(": ")

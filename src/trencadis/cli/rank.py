@@ -20,7 +20,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Print the pictures, best first."""
     import torch
     from PIL import Image, ImageOps
 

@@ -3,13 +3,13 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import Kind, add_model, integer
+from trencadis.cli.arguments import add_model, integer, path_that
 from trencadis.errors import ConfigError, PictureError
 
 if TYPE_CHECKING:
@@ -29,14 +29,13 @@ Tile = tuple["Image.Image", str]
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
-    path = _picture_or_folder()
-    add("images", nargs="+", metavar="IMAGE", type=path, help="PNG, JPEG or WebP, or a folder of them")
+    existing = path_that(Path.exists, "a picture or a folder that exists")
+    add("images", nargs="+", metavar="IMAGE", type=existing, help="PNG, JPEG or WebP, or a folder of them")
     add_model(parser, about="a shipped model, a model or tokenizer directory, or a hub id")
-    side = integer(1, example=64)
-    size_help = "of pictures, in multiples of what a token stands for (default: the model's)"
-    add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=side, help=size_help)
-    out_help = "file for the sheet: originals, reconstructions and differences"
-    add("--out", type=Path, default="reconstructed.png", help=out_help)
+    about = "of pictures, in multiples of what a token stands for (default: the model's)"
+    add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=integer(1, example=64), help=about)
+    about = "file for the sheet: originals, reconstructions and differences"
+    add("--out", type=Path, default="reconstructed.png", help=about)
     add("--json", action="store_true", help="print each picture's fidelity and tokens, and the means, as JSON")
 
 
@@ -53,35 +52,26 @@ def run(arguments: jsonargparse.Namespace) -> int:
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []
-    for row, tiles in _reconstructed(tokenizer, size, track(paths, "reconstructing pictures")):
-        found.append(row)
+    for path in track(paths, "reconstructing pictures"):
+        figures, tiles = _reconstructed(tokenizer, size, path)
+        found.append(figures)
         columns += [tiles] if len(columns) < MOST_SHOWN else []
     write_picture(arguments.out, banded_sheet(list(zip(*columns, strict=True)), COLUMNS, tile_size=_tile_size(size)))
+    means = {name: _mean([row[name] for row in found]) for name in ("psnr", "ssim")}
     if arguments.json:
-        means = {name: mean_of([row[name] for row in found]) for name in ("psnr", "ssim")}
         sheet = {"sheet": str(arguments.out), "image_size": size, "mean": means, "pictures": found}
         print(json.dumps(sheet, ensure_ascii=False, allow_nan=False))
     else:
-        _print(found)
+        _print(found, means)
         shown = f"; the first {MOST_SHOWN} of {len(found):,}" if len(found) > MOST_SHOWN else ""
         rows = f"originals, reconstructions, and differences times {DIFFERENCE_GAIN}"
         print(f"{arguments.out}   from the top: {rows}{shown}")
     return 0
 
 
-def mean_of(values: Iterable[float | None]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def _picture_or_folder() -> Kind[Path]:
-    def read(text: str) -> Path:
-        path = Path(text).expanduser()
-        if not text or not path.exists():
-            raise ValueError(text)
-        return path
-
-    return Kind(read, expected="a picture or a folder that exists", remedy="check the path", metavar="PATH")
 
 
 def _pictures(given: list[Path]) -> list[Path]:
@@ -100,15 +90,13 @@ def _pictures(given: list[Path]) -> list[Path]:
             raise PictureError(f"cannot read {path}: {reason}", expected="a folder", remedy="check the path") from error
         pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
         if not pictures:
-            given_text = f"no picture ({', '.join(PICTURE_SUFFIXES)}) in {path}"
-            expected = "at least one; folders in it are not looked into"
-            raise PictureError(given_text, expected=expected, remedy="check the path")
+            none = f"no picture ({', '.join(PICTURE_SUFFIXES)}) in {path}"
+            raise PictureError(none, expected="one or more, not in folders of it", remedy="check the path")
         paths += pictures
     return paths
 
 
 def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, int]:
-    """Return the height and width at which pictures are encoded."""
     if asked is None:
         return tokenizer.image_size
     height, width = asked
@@ -121,9 +109,9 @@ def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, in
 
 
 def _reconstructed(
-    tokenizer: "ImageTokenizer", size: tuple[int, int], paths: Iterable[Path]
-) -> Iterator[tuple[dict[str, Any], tuple[Tile, Tile, Tile]]]:
-    """Yield each picture's figures, and its three tiles on the sheet from the top."""
+    tokenizer: "ImageTokenizer", size: tuple[int, int], path: Path
+) -> tuple[dict[str, Any], tuple[Tile, Tile, Tile]]:
+    """Return a picture's figures, and its three tiles on the sheet from the top."""
     import torch
     from PIL import Image, ImageOps
 
@@ -132,31 +120,26 @@ def _reconstructed(
     from trencadis.image import psnr, ssim
     from trencadis.image.metrics import WINDOW_SIZE
 
-    for path in paths:
-        fitted = ImageOps.fit(read_picture(path), (size[1], size[0]), Image.Resampling.LANCZOS)
-        original = to_tensor(fitted)[None]
-        tokens = tokenizer.encode(original)
-        drawn = tokenizer.decode(tokens)
-        decibels = float(psnr(drawn, original))
-        figures = {
-            "path": _text(path),
-            "exact": math.isinf(decibels),
-            "psnr": None if math.isinf(decibels) else decibels,
-            "ssim": float(ssim(drawn, original)) if min(size) >= WINDOW_SIZE else None,
-            "tokens": tokens[0].tolist(),
-        }
-        difference = (DIFFERENCE_GAIN * (drawn - original)).abs()
-        shown = to_pillow(torch.cat([original, drawn, difference]))
-        labels = _text(Path(path.name)), _label(figures), f"difference\N{NO-BREAK SPACE}× {DIFFERENCE_GAIN}"
-        first, second, third = zip(shown, labels, strict=True)
-        yield figures, (first, second, third)
+    original = to_tensor(ImageOps.fit(read_picture(path), (size[1], size[0]), Image.Resampling.LANCZOS))[None]
+    tokens = tokenizer.encode(original)
+    drawn = tokenizer.decode(tokens)
+    decibels = float(psnr(drawn, original))
+    figures = {
+        "path": _text(path),
+        "exact": math.isinf(decibels),
+        "psnr": None if math.isinf(decibels) else decibels,
+        "ssim": float(ssim(drawn, original)) if min(size) >= WINDOW_SIZE else None,
+        "tokens": tokens[0].tolist(),
+    }
+    first, second, third = to_pillow(torch.cat([original, drawn, (DIFFERENCE_GAIN * (drawn - original)).abs()]))
+    difference = f"difference\N{NO-BREAK SPACE}× {DIFFERENCE_GAIN}"
+    return figures, ((first, _text(Path(path.name))), (second, _label(figures)), (third, difference))
 
 
 def _label(figures: dict[str, Any]) -> str:
     """Return the text below a reconstruction, with no line break inside a figure."""
-    psnr, *others = _figures(figures, 1, 2)
-    parts = [psnr.removeprefix("PSNR "), *others]
-    return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
+    parts = [part.replace(" ", "\N{NO-BREAK SPACE}") for part in _figures(figures, 1, 2)]
+    return ", ".join(parts).removeprefix("PSNR\N{NO-BREAK SPACE}")
 
 
 def _figures(figures: dict[str, Any], psnr_decimals: int, ssim_decimals: int) -> list[str]:
@@ -167,12 +150,11 @@ def _figures(figures: dict[str, Any], psnr_decimals: int, ssim_decimals: int) ->
     ]
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _print(found: list[dict[str, Any]], means: dict[str, Any]) -> None:
     for row in found:
         print("   ".join([row["path"], *_figures(row, 2, 3)]))
     if len(found) > 1:
         exact = sum(row["exact"] for row in found)
-        means = {name: mean_of([row[name] for row in found]) for name in ("psnr", "ssim")}
         note = f" (PSNR without the {exact} that are exact)" if 0 < exact < len(found) else ""
         print("   ".join([f"mean of {len(found):,}{note}", *_figures(means, 2, 3)]))
 

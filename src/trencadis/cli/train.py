@@ -20,23 +20,16 @@ _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Declare the arguments: a few by name, and every other setting of a run by its dotted name."""
     add = parser.add_argument
     add("path", nargs="?", type=str, help="folder, shards or metadata file, as `trencadis data check` reads them")
     add("--out", required=True, type=output_directory(), help="output folder; an existing run in it is resumed")
     add("--hours", type=real(0, low_open=True, example=1), help="time budget (default: 1)")
-    add(
-        "--recipe",
-        type=str,
-        help="such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)",
-    )
+    about = "such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)"
+    add("--recipe", type=str, help=about)
     add("--seed", type=seed(), help="seed of everything random (default: 0)")
     add("--device", type=one_of("cpu", "cuda"), help="(default: cuda where there is one)")
-    add(
-        "--image-tokenizer",
-        type=str,
-        help="directory, hub id or shipped model whose image tokenizer is used; none is trained",
-    )
+    about = "directory, hub id or shipped model whose image tokenizer is used; none is trained"
+    add("--image-tokenizer", type=str, help=about)
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
     for name in _OTHERS:
         add(f"--{name}", type=str, help=argparse.SUPPRESS)  # read, and refused, by the config itself
@@ -47,7 +40,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Train, say what was chosen, and where the model is."""
     from trencadis.errors import ConfigError
     from trencadis.run_directory import RunDirectory
     from trencadis.training.run import train
@@ -67,7 +59,6 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def _say(plan: "Plan") -> None:
-    """Print what was chosen and why."""
     width = max(len(f"{choice['what']} {choice['value']}") for choice in plan.choices)
     for choice in plan.choices:
         print(f"{choice['what'] + ' ' + choice['value']:<{width}}   {choice['why']}", flush=True)

@@ -24,7 +24,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    """Print one line for each picture; return 1 if one differs."""
     from trencadis.data import read_picture
     from trencadis.drawn import read_record
     from trencadis.progress import track
@@ -44,7 +43,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
 
 def _model(name: str, arguments: jsonargparse.Namespace) -> "DALLE":
-    """Load the model that is asked for, or else the one that a picture names; a picture causes no download."""
+    """Return the model that is asked for, or else the one that a picture names; a picture causes no download."""
     from trencadis.errors import ModelError
     from trencadis.pipeline import DALLE
 
@@ -58,14 +57,16 @@ def _model(name: str, arguments: jsonargparse.Namespace) -> "DALLE":
 
 
 def _compared(picture: "Image.Image", record: "Record", model: "DALLE") -> dict[str, Any]:
+    import numpy as np
     import torch
 
     from trencadis.devices import usable_device
 
     model.to(usable_device("cpu" if record.device == "cpu" else None))
     again = model.redraw(record)
-    pixels = again.width * again.height
-    different = _different_pixels(picture, again) if picture.size == again.size else pixels
+    pixels = different = again.width * again.height
+    if picture.size == again.size:
+        different = int((np.asarray(picture.convert("RGB")) != np.asarray(again.convert("RGB"))).any(axis=2).sum())
     return {
         "verified": different == 0,
         "different_pixels": different,
@@ -75,13 +76,6 @@ def _compared(picture: "Image.Image", record: "Record", model: "DALLE") -> dict[
         "drawn_with": {"trencadis": record.trencadis, "torch": record.torch, "device": record.device},
         "same_torch": record.torch == torch.__version__,
     }
-
-
-def _different_pixels(one: "Image.Image", other: "Image.Image") -> int:
-    import numpy as np
-
-    differs = np.asarray(one.convert("RGB")) != np.asarray(other.convert("RGB"))
-    return int(differs.any(axis=2).sum())
 
 
 def _sentence(row: dict[str, Any]) -> str:

@@ -6,10 +6,8 @@ Imports nothing heavy, so that `--help` stays fast. Sizes are (height, width) in
 from trencadis.config.clip import CLIPConfig, CLIPSizes, TowerConfig
 from trencadis.config.data import DataConfig, FilterConfig
 from trencadis.config.image import (
-    ArchitectureConfig,
     AttentiveConfig,
     CategoricalCodes,
-    CodesConfig,
     DiscreteVAEConfig,
     LeanConfig,
     NearestCodes,
@@ -22,12 +20,10 @@ from trencadis.config.training import ImageStage, OptimizerConfig, RankerStage, 
 from trencadis.config.transformer import DesignConfig, TransformerConfig, TransformerSizes
 
 __all__ = [
-    "ArchitectureConfig",
     "AttentiveConfig",
     "CLIPConfig",
     "CLIPSizes",
     "CategoricalCodes",
-    "CodesConfig",
     "DataConfig",
     "DesignConfig",
     "DiscreteVAEConfig",

@@ -1,15 +1,16 @@
 """Config of the dataset: where the pairs are, which are left out and how pictures are made to fit."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from trencadis.config.checks import AT, SettingError, check_least, check_ranges
+from trencadis.config.base import Config, Count, Range, Whole
 
 Fit = Literal["crop", "pad", "auto"]
+Aspect = Annotated[float, Range(0.001, 1000)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterConfig:
+class FilterConfig(Config):
     """Which pairs are left out. Source: Ramesh et al. 2021, section 2.3.
 
     Args:
@@ -22,25 +23,22 @@ class FilterConfig:
         max_image_pixels: Largest picture kept, in pixels; larger ones are refused before they are decoded.
     """
 
-    min_caption_chars: int = 3
+    min_caption_chars: Whole = 3
     language: str | None = None
     boilerplate: bool = True
-    min_aspect_ratio: float = 0.5
-    max_aspect_ratio: float = 2.0
-    min_image_side: int = 16
-    max_image_pixels: int = 100_000_000
+    min_aspect_ratio: Aspect = 0.5
+    max_aspect_ratio: Aspect = 2.0
+    min_image_side: Count = 16
+    max_image_pixels: Count = 100_000_000
 
     def __post_init__(self) -> None:
-        check_least(self, 0, "min_caption_chars")
-        check_ranges(self, min_aspect_ratio=(0.001, 1000), max_aspect_ratio=(0.001, 1000))
-        check_least(self, 1, "min_image_side", "max_image_pixels")
-        if self.min_aspect_ratio > self.max_aspect_ratio:
-            given = f"{AT}min_aspect_ratio {self.min_aspect_ratio:g} and {AT}max_aspect_ratio {self.max_aspect_ratio:g}"
-            raise SettingError(given, expected="the first not above the second", remedy="change one of them")
+        super().__post_init__()
+        is_met = self.min_aspect_ratio <= self.max_aspect_ratio
+        self._require(is_met, "min_aspect_ratio", "max_aspect_ratio", expected="the first not above the second")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Config):
     """Where the pairs come from and how pictures are made to fit. docs/preprocessing.md shows it.
 
     Args:
@@ -57,7 +55,4 @@ class DataConfig:
     fit: Fit = "auto"
     flip: bool = True
     filters: FilterConfig = field(default_factory=FilterConfig)
-    held_out: float = 0.02
-
-    def __post_init__(self) -> None:
-        check_ranges(self, held_out=(1e-6, 0.99))
+    held_out: Annotated[float, Range(1e-6, 0.99)] = 0.02

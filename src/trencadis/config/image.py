@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import AT, SettingError, check_least, check_range
+from trencadis.config.base import Config, Count
 
 BOTTLENECK = 4
 """The residual paths of the published blocks are this many times narrower than their output."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupsConfig:
+class GroupsConfig(Config):
     """Groups of residual blocks; the picture is halved between them.
 
     Args:
@@ -20,18 +20,18 @@ class GroupsConfig:
         blocks_per_group: Residual blocks in each group.
     """
 
-    hidden_dim: int = 256
-    width_multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    blocks_per_group: int = 2
+    hidden_dim: Count = 256
+    width_multipliers: tuple[Count, ...] = (1, 2, 4, 8)
+    blocks_per_group: Count = 2
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "hidden_dim", "width_multipliers", "blocks_per_group")
-        check_range("width_multipliers' number", len(self.width_multipliers), 1)
+        super().__post_init__()
+        self._require(len(self.width_multipliers) > 0, "width_multipliers", expected="one group or more")
 
     @property
     def down_factor(self) -> int:
         """Pixels per token along each side."""
-        return int(2 ** (len(self.width_multipliers) - 1))
+        return 1 << (len(self.width_multipliers) - 1)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -47,10 +47,8 @@ class PublishedConfig(GroupsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(width % BOTTLENECK for width in self.widths):
-            given = f"{AT}hidden_dim {self.hidden_dim} for groups of widths {list(self.widths)}"
-            expected = f"widths in multiples of {BOTTLENECK}"
-            raise SettingError(given, expected=expected, remedy=f"change {AT}hidden_dim")
+        is_met = all(width % BOTTLENECK == 0 for width in self.widths)
+        self._require(is_met, "hidden_dim", "width_multipliers", expected=f"products in multiples of {BOTTLENECK}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,6 @@ class AttentiveConfig(GroupsConfig):
     """VQ-GAN's blocks; the decoder has one block more in each group. Source: Esser et al. 2021.
 
     Args:
-        kind: Tells the architectures apart.
         attention: In the `middle` only, after each block of the smallest grid's group too (`last`), or `none`.
     """
 
@@ -74,40 +71,39 @@ class AttentiveConfig(GroupsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeanConfig:
+class LeanConfig(Config):
     """Residual blocks on the grid of tokens only, and one strided convolution for each halving of the picture.
 
     Args:
-        kind: Tells the architectures apart.
         widths: Channels after each halving, largest grid first.
         blocks: Residual blocks of the encoder; the decoder has one more.
         attention_after: Where there is attention: after the `first` block, after `every` block, or `none`.
     """
 
     kind: Literal["lean"] = "lean"
-    widths: tuple[int, ...] = (96, 192, 384)
-    blocks: int = 1
+    widths: tuple[Count, ...] = (96, 192, 384)
+    blocks: Count = 1
     attention_after: Literal["none", "first", "every"] = "none"
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "widths", "blocks")
-        check_range("widths' number", len(self.widths), 1)
+        super().__post_init__()
+        self._require(len(self.widths) > 0, "widths", expected="one width or more")
 
     @property
     def down_factor(self) -> int:
         """Pixels per token along each side."""
-        return int(2 ** len(self.widths))
+        return 1 << len(self.widths)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CategoricalCodes:
+class CategoricalCodes(Config):
     """A logit for every code at each place, and a learnt vector of `latent_dim` numbers for each code."""
 
     kind: Literal["categorical"] = "categorical"
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearestCodes:
+class NearestCodes(Config):
     """The code whose vector is nearest.
 
     Args:
@@ -117,10 +113,7 @@ class NearestCodes:
     """
 
     kind: Literal["euclidean", "cosine"] = "euclidean"
-    codebook_dim: int = 8
-
-    def __post_init__(self) -> None:
-        check_least(self, 1, "codebook_dim")
+    codebook_dim: Count = 8
 
 
 ArchitectureConfig = PublishedConfig | StridedConfig | AttentiveConfig | LeanConfig
@@ -128,7 +121,7 @@ CodesConfig = CategoricalCodes | NearestCodes
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscreteVAEConfig:
+class DiscreteVAEConfig(Config):
     """An image tokenizer. Any architecture goes with any codes; the defaults are the published discrete VAE.
 
     Args:
@@ -141,19 +134,18 @@ class DiscreteVAEConfig:
         codes: How a place gets its code.
     """
 
-    image_size: tuple[int, int] = (256, 256)
-    image_vocab_size: int = 8192
-    latent_dim: int = 128
+    image_size: tuple[Count, Count] = (256, 256)
+    image_vocab_size: Count = 8192
+    latent_dim: Count = 128
     pixels: Literal["logit_laplace", "signed"] = "logit_laplace"
     architecture: ArchitectureConfig = field(default_factory=PublishedConfig)
     codes: CodesConfig = field(default_factory=CategoricalCodes)
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "image_size", "image_vocab_size", "latent_dim")
-        if any(side % self.down_factor for side in self.image_size):
-            given = f"{AT}image_size {self.image_size[0]}×{self.image_size[1]}"
-            expected = f"height and width in multiples of {self.down_factor}, the down-sampling factor"
-            raise SettingError(given, expected=expected, remedy=f"change {AT}image_size")
+        super().__post_init__()
+        is_whole = all(side % self.down_factor == 0 for side in self.image_size)
+        expected = f"height and width in multiples of {self.down_factor}, the down-sampling factor"
+        self._require(is_whole, "image_size", expected=expected)
 
     @property
     def down_factor(self) -> int:

@@ -3,10 +3,10 @@
 `image/loss_terms.py` computes them under the same names, and the report draws each in its panel.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
-from trencadis.config.checks import AT, SettingError, check_least, check_ranges
+from trencadis.config.base import Amount, Config, Count, Range, Share, notes
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,8 @@ class LossTerm:
     sees_pixels: bool = False
 
 
-def _term(weight: float, title: str, unit: str, *, sees_pixels: bool = False) -> Any:
-    """Return the field of a term's weight, in 0..∞."""
-    return field(default=weight, metadata={"term": LossTerm(title, unit, sees_pixels)})
-
-
 @dataclass(frozen=True, kw_only=True)
-class ImageLossConfig:
+class ImageLossConfig(Config):
     """The weight of each term of the image tokenizer's loss, and settings of the terms. A weight of 0 drops a term.
 
     Args:
@@ -58,40 +53,32 @@ class ImageLossConfig:
         discriminator_layers: Strided layers of the discriminator.
     """
 
-    likelihood: float = _term(1.0, "Likelihood term", "nats a sub-pixel", sees_pixels=True)
-    l1: float = _term(0.0, "L1 term", "mean absolute error", sees_pixels=True)
-    l2: float = _term(0.0, "L2 term", "mean squared error", sees_pixels=True)
-    rmse: float = _term(0.0, "RMSE term", "root of the mean squared error", sees_pixels=True)
-    kl: float = _term(6.6, "KL from uniform codes", "nats a token")
-    kl_steps: float = 0.1
-    entropy: float = _term(0.0, "Entropy term", "nats a token")
-    entropy_temperature: float = 0.01
-    commitment: float = _term(0.25, "Commitment term", "squared distance to the codes")
-    codebook: float = _term(1.0, "Codebook term", "squared distance to the vectors")
-    perceptual: float = _term(0.0, "Perceptual term", "distance of features", sees_pixels=True)
+    likelihood: Annotated[Amount, LossTerm("Likelihood term", "nats a sub-pixel", sees_pixels=True)] = 1.0
+    l1: Annotated[Amount, LossTerm("L1 term", "mean absolute error", sees_pixels=True)] = 0.0
+    l2: Annotated[Amount, LossTerm("L2 term", "mean squared error", sees_pixels=True)] = 0.0
+    rmse: Annotated[Amount, LossTerm("RMSE term", "root of the mean squared error", sees_pixels=True)] = 0.0
+    kl: Annotated[Amount, LossTerm("KL from uniform codes", "nats a token")] = 6.6
+    kl_steps: Share = 0.1
+    entropy: Annotated[Amount, LossTerm("Entropy term", "nats a token")] = 0.0
+    entropy_temperature: Annotated[float, Range(1e-4, 100)] = 0.01
+    commitment: Annotated[Amount, LossTerm("Commitment term", "squared distance to the codes")] = 0.25
+    codebook: Annotated[Amount, LossTerm("Codebook term", "squared distance to the vectors")] = 1.0
+    perceptual: Annotated[Amount, LossTerm("Perceptual term", "distance of features", sees_pixels=True)] = 0.0
     perceptual_network: str | None = None
-    adversarial: float = _term(0.0, "Adversarial term", "logits of the discriminator, negated")
-    adversarial_start: float = 0.3
-    lecam: float = 0.0
-    discriminator_dim: int = 64
-    discriminator_layers: int = 3
+    adversarial: Annotated[Amount, LossTerm("Adversarial term", "logits of the discriminator, negated")] = 0.0
+    adversarial_start: Share = 0.3
+    lecam: Amount = 0.0
+    discriminator_dim: Count = 64
+    discriminator_layers: Annotated[int, Range(1, 8)] = 3
 
     def __post_init__(self) -> None:
-        check_least(self, 0, *LOSS_TERMS, "lecam")
-        check_ranges(self, kl_steps=(0, 1), adversarial_start=(0, 1), entropy_temperature=(1e-4, 100))
-        check_least(self, 1, "discriminator_dim")
-        check_ranges(self, discriminator_layers=(1, 8))
-        if self.perceptual_network is not None and not self.perceptual:
-            given = f"{AT}perceptual_network {self.perceptual_network} with {AT}perceptual 0"
-            remedy = f"raise {AT}perceptual, or drop the network"
-            raise SettingError(given, expected="a weight above 0", remedy=remedy)
-        if not any(getattr(self, name) for name in PIXEL_TERMS):
-            expected = f"one of {', '.join(AT + name for name in PIXEL_TERMS)} above 0"
-            raise SettingError("a loss without any pixel term", expected=expected, remedy="raise one of them")
+        super().__post_init__()
+        is_used = self.perceptual_network is None or self.perceptual > 0
+        self._require(is_used, "perceptual_network", "perceptual", expected="a weight above 0 for a network")
+        has_pixels = any(getattr(self, name) for name in PIXEL_TERMS)
+        self._require(has_pixels, *PIXEL_TERMS, expected="a pixel term above 0")
 
 
-LOSS_TERMS: dict[str, LossTerm] = {
-    each.name: each.metadata["term"] for each in fields(ImageLossConfig) if "term" in each.metadata
-}
+LOSS_TERMS = notes(ImageLossConfig, LossTerm)
 """By name; the weight is the field of this name."""
 PIXEL_TERMS = tuple(name for name, term in LOSS_TERMS.items() if term.sees_pixels)

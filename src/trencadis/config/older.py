@@ -1,13 +1,11 @@
-"""What `config.json` held before: settings of older model directories, as those of today."""
+"""Settings of older model directories, as those of today."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from trencadis.config.image import DiscreteVAEConfig
 from trencadis.config.transformer import TransformerConfig
 
 Settings = dict[str, Any]
-_GROUPS = ("hidden_dim", "width_multipliers", "blocks_per_group")
 _ATTENTION_AFTER = {"none": "none", "middle": "first", "last": "every"}
 
 
@@ -25,22 +23,21 @@ def upgraded(config_type: type[Any], settings: Settings) -> Settings:
 
 
 def _image_tokenizer(settings: Settings) -> Settings:
-    """Give the one flat table of every architecture and all codes its parts; a field that was nobody's is dropped."""
-    rest = dict(settings)
-    kind, codes = rest.pop("architecture"), rest.pop("codes", "categorical")
-    sizes = {name: rest.pop(name) for name in (*_GROUPS, "attention", "codebook_dim") if name in rest}
-    architecture: Settings = {"kind": kind}
+    """Split the table that once held the settings of every architecture and of all codes."""
+    rest: Settings = {
+        "codes": "categorical",
+        "hidden_dim": 256,
+        "width_multipliers": (1, 2, 4, 8),
+        "blocks_per_group": 2,
+    }
+    rest |= {"attention": "last", "codebook_dim": 8, **settings}
+    kind, codes, attention, dim = (rest.pop(name) for name in ("architecture", "codes", "attention", "codebook_dim"))
+    groups = {name: rest.pop(name) for name in ("hidden_dim", "width_multipliers", "blocks_per_group")}
     if kind == "lean":
-        hidden_dim, multipliers = sizes.get("hidden_dim", 256), sizes.get("width_multipliers", (1, 2, 4, 8))
-        architecture["widths"] = [hidden_dim * multiplier for multiplier in multipliers[1:]]
-        architecture["blocks"] = sizes.get("blocks_per_group", 2)
-        architecture["attention_after"] = _ATTENTION_AFTER.get(sizes.get("attention", "last"))
-    else:
-        architecture |= _taken(sizes, _GROUPS)
-        architecture |= _taken(sizes, ("attention",)) if kind == "attentive" else {}
-    dim = {} if codes == "categorical" else _taken(sizes, ("codebook_dim",))
-    return rest | {"architecture": architecture, "codes": {"kind": codes, **dim}}
-
-
-def _taken(settings: Mapping[str, Any], names: tuple[str, ...]) -> Settings:
-    return {name: settings[name] for name in names if name in settings}
+        widths = [groups["hidden_dim"] * multiplier for multiplier in groups["width_multipliers"][1:]]
+        groups = {"widths": widths, "blocks": groups["blocks_per_group"]}
+        groups["attention_after"] = _ATTENTION_AFTER.get(attention)
+    elif kind == "attentive":
+        groups["attention"] = attention
+    vectors = {} if codes == "categorical" else {"codebook_dim": dim}
+    return rest | {"architecture": {"kind": kind, **groups}, "codes": {"kind": codes, **vectors}}

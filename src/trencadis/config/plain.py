@@ -6,12 +6,11 @@ architecture, says which by its `kind`.
 
 import dataclasses
 import difflib
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from trencadis.config.checks import SettingError
+from trencadis.config.base import SettingError
 from trencadis.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
@@ -32,11 +31,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(config_type: type[ConfigT], settings: object) -> ConfigT:
-    """Return the config that settings describe; what is absent has its default.
-
-    Raises:
-        ConfigError: A name is unknown, a value has the wrong type, or a number is out of its range.
-    """
+    """Return the config that settings describe; what is absent has its default. Raises what `overlay` does."""
     return overlay(config_type(), settings)
 
 
@@ -46,9 +41,8 @@ def overlay(config: ConfigT, settings: object, at: str = "") -> ConfigT:
     Where another `kind` is given, the fields that both kinds have are kept and the others have their defaults.
 
     Args:
-        config: A frozen dataclass.
         settings: Nested mappings. Numbers may be texts, as the command line and YAML's `1e-4` have them.
-        at: Path to the config, with a dot at its end, for messages.
+        at: Path to the config for messages, with a dot at its end.
 
     Raises:
         ConfigError: A name is unknown, a value has the wrong type, or a number is out of its range.
@@ -56,7 +50,7 @@ def overlay(config: ConfigT, settings: object, at: str = "") -> ConfigT:
     if not isinstance(settings, Mapping):
         given = f"{at.rstrip('.')} {settings}".strip()
         raise ConfigError(given, expected="a mapping of settings", remedy="write them as `name: value`")
-    hints = _hints(type(config))
+    hints = get_type_hints(type(config))
     changes = {}
     for name, value in settings.items():
         if name not in hints:
@@ -107,49 +101,43 @@ def merge(settings: Mapping[str, Any], others: Mapping[str, Any]) -> Settings:
 
 def setting_names(config_type: type[Any], at: str = "") -> Iterator[str]:
     """Yield the dotted name of every leaf of a config, of each kind that a nested config can have."""
-    for name, hint in _hints(config_type).items():
-        kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+    for name, hint in get_type_hints(config_type).items():
+        kinds = [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
         nested = (inner for kind in kinds for inner in setting_names(kind, f"{at}{name}."))  # type: ignore[arg-type]
         yield from dict.fromkeys(nested) if kinds else (f"{at}{name}",)
 
 
-def _hints(config_type: type[Any]) -> dict[str, Any]:
-    """Return the types of a dataclass's fields."""
-    hints = typing.get_type_hints(config_type)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config_type)}
-
-
 def _nested(hint: Any, current: Any, settings: object, at: str) -> Any:
     """Return the nested config with settings laid over it, which may ask for another kind."""
-    kinds = {kind: member for member in typing.get_args(hint) for kind in typing.get_args(_hints(member)["kind"])}
+    kinds = {kind: member for member in get_args(hint) for kind in get_args(get_type_hints(member)["kind"])}
     if not kinds or not isinstance(settings, Mapping) or "kind" not in settings:
         return overlay(current, settings, at)
     kind = str(settings["kind"])
     if kind not in kinds:
-        remedy = f"change {at}kind"
-        raise ConfigError(f"{at}kind {kind}", expected="one of " + ", ".join(kinds), remedy=remedy)
+        raise ConfigError(f"{at}kind {kind}", expected=f"one of {', '.join(kinds)}", remedy=f"change {at}kind")
     if isinstance(current, kinds[kind]):
         return overlay(current, settings, at)
-    kept = {name: to_plain(getattr(current, name)) for name in _hints(type(current)) if name in _hints(kinds[kind])}
-    return overlay(kinds[kind](), {**kept, **settings}, at)
+    default = kinds[kind]()
+    kept = {name: value for name, value in to_plain(current).items() if name in to_plain(default)}
+    return overlay(default, {**kept, **settings}, at)
 
 
 def _read(hint: Any, value: object, path: str) -> Any:
     try:
         return _fit(hint, value)
     except (KeyError, TypeError, ValueError) as error:
-        shown = "null" if value is None else value
-        raise ConfigError(f"{path} {shown}", expected=_described(hint), remedy=f"change {path}") from error
+        given = f"{path} {'null' if value is None else value}"
+        raise ConfigError(given, expected=_described(hint), remedy=f"change {path}") from error
 
 
 def _fit(hint: Any, value: object) -> Any:
     """Return a value as a type's; raises what conversions raise where it is none."""
-    inner = typing.get_args(hint)
+    inner, origin = get_args(hint), get_origin(hint)
     if NoneType in inner:
-        return None if value in _NULL else _fit(_not_none(hint), value)
-    if typing.get_origin(hint) is Literal:
+        return None if value in _NULL else _fit(inner[0], value)
+    if origin is Literal:
         return {str(choice): choice for choice in inner}[str(value)]
-    if typing.get_origin(hint) is tuple:
+    if origin is tuple:
         parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple):
             raise TypeError(value)
@@ -162,18 +150,12 @@ def _fit(hint: Any, value: object) -> Any:
     return hint(value)
 
 
-def _not_none(hint: Any) -> Any:
-    (rest,) = (part for part in typing.get_args(hint) if part is not NoneType)
-    return rest
-
-
 def _described(hint: Any) -> str:
-    """Return what a type's values are, in words."""
-    inner = typing.get_args(hint)
+    inner, origin = get_args(hint), get_origin(hint)
     if NoneType in inner:
-        return f"{_described(_not_none(hint))} or null"
-    if typing.get_origin(hint) is Literal:
+        return f"{_described(inner[0])} or null"
+    if origin is Literal:
         return "one of " + ", ".join(map(str, inner))
-    if typing.get_origin(hint) is tuple:
+    if origin is tuple:
         return f"a list of {'' if Ellipsis in inner else f'{len(inner)} '}values, each {_described(inner[0])}"
     return _WORDS[hint]

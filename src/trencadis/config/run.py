@@ -1,17 +1,17 @@
 """Config of a whole run."""
 
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from trencadis.config.checks import check_least, check_ranges
-from trencadis.config.clip import CLIPConfig, CLIPSizes
+from trencadis.config.base import Amount, Config, Range
+from trencadis.config.clip import CLIPConfig
 from trencadis.config.data import DataConfig
 from trencadis.config.training import ImageStage, RankerStage, TextStage, TransformerStage
-from trencadis.config.transformer import TransformerConfig, TransformerSizes
+from trencadis.config.transformer import TransformerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Config):
     """A whole run: BPE, image tokenizer, cached tokens, transformer, CLIP.
 
     A size that several models share is set once: the text's in `text`, the pictures' and the codes' in `image.model`.
@@ -21,36 +21,24 @@ class RunConfig:
         seed: Of the weights, the order of the data, the augmentation and all noise.
         hours: Time budget that the steps were fitted into.
         threads: CPU threads; part of the plan because sums depend on it.
-        device: `cpu` or `cuda`.
         save_every_s: Approximate time between checkpoints, in seconds.
-        data: The pairs.
-        text: The byte-pair encoding.
-        image: The image tokenizer.
-        transformer: The transformer.
-        ranker: CLIP.
     """
 
     recipe: str = "dalle_v1"
-    seed: int = 0
-    hours: float = 1.0
-    threads: int = 1
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    hours: Amount = 1.0
+    threads: Annotated[int, Range(1, 4096)] = 1
     device: Literal["cpu", "cuda"] = "cpu"
-    save_every_s: float = 60.0
+    save_every_s: Amount = 60.0
     data: DataConfig = field(default_factory=DataConfig)
     text: TextStage = field(default_factory=TextStage)
     image: ImageStage = field(default_factory=ImageStage)
     transformer: TransformerStage = field(default_factory=TransformerStage)
     ranker: RankerStage = field(default_factory=RankerStage)
 
-    def __post_init__(self) -> None:
-        check_ranges(self, seed=(0, 2**63 - 1), threads=(1, 4096))
-        check_least(self, 0, "hours", "save_every_s")
-
     def transformer_model(self) -> TransformerConfig:
-        """Return the transformer's whole config."""
-        own = {size.name: getattr(self.transformer.model, size.name) for size in fields(TransformerSizes)}
         return TransformerConfig(
-            **own,
+            **vars(self.transformer.model),
             text_len=self.text.text_len,
             text_vocab_size=self.text.vocab_size,
             grid_size=self.image.model.grid_size,
@@ -58,10 +46,8 @@ class RunConfig:
         )
 
     def ranker_model(self) -> CLIPConfig:
-        """Return CLIP's whole config."""
-        own = {size.name: getattr(self.ranker.model, size.name) for size in fields(CLIPSizes)}
         return CLIPConfig(
-            **own,
+            **vars(self.ranker.model),
             image_size=self.ranker.image_size or self._whole_patches(),
             text_len=self.text.text_len,
             text_vocab_size=self.text.vocab_size,

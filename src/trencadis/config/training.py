@@ -1,9 +1,9 @@
 """Config of each stage's training."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from trencadis.config.checks import AT, SettingError, check_least, check_ranges
+from trencadis.config.base import Amount, Config, Count, Range, Share, Whole
 from trencadis.config.clip import CLIPSizes
 from trencadis.config.image import DiscreteVAEConfig
 from trencadis.config.losses import ImageLossConfig
@@ -11,7 +11,7 @@ from trencadis.config.transformer import TransformerSizes
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Config):
     """AdamW, or Muon and AdamW, with a warm-up and a decay of the learning rate.
 
     Args:
@@ -29,29 +29,22 @@ class OptimizerConfig:
         muon_weight_decay: Decoupled weight decay of the matrices under Muon, times Muon's learning rate.
     """
 
-    learning_rate: float = 4.5e-4
-    final_learning_rate: float = 1 / 32
-    beta2: float = 0.96
-    weight_decay: float = 0.045
-    warmup_steps: int | None = None
+    learning_rate: Amount = 4.5e-4
+    final_learning_rate: Share = 1 / 32
+    beta2: Annotated[float, Range(0, 0.999999)] = 0.96
+    weight_decay: Amount = 0.045
+    warmup_steps: Whole | None = None
     decay: Literal["cosine", "linear"] = "cosine"
-    decay_end: float = 1.0
-    max_grad_norm: float | None = 4.0
+    decay_end: Annotated[float, Range(1e-6, 1)] = 1.0
+    max_grad_norm: Annotated[float, Range(1e-6)] | None = 4.0
     muon: bool = False
-    muon_learning_rate: float = 0.02
-    muon_momentum: float = 0.95
-    muon_weight_decay: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "muon_learning_rate", "muon_weight_decay")
-        check_least(self, 1e-6, "max_grad_norm")
-        check_ranges(
-            self, final_learning_rate=(0, 1), decay_end=(1e-6, 1), beta2=(0, 0.999999), muon_momentum=(0, 0.9999)
-        )
+    muon_learning_rate: Amount = 0.02
+    muon_momentum: Annotated[float, Range(0, 0.9999)] = 0.95
+    muon_weight_decay: Amount = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageConfig:
+class StageConfig(Config):
     """Training of any part.
 
     Args:
@@ -59,27 +52,22 @@ class StageConfig:
         batch_size: Samples of an update, over all its microbatches.
         microbatches: Parts that an update is computed in, to save memory.
         ema_decay: Decay of the EMA of the weights, which is kept at the end; it has a warm-up.
-        optimizer: The optimizer's settings.
     """
 
-    steps: int | None = None
-    batch_size: int = 64
-    microbatches: int = 1
-    ema_decay: float = 0.999
+    steps: Count | None = None
+    batch_size: Count = 64
+    microbatches: Count = 1
+    ema_decay: Share = 0.999
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "steps", "batch_size", "microbatches")
-        check_ranges(self, ema_decay=(0, 1))
-        if self.microbatches > self.batch_size:
-            expected = f"at most {AT}batch_size, {self.batch_size}"
-            raise SettingError(
-                f"{AT}microbatches {self.microbatches}", expected=expected, remedy=f"lower {AT}microbatches"
-            )
+        super().__post_init__()
+        is_met = self.microbatches <= self.batch_size
+        self._require(is_met, "microbatches", "batch_size", expected="at most one part for each sample")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextStage:
+class TextStage(Config):
     """Training of the byte-pair encoding.
 
     Args:
@@ -89,13 +77,10 @@ class TextStage:
         fit_captions: The plan sets the two sizes to what the captions need, at most `vocab_size`.
     """
 
-    vocab_size: int = 16384
-    text_len: int = 256
-    dropout: float = 0.1
+    vocab_size: Annotated[int, Range(256, 16384)] = 16384
+    text_len: Annotated[int, Range(2, 256)] = 256
+    dropout: Share = 0.1
     fit_captions: bool = False
-
-    def __post_init__(self) -> None:
-        check_ranges(self, vocab_size=(256, 16384), text_len=(2, 256), dropout=(0, 1))
 
 
 _RELAXATIONS = {
@@ -113,7 +98,6 @@ class ImageStage(StageConfig):
     Args:
         model: The image tokenizer. Its sizes are those of the run's pictures and image tokens.
         pretrained: A directory, hub id or shipped model whose image tokenizer is used as it is; none is trained.
-        losses: The terms of the loss.
         relaxation: How the gradient passes the choice of codes. `gumbel` gives the decoder the paper's softmax with
             noise; `straight_through` the arg max, with that softmax's gradient; `ibq` the arg max without noise (Shi
             et al. 2024). `rotation` gives it the code, rotates the gradient (Fifty et al. 2024), and moves the
@@ -132,11 +116,11 @@ class ImageStage(StageConfig):
     pretrained: str | None = None
     losses: ImageLossConfig = field(default_factory=ImageLossConfig)
     relaxation: Literal["gumbel", "straight_through", "ibq", "rotation"] = "gumbel"
-    final_relaxation_temperature: float = 1 / 16
-    relaxation_steps: float = 0.5
-    codebook_decay: float = 0.99
-    revive_below: float = 0.0
-    pixel_noise: float = 0.0
+    final_relaxation_temperature: Annotated[float, Range(1e-3, 100)] = 1 / 16
+    relaxation_steps: Share = 0.5
+    codebook_decay: Annotated[float, Range(0, 0.99999)] = 0.99
+    revive_below: Share = 0.0
+    pixel_noise: Annotated[float, Range(0, 0.124)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
@@ -146,30 +130,16 @@ class ImageStage(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, final_relaxation_temperature=(1e-3, 100), relaxation_steps=(0, 1), pixel_noise=(0, 0.124))
-        check_ranges(self, codebook_decay=(0, 0.99999), revive_below=(0, 1))
         if self.pretrained is None:
-            self._check_codes()
-        self._check_losses()
-
-    def _check_codes(self) -> None:
-        codes, known = self.model.codes.kind, _RELAXATIONS[self.model.codes.kind]
-        if self.relaxation not in known:
-            given, remedy = f"{AT}relaxation {self.relaxation} for {codes} codes", f"change it or {AT}model.codes.kind"
-            raise SettingError(given, expected=" or ".join(known), remedy=remedy)
-
-    def _check_losses(self) -> None:
-        """Refuse terms that these pictures or this decoder cannot have."""
-        losses, side = self.losses, min(self.model.image_size)
-        needed = 3 * 2**losses.discriminator_layers
-        if losses.adversarial and side < needed:
-            given = f"{AT}losses.discriminator_layers {losses.discriminator_layers} for pictures of {side} pixels"
-            expected, remedy = f"{needed} pixels or more along each side", f"lower {AT}losses.discriminator_layers"
-            raise SettingError(given, expected=expected, remedy=remedy)
-        if self.model.pixels == "signed" and losses.likelihood and self.pretrained is None:
-            remedy = f"set {AT}losses.likelihood to 0 and {AT}losses.l1, l2 or rmse above it"
-            given = f"{AT}losses.likelihood {losses.likelihood} for {AT}model.pixels signed"
-            raise SettingError(given, expected="0: signed pixels have no likelihood", remedy=remedy)
+            known = _RELAXATIONS[self.model.codes.kind]
+            is_met, expected = self.relaxation in known, f"relaxation {' or '.join(known)}"
+            self._require(is_met, "relaxation", "model.codes.kind", expected=expected)
+            is_met, expected = self.model.pixels != "signed" or not self.losses.likelihood, "0 for signed pixels"
+            self._require(is_met, "losses.likelihood", "model.pixels", expected=expected)
+        needed = 3 * 2**self.losses.discriminator_layers
+        is_met = not self.losses.adversarial or min(self.model.image_size) >= needed
+        expected = f"{needed} pixels or more along each side"
+        self._require(is_met, "losses.discriminator_layers", "model.image_size", expected=expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,16 +159,11 @@ class TransformerStage(StageConfig):
     """
 
     model: TransformerSizes = field(default_factory=TransformerSizes)
-    caption_dropout: float = 0.1
-    token_variants: int | None = None
-    text_weight: float = 1 / 8
+    caption_dropout: Share = 0.1
+    token_variants: Annotated[int, Range(1, 1000)] | None = None
+    text_weight: Share = 1 / 8
     precision: Literal["float32", "bfloat16", "float16"] | None = None
-    checkpointed_blocks: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, caption_dropout=(0, 1), token_variants=(1, 1000), text_weight=(0, 1))
-        check_least(self, 0, "checkpointed_blocks")
+    checkpointed_blocks: Whole = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +177,7 @@ class RankerStage(StageConfig):
     """
 
     model: CLIPSizes = field(default_factory=CLIPSizes)
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[Count, Count] | None = None
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             learning_rate=5e-4, final_learning_rate=0.01, beta2=0.98, weight_decay=0.2
@@ -221,13 +186,7 @@ class RankerStage(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, 1, "image_size")
-        if any(side % self.model.patch_size for side in self.image_size or ()):
-            expected = f"sides in multiples of {self.model.patch_size}, as {AT}model.patch_size"
-            raise SettingError(
-                f"{AT}image_size {list(self.image_size or ())}", expected=expected, remedy=f"change {AT}image_size"
-            )
-        if self.microbatches != 1:
-            remedy = f"lower {AT}batch_size instead"
-            expected = "1: the loss compares all pairs of a batch"
-            raise SettingError(f"{AT}microbatches {self.microbatches}", expected=expected, remedy=remedy)
+        is_whole = all(side % self.model.patch_size == 0 for side in self.image_size or ())
+        self._require(is_whole, "image_size", "model.patch_size", expected="sides in multiples of patch_size")
+        expected = "1: the loss compares all pairs of a batch"
+        self._require(self.microbatches == 1, "microbatches", expected=expected)

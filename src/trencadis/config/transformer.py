@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trencadis.config.checks import AT, SettingError, check_least
+from trencadis.config.base import Config, Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class DesignConfig:
+class DesignConfig(Config):
     """How a transformer's blocks are made. The defaults are the paper's; `recipes.MODERN_DESIGN` is today's practice.
 
     Args:
@@ -29,7 +29,7 @@ class DesignConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerSizes:
+class TransformerSizes(Config):
     """What is the transformer's own: all but the sizes that follow from the tokenizers. Defaults are DALL·E's.
 
     Args:
@@ -42,23 +42,20 @@ class TransformerSizes:
         design: How the blocks are made.
     """
 
-    num_layers: int = 64
-    num_heads: int = 62
-    head_dim: int = 64
-    mlp_dim: int | None = None
+    num_layers: Count = 64
+    num_heads: Count = 62
+    head_dim: Count = 64
+    mlp_dim: Count | None = None
     attention: Literal["sparse", "full"] = "sparse"
-    kernel_size: int = 11
+    kernel_size: Count = 11
     design: DesignConfig = field(default_factory=DesignConfig)
 
     def __post_init__(self) -> None:
-        check_least(self, 1, "num_layers", "num_heads", "head_dim", "mlp_dim", "kernel_size")
-        if self.kernel_size % 2 == 0:
-            remedy = f"set {AT}kernel_size to 11, or another odd number"
-            raise SettingError(f"{AT}kernel_size {self.kernel_size}", expected="an odd number", remedy=remedy)
-        if self.design.positions == "rotary" and self.head_dim % 4:
-            expected = "a multiple of 4: rotary positions have two axes of pairs"
-            remedy = f"change {AT}head_dim, or set {AT}design.positions to learned"
-            raise SettingError(f"{AT}head_dim {self.head_dim}", expected=expected, remedy=remedy)
+        super().__post_init__()
+        self._require(self.kernel_size % 2 == 1, "kernel_size", expected="an odd number")
+        is_met = self.design.positions == "learned" or self.head_dim % 4 == 0
+        expected = "heads in multiples of 4: rotary positions have two axes of pairs"
+        self._require(is_met, "head_dim", "design.positions", expected=expected)
 
     @property
     def dim(self) -> int:
@@ -77,11 +74,7 @@ class TransformerConfig(TransformerSizes):
         image_vocab_size: Number of image codes.
     """
 
-    text_len: int = 256
-    text_vocab_size: int = 16384
-    grid_size: tuple[int, int] = (32, 32)
-    image_vocab_size: int = 8192
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_least(self, 1, "text_len", "text_vocab_size", "grid_size", "image_vocab_size")
+    text_len: Count = 256
+    text_vocab_size: Count = 16384
+    grid_size: tuple[Count, Count] = (32, 32)
+    image_vocab_size: Count = 8192

@@ -15,13 +15,9 @@ from trencadis.data.prefetch import prefetch
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Captioned pictures of one step.
+    """Captioned pictures of one step: random crops, RGB in [0, 1], each with one of its captions.
 
-    Args:
-        images: Random crops, RGB in [0, 1].
-        captions: One of each pair's.
-        sample_ids: The pairs' names.
-        epochs: The epoch in which each is seen, from 0. With the seed and the sample id it fixes crop and caption.
+    Seed, sample id and epoch (from 0) fix a pair's crop and caption.
     """
 
     images: Float[Tensor, "batch 3 height width"]
@@ -31,13 +27,7 @@ class PairBatch:
 
 
 class PairBatches:
-    """All batches of a training stage.
-
-    Args:
-        pictures: The pairs to train on.
-        batch_size: Samples of a step.
-        seed: Of the order, the crops and the choice among captions.
-        rule: How crops are drawn.
+    """All batches of a training stage. The seed fixes the order, the crops and the choice among captions.
 
     Raises:
         ConfigError: There is no pair, or the batch size is below 1.
@@ -50,17 +40,15 @@ class PairBatches:
 
     def batch(self, step: int) -> PairBatch:
         """Return the batch of a step, counted from 0."""
-        places = self.order.positions(step)
-        pairs = [self._pictures.pairs[position] for _, position in places]
-        keys = [(self._seed, epoch, pair.sample_id) for pair, (epoch, _) in zip(pairs, places, strict=True)]
-        crops = [
-            self._pictures.crop(position, self._rule, key) for key, (_, position) in zip(keys, places, strict=True)
-        ]
+        epochs, positions = zip(*self.order.positions(step), strict=True)
+        pairs = [self._pictures.pairs[position] for position in positions]
+        keys = [(self._seed, epoch, pair.sample_id) for epoch, pair in zip(epochs, pairs, strict=True)]
+        crops = [self._pictures.crop(position, self._rule, key) for position, key in zip(positions, keys, strict=True)]
         return PairBatch(
             images=torch.stack(crops),
-            captions=tuple(pair.caption(self._seed, epoch) for pair, (epoch, _) in zip(pairs, places, strict=True)),
+            captions=tuple(pair.caption(self._seed, epoch) for pair, epoch in zip(pairs, epochs, strict=True)),
             sample_ids=tuple(pair.sample_id for pair in pairs),
-            epochs=tuple(epoch for epoch, _ in places),
+            epochs=epochs,
         )
 
     def iterate(
@@ -71,8 +59,6 @@ class PairBatches:
         The batches are the same for any number of workers. Close the iterator to leave before its end.
 
         Args:
-            from_step: The first.
-            to_step: The one after the last.
             workers: Threads, as in `prefetch`.
             pinned: Put the pictures into pinned memory, from which a GPU copies them while it computes.
         """

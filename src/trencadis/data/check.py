@@ -3,49 +3,43 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from PIL import Image
 
 from trencadis.config import DataConfig, FilterConfig
-from trencadis.data.contact_sheet import contact_sheet, titled
+from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet, titled
 from trencadis.data.image_files import decode_picture
-from trencadis.data.pairs import Curated, Dropped, KeptPair
-from trencadis.data.training_sheet import training_sections
+from trencadis.data.pairs import Curated, Dropped
+from trencadis.data.training_sheet import evenly, training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
 
 EXAMPLES = 5
-_SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS, _TILE_SIZE = 64, 16, 8, 128
+_SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS = 64, 16, 8
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Minimum, median and maximum of some numbers."""
-
     least: float
     median: float
     most: float
+
+    def __str__(self) -> str:
+        return f"{self.least:.4g} to {self.most:.4g}, median {self.median:.4g}"
 
 
 @dataclass(frozen=True)
 class Report:
     """The figures that `trencadis data check` prints.
 
+    Captions and pictures are those of the kept pairs; spreads are None where no pair is kept. Sides are in pixels.
+
     Args:
-        pairs: Pairs in the source.
-        kept: Those that pass the filters.
         expected_per_epoch: Kept pairs in an average epoch, by their weights.
-        dropped: Pairs left out by each reason, most first.
+        dropped: Number of pairs left out by each reason, most first.
         examples: Some of them by reason: name and detail.
-        captions: Captions of the kept pairs.
-        distinct_captions: Different ones among them.
-        caption_chars: Lengths of captions in characters. This and what follows is None where no pair is kept.
-        caption_words: Lengths of captions in words.
-        captions_per_pair: Captions of a pair.
-        image_heights: Heights of the kept pictures, in pixels.
-        image_widths: Widths of the kept pictures, in pixels.
-        short_sides: The shorter of the two, in pixels.
         aspect_ratios: Width over height.
     """
 
@@ -74,7 +68,7 @@ def report_of(curated: Curated) -> Report:
         expected_per_epoch=sum((pair.weight for pair in curated.kept), 0.0),
         dropped=curated.counts(),
         examples={
-            reason: [(pair.sample_id, pair.detail) for pair in pairs] for reason, pairs in examples_of(curated).items()
+            reason: [(pair.sample_id, pair.detail) for pair in pairs] for reason, pairs in _examples(curated).items()
         },
         captions=len(captions),
         distinct_captions=len(set(captions)),
@@ -88,8 +82,7 @@ def report_of(curated: Curated) -> Report:
     )
 
 
-def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
-    """Return the first few dropped pairs of each reason, the most frequent reason first."""
+def _examples(curated: Curated) -> dict[str, list[Dropped]]:
     examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
     for pair in curated.dropped:
         if len(examples[pair.reason]) < EXAMPLES:
@@ -99,77 +92,52 @@ def examples_of(curated: Curated) -> dict[str, list[Dropped]]:
 
 def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
     """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
-    sections, filters = [], config.filters
-    if curated.kept:
-        kept = _evenly(curated.kept, _SHEET_KEPT)
-        images = [_picture(source, pair.index, filters) for pair in kept]
-        sheet = contact_sheet(images, [pair.captions[0] for pair in kept], _SHEET_COLUMNS, tile_size=_TILE_SIZE)
-        sections.append((f"kept: {len(curated.kept):,}", sheet))
-    if curated.dropped:
-        dropped = _turn_by_turn(list(examples_of(curated).values()))[:_SHEET_DROPPED]
-        images = [_picture(source, pair.index, filters) for pair in dropped]
-        labels = [f"{pair.reason}: {pair.sample_id}" for pair in dropped]
-        sheet = contact_sheet(images, labels, _SHEET_COLUMNS, tile_size=_TILE_SIZE)
-        sections.append((f"left out: {len(curated.dropped):,}", sheet))
+    kept = [(pair.index, pair.captions[0]) for pair in evenly(curated.kept, _SHEET_KEPT)]
+    turns = zip_longest(*_examples(curated).values())  # the first of each reason, then the second of each, …
+    examples = [pair for turn in turns for pair in turn if pair is not None][:_SHEET_DROPPED]
+    dropped = [(pair.index, f"{pair.reason}: {pair.sample_id}") for pair in examples]
+    sections = []
+    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.dropped):,}", dropped)):
+        if tiles:
+            images = [_picture(source, index, config.filters) for index, _ in tiles]
+            sections.append((title, contact_sheet(images, [label for _, label in tiles], _SHEET_COLUMNS)))
     if curated.kept:
         sections += training_sections(source, curated.kept, image_size, config, seed=0)
     return titled(sections)
 
 
 def report_lines(report: Report, path: str | Path) -> list[str]:
-    """Return the figures as lines of text."""
     left_out = report.pairs - report.kept
     lines = [f"{path}: {report.pairs:,} pairs, {report.kept:,} kept, {left_out:,} left out"]
     for reason, count in report.dropped.items():
         lines += ["", f"left out, {reason}: {count:,}"]
         lines += [f"    {name}" + (f"  ({detail})" if detail else "") for name, detail in report.examples[reason]]
         lines += [f"    and {count - EXAMPLES:,} more"] if count > EXAMPLES else []
-    if report.caption_chars and report.caption_words and report.captions_per_pair:
-        per_pair = report.captions_per_pair
+    if report.captions_per_pair:
+        per_pair = f"{report.captions_per_pair.least:g} to {report.captions_per_pair.most:g} a pair"
         lines += [
             "",
-            f"captions: {report.captions:,}, {report.distinct_captions:,} of them different; "
-            f"{per_pair.least:g} to {per_pair.most:g} a pair",
-            f"    characters: {_range(report.caption_chars)}",
-            f"    words: {_range(report.caption_words)}",
-        ]
-    if report.short_sides and report.image_heights and report.image_widths and report.aspect_ratios:
-        lines += [
+            f"captions: {report.captions:,}, {report.distinct_captions:,} of them different; {per_pair}",
+            f"    characters: {report.caption_chars}",
+            f"    words: {report.caption_words}",
             "",
             "pictures:",
-            f"    width: {_range(report.image_widths)} pixels",
-            f"    height: {_range(report.image_heights)} pixels",
-            f"    width over height: {_range(report.aspect_ratios)}",
+            f"    width: {report.image_widths} pixels",
+            f"    height: {report.image_heights} pixels",
+            f"    width over height: {report.aspect_ratios}",
         ]
     if report.expected_per_epoch < report.kept - 0.5:
         lines += ["", f"weights: an epoch holds about {report.expected_per_epoch:,.0f} of the {report.kept:,} pairs"]
     return ["".join(character if character.isprintable() else "�" for character in line) for line in lines]
 
 
-def _range(spread: Spread) -> str:
-    return f"{spread.least:.4g} to {spread.most:.4g}, median {spread.median:.4g}"
-
-
 def _spread(values: Sequence[int | float]) -> Spread | None:
-    if not values:
-        return None
-    return Spread(float(min(values)), float(statistics.median(values)), float(max(values)))
-
-
-def _evenly(pairs: Sequence[KeptPair], most: int) -> list[KeptPair]:
-    count = min(most, len(pairs))
-    return [pairs[number * len(pairs) // count] for number in range(count)]
-
-
-def _turn_by_turn(groups: Sequence[Sequence[Dropped]]) -> list[Dropped]:
-    """Interleave groups: the first of each, then the second of each, and so on."""
-    longest = max(map(len, groups), default=0)
-    return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
+    return Spread(float(min(values)), float(statistics.median(values)), float(max(values))) if values else None
 
 
 def _picture(source: PairSource, index: int, filters: FilterConfig) -> Image.Image | None:
     try:
         raw = source.image_bytes(index)
-        return decode_picture(raw, max_image_pixels=filters.max_image_pixels, enough=2 * _TILE_SIZE)
+        return decode_picture(raw, max_image_pixels=filters.max_image_pixels, enough=2 * TILE_SIZE)
     except UserError:
         return None

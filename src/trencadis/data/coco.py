@@ -9,7 +9,6 @@ from trencadis.errors import DataError
 
 
 def is_coco(root: Path) -> bool:
-    """Say whether a folder holds MS-COCO's caption annotations."""
     return any(root.glob("annotations/captions_*.json"))
 
 
@@ -32,8 +31,7 @@ def open_coco(root: Path) -> FilesSource:
             named = [(str(image["file_name"]), captions.get(image["id"], [])) for image in content["images"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             given = f"{path} cannot be read: {type(error).__name__}: {str(error)[:80]}"
-            expected = "COCO's captions: images and annotations"
-            raise DataError(given, expected=expected, remedy="download it again") from error
+            raise DataError(given, expected="COCO's captions", remedy="download it again") from error
         files.extend(PictureFile(f"{folder}/{_file_name(name)}", tidy_captions(texts)) for name, texts in named)
     return FilesSource(root, joined_files(files))
 
@@ -48,12 +46,11 @@ def _coco_folder(root: Path, split: str) -> str:
     for name in choices:
         if (root / name).is_dir():
             return name
-    remedy = "unpack the pictures beside annotations/"
-    raise DataError(f"no pictures of {split} in {root}", expected=f"a folder {' or '.join(choices)}", remedy=remedy)
+    given, expected = f"no pictures of {split} in {root}", f"a folder {' or '.join(choices)}"
+    raise DataError(given, expected=expected, remedy="unpack the pictures beside annotations/")
 
 
 def is_cub(root: Path) -> bool:
-    """Say whether a folder holds CUB-200's pictures and their ten captions each."""
     return (root / "images").is_dir() and _cub_captions(root) is not None
 
 

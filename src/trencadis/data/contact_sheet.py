@@ -17,6 +17,7 @@ _TITLE_HEIGHT = 28
 _BAND_GAP = 12
 _INK, _PAPER, _ABSENT = "#222222", "#ffffff", "#dddddd"
 _LONGEST_LABEL = 400
+TILE_SIZE = 128
 _PLAIN = {"–": "-", "—": "-", "×": "x", "ß": "ss", "æ": "ae", "ø": "o", "ł": "l"}
 _TIED = "\N{NO-BREAK SPACE}"
 # Where a word that is too long may be broken: after punctuation, or where a number begins or ends.
@@ -28,7 +29,7 @@ def contact_sheet(
     labels: Sequence[str],
     columns: int,
     *,
-    tile_size: int | tuple[int, int] = 128,
+    tile_size: int | tuple[int, int] = TILE_SIZE,
     label_lines: int = 3,
     outlined: bool = False,
 ) -> Image.Image:
@@ -36,8 +37,7 @@ def contact_sheet(
 
     Args:
         images: RGB pictures of any sizes; None leaves a grey tile.
-        labels: One for each picture; broken into lines, and ended by an ellipsis where it is too long. A no-break
-            space holds a number and its unit together.
+        labels: Broken into lines, ended by an ellipsis if too long. A no-break space keeps number and unit together.
         columns: Tiles in a row.
         tile_size: Height and width of a tile in pixels; one number for a square.
         label_lines: Lines of text kept free under each tile; 0 for none.
@@ -48,9 +48,7 @@ def contact_sheet(
     """
     if not images or len(images) != len(labels) or columns < 1:
         given = f"{len(images)} pictures, {len(labels)} labels and {columns} columns"
-        raise ConfigError(
-            given, expected="a picture, a column, and a label for each picture", remedy="pass as many labels"
-        )
+        raise ConfigError(given, expected="columns, and a label for each picture", remedy="pass as many labels")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     tile_height, tile_width = (tile_size, tile_size) if isinstance(tile_size, int) else tile_size
@@ -71,33 +69,25 @@ def banded_sheet(
     rows: Sequence[Sequence[tuple[Image.Image, str]]],
     columns: int,
     *,
-    tile_size: int | tuple[int, int] = 128,
+    tile_size: int | tuple[int, int] = TILE_SIZE,
     label_lines: int = 2,
 ) -> Image.Image:
-    """Return rows of pictures whose columns belong together. Long rows are broken into bands of `columns`.
-
-    Args:
-        rows: Pictures with their labels; rows of equal length.
-        columns: Most tiles in a row of a band.
-        tile_size: Height and width of a tile in pixels; one number for a square.
-        label_lines: Lines of text kept free under each tile.
+    """Return rows of pictures, whose columns belong together, in bands of at most `columns` tiles; see `contact_sheet`.
 
     Raises:
         ConfigError: There is no picture or no column, or rows differ in length.
     """
     if columns < 1 or not rows or not rows[0] or len({len(row) for row in rows}) > 1:
         given = f"rows of {[len(row) for row in rows]} pictures and {columns} columns"
-        raise ConfigError(
-            given, expected="a picture, a column, and rows of equal length", remedy="pass as many pictures in each row"
-        )
+        raise ConfigError(given, expected="columns and rows of equal length", remedy="pass as many pictures in each")
     bands = []
     for start in range(0, len(rows[0]), columns):
         parts = [row[start : start + columns] for row in rows]
         images, labels = zip(*(tile for part in parts for tile in part), strict=True)
-        columns_here = len(parts[0])
-        bands.append(
-            contact_sheet(images, labels, columns_here, tile_size=tile_size, label_lines=label_lines, outlined=True)
+        sheet = contact_sheet(
+            images, labels, len(parts[0]), tile_size=tile_size, label_lines=label_lines, outlined=True
         )
+        bands.append(sheet)
     height = sum(band.height for band in bands) + _BAND_GAP * (len(bands) - 1)
     sheet, top = Image.new("RGB", (max(band.width for band in bands), height), _PAPER), 0
     for band in bands:

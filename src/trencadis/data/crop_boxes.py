@@ -45,10 +45,17 @@ CAPTIONED_CROPS = CropRule(least=1.0, most=9 / 8, place=(3 / 8, 5 / 8), mirror=F
 """Crops that are seen with a caption, so at most a ninth of an edge is cut off. Source: the same, listing 2."""
 
 
+def crop_box(size: Size, image_size: Size, subject: Box | None, rule: CropRule | None, key: tuple[Key, ...]) -> Box:
+    """Return the box of a crop: a random one of `rule`, or the middle one; with a subject, one that holds it."""
+    if subject is None:
+        return centre_box(size, image_size) if rule is None else random_box(size, image_size, rule, key)
+    return whole_box(size, image_size) if rule is None else random_whole_box(size, image_size, subject, rule, key)
+
+
 def centre_box(size: Size, image_size: Size) -> Box:
     """Return the largest box of the aspect of `image_size` in the middle of a picture of `size`."""
     scale = _cover(size, image_size)
-    return _box(size, scale, image_size, [int((side - scale * crop) / 2) for side, crop in _pairs(size, image_size)])
+    return _box(size, scale, image_size, [_half(edge - scale * crop) for edge, crop in _pairs(size, image_size)])
 
 
 def random_box(size: Size, image_size: Size, rule: CropRule, key: tuple[Key, ...]) -> Box:
@@ -69,7 +76,7 @@ def random_box(size: Size, image_size: Size, rule: CropRule, key: tuple[Key, ...
 def whole_box(size: Size, image_size: Size) -> Box:
     """Return the smallest box of the aspect of `image_size` that holds the whole picture, in the middle."""
     scale = _contain(size, image_size)
-    top, left = (-int((scale * crop - edge) / 2) for edge, crop in _pairs(size, image_size))
+    top, left = (-_half(scale * crop - edge) for edge, crop in _pairs(size, image_size))
     return left, top, left + scale * image_size[1], top + scale * image_size[0]
 
 
@@ -77,14 +84,8 @@ def random_whole_box(size: Size, image_size: Size, subject: Box, rule: CropRule,
     """Return the box of a random crop that holds all of a drawing on a plain ground, a pure function of `key`.
 
     The whole picture is resized to between 8/9 and `rule.most` of the crop, but never above the source and never so
-    large that the subject does not fit. It then moves as far as the picture, or where that is smaller the crop, allows.
-
-    Args:
-        size: Of the picture.
-        image_size: Of the crop.
-        subject: The part of the picture that is not ground.
-        rule: Of the stage.
-        key: What the crop is a function of.
+    large that the subject (all that is not ground) does not fit. It then moves as far as the picture, or where that is
+    smaller the crop, allows.
     """
     scale, side = _contain(size, image_size), min(image_size)
     whole = whole_box(size, image_size)
@@ -100,6 +101,11 @@ def random_whole_box(size: Size, image_size: Size, subject: Box, rule: CropRule,
         high = min(max(near, far - length), subject[axis])
         corner.append(low + max(high - low, 0) * derive_uniform(*key, "crop", "xy"[axis]))
     return corner[0], corner[1], corner[0] + unit * image_size[1], corner[1] + unit * image_size[0]
+
+
+def _half(room: float) -> int:
+    """Return half of a length in whole pixels. Rounded first, as 78 may be computed as 77.9999."""
+    return int(round(room, 6) / 2)
 
 
 def _pairs(size: Size, image_size: Size) -> list[tuple[int, int]]:

@@ -12,15 +12,7 @@ from torch import Tensor
 
 from trencadis.config import DataConfig, FilterConfig
 from trencadis.config.data import Fit
-from trencadis.data.crop_boxes import (
-    TOKENIZER_CROPS,
-    Box,
-    CropRule,
-    centre_box,
-    random_box,
-    random_whole_box,
-    whole_box,
-)
+from trencadis.data.crop_boxes import TOKENIZER_CROPS, Box, CropRule, crop_box
 from trencadis.data.image_files import decode_picture
 from trencadis.data.pairs import KeptPair
 from trencadis.data.pixels import to_tensor
@@ -35,17 +27,14 @@ _HEADROOM = TOKENIZER_CROPS.most
 
 @dataclass(frozen=True, slots=True)
 class _Shrunk:
-    """A picture as it is kept in memory.
+    """A picture as it is kept in memory, no larger than crops need.
 
-    Args:
-        pixels: No larger than crops need.
-        ground: Colour that the picture is extended with; None for a picture that is cropped as in the paper.
-        subject: The part that crops must hold where the picture is extended.
+    `ground` is the colour that it is extended with; crops then hold all of `subject`. None: cropped as in the paper.
     """
 
     pixels: Pixels
     ground: Colour | None
-    subject: Box
+    subject: Box | None
 
 
 class Pictures:
@@ -54,12 +43,10 @@ class Pictures:
     A crop is the same whether its picture was in memory or not.
 
     Args:
-        source: Where the pictures are.
         pairs: The kept pairs; a pair's place among them is its `position`.
         image_size: Height and width of a crop in pixels.
         fit: How pictures are made to fit, as in `DataConfig`.
         memory_bytes: Most that the shrunk pictures take together; those that come first stay.
-        max_image_pixels: Larger pictures are refused.
 
     Raises:
         ConfigError: `image_size` is out of its range.
@@ -83,9 +70,6 @@ class Pictures:
         self._shrunk: dict[int, _Shrunk] = {}
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
     def crop(
         self, position: int, rule: CropRule | None = None, key: tuple[Key, ...] = ()
     ) -> Float[Tensor, "3 height width"]:
@@ -93,32 +77,21 @@ class Pictures:
 
         Args:
             position: Which of the pairs.
-            rule: How a random crop is drawn; None takes the centre crop: the largest crop of a photograph, the whole
-                picture where it is extended.
+            rule: How a random crop is drawn; None takes the largest centre crop, or the whole of an extended picture.
             key: What a random crop is a pure function of, such as (seed, epoch, sample id).
 
         Raises:
             DataError: The picture can no longer be read.
         """
-        shrunk = self._picture(position)
-        picture, (height, width) = Image.fromarray(shrunk.pixels), self.image_size
-        box = self._box(shrunk, rule, key)
+        shrunk, (height, width) = self._picture(position), self.image_size
+        picture = Image.fromarray(shrunk.pixels)
+        box = crop_box((picture.height, picture.width), self.image_size, shrunk.subject, rule, key)
         if shrunk.ground is not None:
             picture, box = _extend(picture, box, shrunk.ground)
         crop = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
         if rule is not None and rule.mirror and derive_uniform(*key, "mirror") < 0.5:
             crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return to_tensor(crop)
-
-    def _box(self, shrunk: _Shrunk, rule: CropRule | None, key: tuple[Key, ...]) -> Box:
-        height, width = shrunk.pixels.shape[:2]
-        if shrunk.ground is not None:
-            if rule is None:
-                return whole_box((height, width), self.image_size)
-            return random_whole_box((height, width), self.image_size, shrunk.subject, rule, key)
-        if rule is None:
-            return centre_box((height, width), self.image_size)
-        return random_box((height, width), self.image_size, rule, key)
 
     def _picture(self, position: int) -> _Shrunk:
         known = self._shrunk.get(position)
@@ -127,7 +100,7 @@ class Pictures:
         pixels = np.asarray(self._decode(position))
         is_extended = self._fit == "pad" or (self._fit == "auto" and is_plain_ground(pixels))
         ground = border_colour(pixels) if is_extended else None
-        shrunk = _Shrunk(pixels, ground, (0, 0, 0, 0) if ground is None else subject_box(pixels, ground))
+        shrunk = _Shrunk(pixels, ground, None if ground is None else subject_box(pixels, ground))
         with self._lock:
             if position not in self._shrunk and pixels.nbytes <= self._free_bytes:
                 self._free_bytes -= pixels.nbytes

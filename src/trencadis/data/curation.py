@@ -1,7 +1,9 @@
 """Which pairs are trained on, and why the others are left out."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 
 from trencadis.config import FilterConfig
 from trencadis.data.caption_filters import CaptionFilter
@@ -29,11 +31,6 @@ _DETAIL_CHARS = 200
 def curate(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
     """Judge each pair of a source: its captions, and its picture, which is decoded.
 
-    Args:
-        source: The pairs.
-        filters: What is left out.
-        progress: Show a bar on stderr.
-
     Raises:
         DataError: Nothing is left.
     Source: Ramesh et al. 2021, section 2.3.
@@ -55,37 +52,26 @@ def require_kept(curated: Curated) -> None:
 
 def examine(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
     """Judge each pair as `curate` does, and return the verdicts even if nothing is left."""
-    caption_filter = CaptionFilter(filters)
-
-    def judged(index: int) -> KeptPair | Dropped:
-        return _judge(source, index, filters, caption_filter)
-
-    kept: list[KeptPair] = []
-    dropped: list[Dropped] = []
-    verdicts: Iterator[KeptPair | Dropped] = prefetch(judged, range(len(source)), ahead=64)
+    judge = partial(_judge, source, filters, CaptionFilter(filters))
+    verdicts: Iterable[KeptPair | Dropped] = prefetch(judge, range(len(source)), ahead=64)
     if progress:
         verdicts = track(verdicts, "checking pairs", len(source))
-    for verdict in verdicts:
-        if isinstance(verdict, KeptPair):
-            kept.append(verdict)
-        else:
-            dropped.append(verdict)
-    return Curated(tuple(kept), tuple(dropped), fingerprint(source, filters))
+    judged = list(verdicts)
+    kept = tuple(pair for pair in judged if isinstance(pair, KeptPair))
+    dropped = tuple(pair for pair in judged if isinstance(pair, Dropped))
+    return Curated(kept, dropped, fingerprint(source, filters))
 
 
 class _UnfitError(Exception):
-    """A pair is dropped, for a reason that the pairs are counted by."""
-
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
-        super().__init__(reason)
 
 
-def _judge(source: PairSource, index: int, filters: FilterConfig, caption_filter: CaptionFilter) -> KeptPair | Dropped:
+def _judge(source: PairSource, filters: FilterConfig, caption_filter: CaptionFilter, index: int) -> KeptPair | Dropped:
     sample_id = source.sample_id(index)
     try:
         captions = _fitting_captions(source, index, caption_filter)
-        image_size = _fitting_picture(source, index, filters)
+        image_size = _fitting_size(source, index, filters)
     except _UnfitError as unfit:
         return Dropped(index, sample_id, unfit.reason, unfit.detail)
     return KeptPair(index, sample_id, captions, source.weight(index), image_size)
@@ -105,20 +91,16 @@ def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFil
     return fitting
 
 
-def _fitting_picture(source: PairSource, index: int, filters: FilterConfig) -> tuple[int, int]:
-    """Return height and width of a picture that passes."""
+def _fitting_size(source: PairSource, index: int, filters: FilterConfig) -> tuple[int, int]:
     try:
         raw = source.image_bytes(index)
     except UserError as error:
         raise _UnfitError(NO_PICTURE, error.given) from error
     try:
         height, width = picture_size(raw)
-    except PictureError as error:
-        raise _UnfitError(UNREADABLE_PICTURE, error.given) from error
-    fault = _size_fault(height, width, filters)
-    if fault is not None:
-        raise _UnfitError(fault, f"{width:,} × {height:,}")
-    try:
+        fault = _size_fault(height, width, filters)
+        if fault is not None:
+            raise _UnfitError(fault, f"{width:,} × {height:,}")
         decode_picture(raw, max_image_pixels=filters.max_image_pixels, enough=_JUDGED_SIDE)
     except PictureError as error:
         raise _UnfitError(UNREADABLE_PICTURE, error.given) from error
@@ -138,7 +120,6 @@ def _size_fault(height: int, width: int, filters: FilterConfig) -> str | None:
 
 
 def is_current(curated: Curated, source: PairSource, filters: FilterConfig) -> bool:
-    """Say whether saved verdicts are those of this source and these filters."""
     return curated.fingerprint == fingerprint(source, filters)
 
 
@@ -146,10 +127,9 @@ def fingerprint(source: PairSource, filters: FilterConfig) -> str:
     """Return a SHA-256 of the filters and of every pair's name, captions, weight and, where known, file size."""
     digest = hashlib.sha256(repr(filters).encode())
     for index in range(len(source)):
-        try:
-            captions: tuple[str, ...] | None = source.captions(index)
-        except UserError:
-            captions = None
+        captions: tuple[str, ...] | None = None
+        with suppress(UserError):
+            captions = source.captions(index)
         size_bytes = source.image_size_bytes(index) if isinstance(source, SizedSource) else None
         stamp = (source.sample_id(index), captions, source.weight(index), size_bytes)
         digest.update(repr(stamp).encode())

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from trencadis.errors import DataError
 
@@ -29,7 +29,7 @@ class PictureFile:
     """A picture and its captions.
 
     Args:
-        name: Path of the picture relative to the source's root, with forward slashes.
+        name: Path relative to the source's root, with forward slashes.
         captions: The captions, or a text file with one on each line, or None.
         weight: Share of epochs in which it appears, in (0, 1].
     """
@@ -40,12 +40,7 @@ class PictureFile:
 
 
 class FilesSource:
-    """Pairs whose pictures are files below a root; a `PairSource`. Caption files are read when they are asked for.
-
-    Args:
-        root: The folder that names are relative to.
-        files: The pictures, each once.
-    """
+    """Pairs whose pictures are files below a root; a `PairSource`. Caption files are read when they are asked for."""
 
     def __init__(self, root: Path, files: Sequence[PictureFile]) -> None:
         self._root, self._files = root, files
@@ -60,7 +55,7 @@ class FilesSource:
     def captions(self, index: int) -> tuple[str, ...]:
         captions = self._files[index].captions
         if isinstance(captions, Path):
-            return read_captions(captions)
+            return _read_captions(captions)
         return captions or ()
 
     def weight(self, index: int) -> float:
@@ -77,9 +72,16 @@ class FilesSource:
         try:
             return read_regular_file(path, MAX_PICTURE_BYTES)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            remedy = "put the picture there, or take the row out"
-            raise DataError(f"cannot read {path}: {reason}", expected="a picture", remedy=remedy) from error
+            raise unreadable(path, error, expected="a picture", remedy="put it there, or take the row out") from error
+
+
+def unreadable(path: str | Path, error: OSError, *, expected: str, remedy: str = "check the path") -> DataError:
+    return DataError(f"cannot read {path}: {reason(error)}", expected=expected, remedy=remedy)
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused, without the path: `permission denied`."""
+    return (error.strerror or str(error)).lower()
 
 
 def read_regular_file(path: Path, most_bytes: int) -> bytes:
@@ -109,20 +111,14 @@ def joined_files(files: Iterable[PictureFile]) -> list[PictureFile]:
     return list(by_name.values())
 
 
-def read_captions(path: Path) -> tuple[str, ...]:
-    """Return the non-blank lines of a caption file.
-
-    Raises:
-        DataError: It cannot be read, is not UTF-8, or is too large for captions.
-    """
+def _read_captions(path: Path) -> tuple[str, ...]:
     expected, remedy = "UTF-8 text, one caption a line", "save the file as UTF-8"
     try:
         return caption_lines(read_regular_file(path, MAX_CAPTIONS_BYTES))
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 at byte {error.start}", expected=expected, remedy=remedy) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"cannot read {path}: {reason}", expected=expected, remedy="check the file") from error
+        raise unreadable(path, error, expected=expected, remedy="check the file") from error
 
 
 def caption_lines(raw: bytes) -> tuple[str, ...]:
@@ -137,6 +133,18 @@ def tidy_captions(captions: Iterable[str]) -> tuple[str, ...]:
     return tuple(caption for caption in stripped if caption)
 
 
+def captions_of(value: Any) -> tuple[str, ...]:
+    """Return the captions in a table's cell: one text, or a list of texts.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    captions = (value,) if isinstance(value, str) else value
+    if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
+        raise ValueError("a caption is not text")
+    return tidy_captions(captions)
+
+
 def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
     """Return the pictures below a folder, with the captions in the `.txt` of the same stem.
 
@@ -149,14 +157,13 @@ def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
     """
     captions_root = captions_root or root
     files = [PictureFile(name, _caption_file(captions_root, name)) for name in _picture_names(root)]
-    remedy = "put a .txt of the same name beside each picture, or a metadata.jsonl into the folder"
     if not files:
-        given = f"no picture (.png, .jpg, .jpeg, .webp) in {root}"
+        given = f"no picture ({', '.join(PICTURE_SUFFIXES)}) in {root}"
         raise DataError(given, expected="captioned pictures", remedy="check the path")
     if all(file.captions is None for file in files):
-        raise DataError(
-            f"{len(files):,} pictures in {root} without a caption", expected="captioned pictures", remedy=remedy
-        )
+        given = f"{len(files):,} pictures in {root} without a caption"
+        remedy = "put a .txt of the same name beside each picture, or a metadata.jsonl into the folder"
+        raise DataError(given, expected="captioned pictures", remedy=remedy)
     return FilesSource(root, files)
 
 
@@ -166,8 +173,7 @@ def _caption_file(root: Path, name: str) -> Path | None:
 
 
 def _picture_names(root: Path) -> list[str]:
-    folders = _folders(root)
-    paths = (Path(folder) / name for folder, names in folders for name in names)
+    paths = (Path(folder) / name for folder, names in _folders(root) for name in names)
     return sorted(path.relative_to(root).as_posix() for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
 
 

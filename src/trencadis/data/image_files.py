@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from trencadis.config import FilterConfig
-from trencadis.data.files import MAX_PICTURE_BYTES, read_regular_file
+from trencadis.data.files import MAX_PICTURE_BYTES, read_regular_file, reason
 from trencadis.errors import PictureError
 
 _EXPECTED = "a complete PNG, JPEG or WebP picture"
@@ -46,8 +46,8 @@ def read_picture(
     try:
         raw = read_regular_file(Path(path), MAX_PICTURE_BYTES)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise PictureError(f"cannot read {path}: {reason}", expected=_EXPECTED, remedy="check the path") from error
+        given = f"cannot read {path}: {reason(error)}"
+        raise PictureError(given, expected=_EXPECTED, remedy="check the path") from error
     try:
         return decode_picture(raw, max_image_pixels=max_image_pixels, on_white=on_white)
     except PictureError as error:
@@ -60,7 +60,6 @@ def decode_picture(
     """Return a picture as upright RGB, on white where it is transparent.
 
     Args:
-        raw: The content of a PNG, JPEG or WebP file.
         max_image_pixels: Larger pictures are refused by their header, before memory is allocated for them.
         enough: A short edge in pixels that suffices; large JPEGs are then decoded at a half, a quarter or an eighth.
         on_white: Put the picture on white and return RGB; else it keeps its own mode.
@@ -74,7 +73,8 @@ def decode_picture(
             image.draft(None, (enough, enough))  # None keeps the mode
         image.load()
         # A PNG may have its EXIF after the pixels.
-        picture = _eight_bits(_upright(image, _orientation(exif or _exif_of(image))))
+        turn = _UPRIGHT.get(_orientation(exif or _exif_of(image)))
+        picture = _eight_bits(image if turn is None else image.transpose(turn))
         return _on_white(picture) if on_white else picture
     except Exception as error:  # damage makes Pillow raise a dozen kinds, struct.error and IndexError among them
         raise _unreadable(error) from error
@@ -130,20 +130,16 @@ def _without_exif(jpeg: bytes) -> tuple[bytes, bytes]:
 
 
 def _unreadable(error: Exception) -> PictureError:
+    given = f"the picture is damaged ({' '.join(str(error).split())[:100] or type(error).__name__})"
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         given = "the picture is cut short"
-    else:
-        given = f"the picture is damaged ({' '.join(str(error).split())[:100] or type(error).__name__})"
     return PictureError(given, expected=_EXPECTED, remedy="save or download it again")
 
 
 def _check_pixels(width: int, height: int, max_image_pixels: int | None) -> None:
     if max_image_pixels is not None and width * height > max_image_pixels:
-        raise PictureError(
-            f"the picture has {width:,} × {height:,} pixels",
-            expected=f"at most {max_image_pixels:,} in all",
-            remedy="shrink it, or raise max_image_pixels",
-        )
+        given, expected = f"the picture has {width:,} × {height:,} pixels", f"at most {max_image_pixels:,} in all"
+        raise PictureError(given, expected=expected, remedy="shrink it, or raise max_image_pixels")
 
 
 def _webp_size(raw: bytes) -> tuple[int, int]:
@@ -170,11 +166,6 @@ def _orientation(exif: bytes) -> int:
         if number(entry, 2) == _ORIENTATION:
             return number(entry + 8, 2)
     return 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _UPRIGHT.get(orientation)
-    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -1,8 +1,8 @@
 """The sampling order: a pure function of the seed and the step, so that no state needs to be saved."""
 
 import hashlib
-import itertools
 import threading
+from bisect import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,8 +25,6 @@ class SampleOrder:
     Args:
         sample_ids: Unique names.
         weights: Share of epochs in which each sample appears, in (0, 1].
-        batch_size: Samples of a step.
-        seed: Of the permutations.
 
     Raises:
         ConfigError: There is no sample, or a weight or the batch size is out of range.
@@ -47,14 +45,12 @@ class SampleOrder:
         first, last = step * self._batch_size, (step + 1) * self._batch_size
         taken: list[tuple[int, int]] = []
         with self._lock:
-            for epoch in itertools.count(self._epoch_of(first)):
-                start = self._start(epoch)
-                if start >= last:
-                    return taken
-                order = self._permutation(epoch)
-                part = order[max(first - start, 0) : last - start].tolist()
+            epoch = self._epoch_of(first)
+            while (start := self._start(epoch)) < last:
+                part = self._permutation(epoch)[max(first - start, 0) : last - start].tolist()
                 taken.extend((epoch, position) for position in part)
-        raise AssertionError("epochs have no end")
+                epoch += 1
+        return taken
 
     def epoch_size(self, epoch: int) -> int:
         return len(self._hashes) if self._every_epoch else int(self._included(epoch).sum())
@@ -64,8 +60,8 @@ class SampleOrder:
         if self._every_epoch:
             return sample // len(self._hashes)
         while self._starts[-1] <= sample:
-            self._starts.append(self._starts[-1] + self.epoch_size(len(self._starts) - 1))
-        return int(np.searchsorted(self._starts, sample, side="right")) - 1
+            self._start(len(self._starts))
+        return bisect(self._starts, sample) - 1
 
     def _start(self, epoch: int) -> int:
         if self._every_epoch:

@@ -16,8 +16,6 @@ class KeptPair:
     """A pair that passed the filters.
 
     Args:
-        index: Its index in the source.
-        sample_id: Its name.
         captions: Those that passed; at least one.
         weight: Share of epochs in which it appears, in (0, 1].
         image_size: Height and width of its picture in pixels, upright.
@@ -36,14 +34,7 @@ class KeptPair:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A pair that is left out.
-
-    Args:
-        index: Its index in the source.
-        sample_id: Its name.
-        reason: One of a few; dropped pairs are counted by it.
-        detail: More about this pair; may be empty.
-    """
+    """A pair that is left out, for one of a few reasons; `detail` says more about this pair and may be empty."""
 
     index: int
     sample_id: str
@@ -53,13 +44,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Curated:
-    """The kept and the dropped pairs of a source, in its order.
-
-    Args:
-        kept: Pairs that passed the filters.
-        dropped: Pairs that did not.
-        fingerprint: Hash of the source and the filters, as `curation.fingerprint` returns it.
-    """
+    """The kept and the dropped pairs of a source, in its order, with the `curation.fingerprint` of the source."""
 
     kept: tuple[KeptPair, ...]
     dropped: tuple[Dropped, ...]
@@ -89,16 +74,12 @@ class Curated:
         if held_out > 0 and len(chances) > 1:
             ranked = sorted(chances)
             limit = min(held_out if ranked[0] < held_out else ranked[1], ranked[-1])
-        train = tuple(pair for pair, chance in zip(self.kept, chances, strict=True) if chance >= limit)
-        validation = tuple(pair for pair, chance in zip(self.kept, chances, strict=True) if chance < limit)
-        return train, validation
+        pairs = list(zip(self.kept, chances, strict=True))
+        train = tuple(pair for pair, chance in pairs if chance >= limit)
+        return train, tuple(pair for pair, chance in pairs if chance < limit)
 
     def save(self, path: str | Path) -> None:
-        """Write a JSON file, whole or not at all.
-
-        Raises:
-            StorageError: The place cannot be written.
-        """
+        """Write a JSON file, whole or not at all."""
         write_whole(Path(path), json.dumps(asdict(self), ensure_ascii=False) + "\n")
 
     @classmethod

@@ -25,9 +25,9 @@ def prefetch(
     An exception of `work` is raised in its item's turn. Closing the iterator drops what has not begun and waits for
     what has, so no thread outlives it.
 
+    `work` is called from several threads at once; `items` are drawn in the caller's.
+
     Args:
-        work: Called from several threads at once.
-        items: Drawn in the caller's thread.
         workers: Threads; with 0 the caller's own does the work. None takes one for each core, at most 8.
         ahead: Most results that wait; twice the workers where None.
     """

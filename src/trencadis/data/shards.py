@@ -9,20 +9,26 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from trencadis.data.files import MAX_CAPTIONS_BYTES, MAX_PICTURE_BYTES, PICTURE_SUFFIXES, caption_lines, tidy_captions
+from trencadis.data.files import (
+    MAX_CAPTIONS_BYTES,
+    MAX_PICTURE_BYTES,
+    PICTURE_SUFFIXES,
+    caption_lines,
+    captions_of,
+    unreadable,
+)
 from trencadis.errors import DataError
 from trencadis.progress import track
 
 _EXPECTED = "a whole, uncompressed tar shard"
-_BLOCK_BYTES = tarfile.BLOCKSIZE
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _CAPTION_KEYS = ("caption", "captions", "text")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Offset and size of a member's content in its shard, in bytes."""
+class _Place(NamedTuple):
+    """Where a member's content is in its shard, in bytes."""
 
     offset: int
     size: int
@@ -41,9 +47,6 @@ class _Sample:
 
 class ShardsSource:
     """The pairs of tar shards; a `PairSource`. A sample id is "shard/key".
-
-    Args:
-        paths: The shards, in order.
 
     Raises:
         DataError: A shard cannot be read, is compressed, cut short or damaged, or none holds a picture.
@@ -69,11 +72,7 @@ class ShardsSource:
         return f"{self._names[sample.shard]}/{sample.key}"
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Return the lines of the `.txt` member, or else the caption in the `.json` member.
-
-        Raises:
-            DataError: The member is not UTF-8, not JSON, or too large for captions.
-        """
+        """Return the lines of the `.txt` member, or else the caption in the `.json` member."""
         sample = self._samples[index]
         place = sample.text or sample.table
         if place is None:
@@ -113,13 +112,11 @@ class ShardsSource:
         path = self._paths[shard]
         try:
             # Opened for each read: a dataset may have more shards than a process may have open files.
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                raw = os.pread(descriptor, place.size, place.offset)
-            finally:
-                os.close(descriptor)
+            with open(path, "rb", buffering=0) as file:
+                file.seek(place.offset)
+                raw = file.read(place.size)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error, expected=_EXPECTED) from error
         if len(raw) < place.size:
             raise DataError(f"{path} is cut short", expected=_EXPECTED, remedy="write or download it again")
         return raw
@@ -136,7 +133,6 @@ def shortest_distinct_names(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _scan(path: Path, shard: int) -> list[_Sample]:
-    """Read a shard's headers and gather the members of each key."""
     samples: dict[str, _Sample] = {}
     try:
         with open(path, "rb") as file:
@@ -149,12 +145,12 @@ def _scan(path: Path, shard: int) -> list[_Sample]:
             file.seek(end)
             # tarfile takes a damaged header for the end of the archive. The real end is two blocks of zeros; some tools
             # write one.
-            if file.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end mark")
     except DataError:
         raise
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error, expected=_EXPECTED) from error
     except Exception as error:  # damage makes tarfile raise its own errors, OverflowError and others
         given = f"the shard {path} is damaged or cut short ({error})"
         raise DataError(given, expected=_EXPECTED, remedy="write or download it again") from error
@@ -173,7 +169,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _note(samples: dict[str, _Sample], member: tarfile.TarInfo, shard: int) -> None:
-    """Note where a member is. Members that are not plain files, or of another kind, are skipped."""
+    """Add a member to its sample. Members that are not plain files, or of another kind, are skipped."""
     if not member.isreg() or member.issparse():
         return
     folder, _, base = member.name.rpartition("/")
@@ -204,13 +200,4 @@ def _captions_of_json(raw: bytes) -> tuple[str, ...]:
     content = json.loads(raw.decode("utf-8-sig"))
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
-    captions = next((content[key] for key in _CAPTION_KEYS if content.get(key)), ())
-    captions = (captions,) if isinstance(captions, str) else captions
-    if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
-        raise ValueError("a caption is not text")
-    return tidy_captions(captions)
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    reason = (error.strerror or str(error)).lower()
-    return DataError(f"cannot read {path}: {reason}", expected=_EXPECTED, remedy="check the path")
+    return captions_of(next((content[key] for key in _CAPTION_KEYS if content.get(key)), ()))

@@ -2,12 +2,13 @@
 
 import glob
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from trencadis.data.coco import is_coco, is_cub, open_coco, open_cub
-from trencadis.data.files import SizedSource, open_folder
+from trencadis.data.files import SizedSource, open_folder, unreadable
 from trencadis.data.shards import ShardsSource, shortest_distinct_names
 from trencadis.data.table import TABLE_NAMES, open_table
 from trencadis.errors import DataError
@@ -41,12 +42,7 @@ def open_source(path: str) -> PairSource:
 
 
 class JoinedSource:
-    """The pairs of several sources, one source after the other; a `PairSource`.
-
-    Args:
-        sources: The parts.
-        names: Prefixes of the parts' sample ids, all different.
-    """
+    """The pairs of several sources, one after the other; a `PairSource`. Sample ids begin with the source's name."""
 
     def __init__(self, sources: Sequence[PairSource], names: Sequence[str]) -> None:
         self._names, self._sources = tuple(names), tuple(sources)
@@ -56,7 +52,6 @@ class JoinedSource:
         return len(self._places)
 
     def sample_id(self, index: int) -> str:
-        """Return the part's name and the pair's name within it."""
         part, place = self._places[index]
         return f"{self._names[part]}/{self._sources[part].sample_id(place)}"
 
@@ -86,16 +81,15 @@ def _open_one(place: Path) -> PairSource:
         return open_table(place)
     if _is_shard(place):
         return ShardsSource([place])
-    remedy = "name the folder that the pictures are in"
-    raise DataError(f"{place} is a file of another kind", expected=_EXPECTED, remedy=remedy)
+    raise DataError(f"{place} is a file of another kind", expected=_EXPECTED, remedy="name the pictures' folder")
 
 
 def _open_directory(root: Path) -> PairSource:
     try:
         return _open_listed(root)
     except OSError as error:
-        given = f"cannot read {error.filename or root}: {(error.strerror or str(error)).lower()}"
-        raise DataError(given, expected="folders that can be read", remedy="change its permissions") from error
+        path, remedy = error.filename or root, "change its permissions"
+        raise unreadable(path, error, expected="folders that can be read", remedy=remedy) from error
 
 
 def _open_listed(root: Path) -> PairSource:
@@ -117,14 +111,14 @@ def _is_shard(place: Path) -> bool:
 def _expand(part: str) -> list[Path]:
     """Return the files and folders that one part of a path matches; a path that exists matches itself only."""
     if re.match(r"[a-z][a-z0-9+.-]+:", part) and not Path(part).exists():
-        remedy = "download it to a local folder first"
-        raise DataError(f"{part!r} is not a local path", expected=_EXPECTED, remedy=remedy)
+        raise DataError(f"{part!r} is not a local path", expected=_EXPECTED, remedy="download it first")
     whole = Path(part).expanduser()
     if part and whole.exists():
         return [whole]
     places: list[Path] = []
     for name in _expand_braces(part):
-        found = _glob(name)
+        # pathlib's own takes no absolute patterns.
+        found = sorted(glob.glob(str(Path(name).expanduser()), recursive=True)) if name else []  # noqa: PTH207
         if not found:
             given = f"nothing at {name!r}" + (f" of {part!r}" if name != part else "")
             raise DataError(given, expected=_EXPECTED, remedy="check the path")
@@ -132,32 +126,26 @@ def _expand(part: str) -> list[Path]:
     return places
 
 
-def _glob(name: str) -> list[str]:
-    # pathlib's own takes no absolute patterns.
-    return sorted(glob.glob(str(Path(name).expanduser()), recursive=True)) if name else []  # noqa: PTH207
-
-
 def _expand_braces(pattern: str) -> list[str]:
     """Expand `{000..099}` and `{a,b}` as a shell does."""
     pieces = _BRACES.split(pattern)
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
-    count = 1
-    for choice in choices:
-        count *= len(choice)
+    count = math.prod(map(len, choices))
     if count > _MAX_EXPANSIONS:
-        remedy = "name fewer shards"
-        raise DataError(f"{pattern} expands to {count:,} names", expected=f"at most {_MAX_EXPANSIONS:,}", remedy=remedy)
+        raise _too_many(f"{pattern} expands to {count:,} names")
     return ["".join(parts) for parts in itertools.product(*choices)]
+
+
+def _too_many(given: str) -> DataError:
+    return DataError(given, expected=f"at most {_MAX_EXPANSIONS:,} names", remedy="name fewer shards")
 
 
 def _choices(inside: str) -> Sequence[str]:
     found = _RANGE.fullmatch(inside)
     if found is None:
         return inside.split(",") if "," in inside else [f"{{{inside}}}"]
-    first, last = int(found[1]), int(found[2])
-    digits = len(found[1])
+    first, last, digits = int(found[1]), int(found[2]), len(found[1])
     if abs(last - first) >= _MAX_EXPANSIONS:
-        remedy = "name fewer shards"
-        raise DataError(f"the range {{{inside}}}", expected=f"at most {_MAX_EXPANSIONS:,} names", remedy=remedy)
+        raise _too_many(f"the range {{{inside}}}")
     step = 1 if last >= first else -1
     return [f"{number:0{digits}}" for number in range(first, last + step, step)]

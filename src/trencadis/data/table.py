@@ -8,10 +8,11 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trencadis.data.files import FilesSource, PictureFile, joined_files, tidy_captions
+from trencadis.data.files import FilesSource, PictureFile, captions_of, joined_files, unreadable
 from trencadis.errors import DataError
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -32,8 +33,7 @@ def open_table(path: Path) -> FilesSource:
     try:
         files = joined_files(_picture_file(place, row) for place, row in readers[path.suffix.lower()](path))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"cannot read {path}: {reason}", expected=_EXPECTED, remedy="check the file") from error
+        raise unreadable(path, error, expected=_EXPECTED, remedy="check the file") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8", expected=_EXPECTED, remedy="save it as UTF-8") from error
     if not files:
@@ -53,16 +53,16 @@ def _picture_file(place: str, row: dict[str, Any]) -> PictureFile:
     odd = "\0" in name or name.encode("utf-8", "replace").decode() != name
     if odd or not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
         raise _broken(place, f"the path {name!r}", "a relative path that stays in the table's folder")
-    captions = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), ())
-    captions = (captions,) if isinstance(captions, str) else captions
-    if not isinstance(captions, list | tuple) or not all(isinstance(caption, str) for caption in captions):
-        raise _broken(place, "a caption that is not text", "text, or a list of texts")
-    return PictureFile(PurePosixPath(name).as_posix(), tidy_captions(captions), _weight(place, row))
+    try:
+        captions = captions_of(next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), ()))
+    except ValueError as error:
+        raise _broken(place, "a caption that is not text", "text, or a list of texts") from error
+    return PictureFile(PurePosixPath(name).as_posix(), captions, _weight(place, row))
 
 
 def _weight(place: str, row: dict[str, Any]) -> float:
     given = row.get("weight")
-    if given is None or given == "":
+    if given in (None, ""):
         return 1.0
     try:
         weight = float(given)
@@ -115,11 +115,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             names = file.schema_arrow.names
             _check_columns(path, names)
             wanted = [name for name in names if name in (*FILE_COLUMNS, *CAPTION_COLUMNS, "weight")]
-            number = 0
-            for batch in file.iter_batches(columns=wanted):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
+            rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(columns=wanted))
+            yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
     except (pyarrow.ArrowException, OSError) as error:
         given = f"{path} cannot be read as parquet ({' '.join(str(error).split())[:100]})"
         raise DataError(given, expected=_EXPECTED, remedy="write it again") from error

@@ -6,7 +6,7 @@ from dataclasses import replace
 from PIL import Image
 
 from trencadis.config import DataConfig
-from trencadis.data.contact_sheet import contact_sheet, titled
+from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.crop_boxes import CAPTIONED_CROPS, TOKENIZER_CROPS, CropRule
 from trencadis.data.crops import Pictures
 from trencadis.data.image_files import decode_picture
@@ -17,11 +17,10 @@ from trencadis.protocols import PairSource
 _ROWS, _CROPS, _TILE_SIZE = 6, 7, 96
 
 
-def training_sheet(
-    source: PairSource, pairs: Sequence[KeptPair], image_size: tuple[int, int], config: DataConfig, *, seed: int
-) -> Image.Image:
-    """Return the sheets of `training_sections` as one page."""
-    return titled(training_sections(source, pairs, image_size, config, seed=seed))
+def evenly(pairs: Sequence[KeptPair], most: int) -> list[KeptPair]:
+    """Return at most `most` pairs, evenly spaced."""
+    count = min(most, len(pairs))
+    return [pairs[number * len(pairs) // count] for number in range(count)]
 
 
 def training_sections(
@@ -30,27 +29,21 @@ def training_sections(
     """Return a titled sheet for each kind of crop: some pictures, evenly over the pairs, each beside crops of it.
 
     Args:
-        source: Where the pictures are.
         pairs: The kept pairs; at least one.
         image_size: Height and width of a crop in pixels.
-        config: How pictures are made to fit.
         seed: Of the crops, which are examples: a run draws others.
 
     Raises:
         DataError: A picture can no longer be read.
     """
-    count = min(_ROWS, len(pairs))
-    chosen = [pairs[number * len(pairs) // count] for number in range(count)]
-    limit = config.filters.max_image_pixels
+    chosen, limit = evenly(pairs, _ROWS), config.filters.max_image_pixels
     pictures = Pictures(source, chosen, image_size, fit=config.fit, max_image_pixels=limit)
     originals = [
         decode_picture(source.image_bytes(pair.index), max_image_pixels=limit, enough=2 * _TILE_SIZE) for pair in chosen
     ]
+    tokenizer_crops = replace(TOKENIZER_CROPS, mirror=config.flip)
     return [
-        (
-            "What the image tokenizer sees",
-            _section(pictures, originals, replace(TOKENIZER_CROPS, mirror=config.flip), seed),
-        ),
+        ("What the image tokenizer sees", _section(pictures, originals, tokenizer_crops, seed)),
         ("What the transformer and CLIP see", _section(pictures, originals, CAPTIONED_CROPS, seed)),
     ]
 

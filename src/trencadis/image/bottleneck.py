@@ -23,7 +23,7 @@ class Categorical(nn.Module):
         super().__init__()
         self.to_logits = Float32Convolution(feature_dim, config.image_vocab_size)
         nn.init.normal_(self.to_logits.weight, std=feature_dim**-0.5)
-        nn.init.zeros_(self.to_logits.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.to_logits.bias)
         vectors = torch.randn(config.image_vocab_size, config.latent_dim)
         self.codebook = nn.Parameter(vectors * config.image_vocab_size**-0.5)
 
@@ -60,11 +60,11 @@ class Nearest(nn.Module):
         self.is_cosine = codes.kind == "cosine"
         self.to_codes = Float32Convolution(feature_dim, codes.codebook_dim)
         nn.init.normal_(self.to_codes.weight, std=feature_dim**-0.5)
-        nn.init.zeros_(self.to_codes.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.to_codes.bias)
         self.codebook = nn.Parameter(torch.randn(config.image_vocab_size, codes.codebook_dim), requires_grad=False)
         self.from_codes = Float32Convolution(codes.codebook_dim, config.latent_dim)
         nn.init.orthogonal_(self.from_codes.weight)
-        nn.init.zeros_(self.from_codes.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.from_codes.bias)
 
     def latents(self, features: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch rows columns code"]:
         """Return the vectors, in float32."""

@@ -1,6 +1,7 @@
 """Portraits of codes: what each of the most used codes looks like, alone and in images."""
 
 from functools import partial
+from itertools import zip_longest
 
 import torch
 from jaxtyping import Int
@@ -41,13 +42,7 @@ def code_portraits(
 
     For each code, the most used first: its number, its share of all tokens, what it decodes to in a grid of itself
     alone, and up to four places in decoded images, with its own square outlined. Portraits show three by three tokens,
-    or the whole grid where it is smaller.
-
-    Args:
-        tokenizer: The tokenizer of the tokens; it decodes grids of any size.
-        image_tokens: Tokens of images, such as those of the training set.
-        max_codes: Codes that do not occur are left out.
-        device: Device of the tokenizer's weights; None is the CPU.
+    or the whole grid where it is smaller. The tokenizer decodes grids of any size; its weights are on `device`.
 
     Raises:
         ConfigError: There are no tokens, or no codes to show.
@@ -60,14 +55,15 @@ def code_portraits(
     grids = image_tokens[_spread(len(image_tokens), MAX_SEARCHED)].long().cpu()
     decode = partial(_decode, tokenizer, device=device)
     places = {code: places_of(code, grids) for code in codes}
-    images = sorted({place[0] for found in places.values() for place in found})
+    images = sorted({image for found in places.values() for image, *_ in found})
     decoded = dict(zip(images, decode(grids[images]), strict=True))
     uniform = torch.tensor(codes)[:, None, None].expand(-1, ALONE, ALONE)
-    sides = [min(AROUND, side) for side in grids.shape[1:]]
+    grid_size = list(grids.shape[1:])
+    sides = [min(AROUND, side) for side in grid_size]
     corner = [(ALONE - side) // 2 for side in sides]
     rows = []
     for code, alone in zip(codes, decode(uniform), strict=True):
-        seen = [_around(decoded[place[0]], place[1:], list(grids.shape[1:])) for place in places[code]]
+        seen = [_around(decoded[image], place, sides, grid_size) for image, *place in places[code]]
         share = f"{100 * float(counts[code]) / image_tokens.numel():.3g} %"
         rows.append((f"code {code}\n{share}", [_crop(alone, corner, sides, [ALONE, ALONE]), *seen]))
     return _sheet(rows)
@@ -103,12 +99,10 @@ def _decode(
         return [image for part in parts for image in to_pillow(tokenizer.decode(part.to(device or "cpu")))]
 
 
-def _around(image: Image.Image, place: tuple[int, ...], grid_size: list[int]) -> Image.Image:
+def _around(image: Image.Image, place: list[int], sides: list[int], grid_size: list[int]) -> Image.Image:
     """Return the surroundings of a place, its own square outlined; near an edge it is not in the middle."""
-    sides = [min(AROUND, side) for side in grid_size]
-    corner = [
-        min(max(at - AROUND // 2, 0), whole - side) for at, whole, side in zip(place, grid_size, sides, strict=True)
-    ]
+    within = zip(place, sides, grid_size, strict=True)
+    corner = [min(max(at - AROUND // 2, 0), whole - side) for at, side, whole in within]
     portrait = _crop(image, corner, sides, grid_size)
     height, width = portrait.height / sides[0], portrait.width / sides[1]
     row, column = place[0] - corner[0], place[1] - corner[1]
@@ -138,11 +132,9 @@ def _sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
         if number % deep == 0:
             draw.text((left + _LABEL_WIDTH, 4), "alone     in images", fill=_INK, font=font)
         draw.text((left + 4, top + 16), label, fill=_INK, font=font)
-        for slot in range(1 + MAX_PLACES):
+        for slot, portrait in zip_longest(range(1 + MAX_PLACES), portraits):
             x = left + _LABEL_WIDTH + slot * _STEP
-            draw.rectangle((x, top, x + _TILE - 1, top + _TILE - 1), fill=_EMPTY)
-            if slot < len(portraits):
-                portrait = portraits[slot]
+            draw.rectangle((x - 1, top - 1, x + _TILE, top + _TILE), fill=_EMPTY, outline=_RULE)
+            if portrait is not None:
                 sheet.paste(portrait, (x + (_TILE - portrait.width) // 2, top + (_TILE - portrait.height) // 2))
-            draw.rectangle((x - 1, top - 1, x + _TILE, top + _TILE), outline=_RULE)  # for white portraits
     return sheet

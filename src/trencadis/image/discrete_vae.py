@@ -18,31 +18,25 @@ from trencadis.image.likelihood import map_pixels, unmap_pixels
 from trencadis.parts import register
 from trencadis.pretrained import Pretrained
 
+Images = Float[Tensor, "batch 3 height width"]
+Maps = Float[Tensor, "batch maps height width"]
 _MAPS = {"logit_laplace": 6, "signed": 3}
 
 
 class Quantized(NamedTuple):
-    """Quantized latents that gradients pass.
+    """Quantized latents that gradients pass."""
 
-    Attributes:
-        embedded: Input of the decoder.
-        tokens: The codes.
-        latents: What they were chosen for.
-        vectors: The codes' vectors, of euclidean and cosine codes; with a gradient where the optimizer trains them.
-        logits: What the codes were chosen by, where it was a choice of probabilities.
-    """
-
-    embedded: Float[Tensor, "batch rows columns latent"]
+    embedded: Float[Tensor, "batch rows columns latent"]  # input of the decoder
     tokens: Int[Tensor, "batch rows columns"]
-    latents: Float[Tensor, "batch rows columns _"]
+    latents: Float[Tensor, "batch rows columns _"]  # what the tokens were chosen for
+    # Of euclidean and cosine codes; with a gradient where the optimizer trains them.
     vectors: Float[Tensor, "batch rows columns code"] | None = None
+    # What the codes were chosen by, where it was a choice of probabilities.
     logits: Float[Tensor, "batch rows columns vocab"] | None = None
 
 
 @runtime_checkable
 class Quantizer(Protocol):
-    """Quantizes latents in training."""
-
     def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized: ...
 
 
@@ -50,7 +44,7 @@ class Quantizer(Protocol):
 class DiscreteVAE(Pretrained, nn.Module):
     """An `ImageTokenizer`: the published discrete VAE, VQ-VAE, VQ-GAN, or another combination, by its config.
 
-    Pictures are RGB in [0, 1]. Height and width are any multiples of `down_factor`.
+    Pictures are RGB in [0, 1]. Height and width are any multiples of `down_factor`, else there is a `PictureError`.
     """
 
     config_type: ClassVar[type[DiscreteVAEConfig]] = DiscreteVAEConfig
@@ -80,71 +74,46 @@ class DiscreteVAE(Pretrained, nn.Module):
     def down_factor(self) -> int:
         return self.config.down_factor
 
-    def latents(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch rows columns _"]:
-        """Return the logits of categorical codes, or the vectors of the others, in float32.
-
-        Raises:
-            PictureError: Height or width is no multiple of `down_factor`.
-        """
+    def latents(self, images: Images) -> Float[Tensor, "batch rows columns _"]:
+        """Return the logits of categorical codes, or the vectors of the others, in float32."""
         return self.bottleneck.latents(self.features(images))
 
-    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ rows columns"]:
-        """Return the encoder's features.
-
-        Raises:
-            PictureError: Height or width is no multiple of `down_factor`.
-        """
+    def features(self, images: Images) -> Float[Tensor, "batch _ rows columns"]:
+        """Return the encoder's output."""
         height, width = images.shape[-2:]
         if height % self.down_factor or width % self.down_factor or not height or not width:
-            raise PictureError(
-                f"a picture of {height}×{width} pixels",
-                expected=f"height and width in multiples of {self.down_factor}",
-                remedy="resize or crop it",
-            )
+            expected = f"height and width in multiples of {self.down_factor}"
+            raise PictureError(f"a picture of {height}×{width} pixels", expected=expected, remedy="resize or crop it")
         pixels = map_pixels(images) if self.config.pixels == "logit_laplace" else 2 * images - 1
         pixels = pixels.to(self.encoder.input.weight.dtype, memory_format=self.encoder.layout)
         features: Tensor = self.encoder(pixels)
         return features
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]:
-        """Return the likeliest or nearest code of every place, without noise, in training mode too.
-
-        Raises:
-            PictureError: Height or width is no multiple of `down_factor`.
-        """
+    def encode(self, images: Images) -> Int[Tensor, "batch rows columns"]:
+        """Return the likeliest or nearest code of every place, without noise, in training mode too."""
         return self.bottleneck.tokens(self.latents(images))
 
     @torch.no_grad()
-    def decode(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return the pictures that the tokens stand for, RGB in [0, 1]."""
+    def decode(self, image_tokens: Int[Tensor, "batch rows columns"]) -> Images:
         return self.picture(self.draw(self.bottleneck.look_up(image_tokens))).clamp(0, 1)
 
-    def reconstruct(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    def reconstruct(self, images: Images) -> Images:
         return self.decode(self.encode(images))
 
-    def draw(self, embedded: Float[Tensor, "batch rows columns latent"]) -> Float[Tensor, "batch maps height width"]:
+    def draw(self, embedded: Float[Tensor, "batch rows columns latent"]) -> Maps:
         """Return the decoder's maps: the likelihood's medians and ln of its scales, or signed pixels."""
         vectors = rearrange(embedded, "batch rows columns latent -> batch latent rows columns")
         maps: Tensor = self.decoder(vectors.to(self.decoder.output.weight.dtype))
         return maps
 
-    def picture(self, maps: Float[Tensor, "batch maps height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return maps as RGB in float32, in [0, 1] except where the decoder overshoots.
-
-        With a likelihood it is the median: φ⁻¹ of the sigmoid of μ.
-        """
+    def picture(self, maps: Maps) -> Images:
+        """Return maps as RGB in float32, in [0, 1] except where the decoder overshoots; of a likelihood the median."""
         if self.config.pixels == "logit_laplace":
             return unmap_pixels(maps[:, :3].float().sigmoid())
         return (maps.float() + 1) / 2
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"], quantizer: Quantizer
-    ) -> tuple[Quantized, Float[Tensor, "batch maps height width"]]:
-        """Return the quantized pictures and the decoder's maps.
-
-        Raises:
-            PictureError: Height or width is no multiple of `down_factor`.
-        """
+    def forward(self, images: Images, quantizer: Quantizer) -> tuple[Quantized, Maps]:
+        """Return the quantized pictures and the decoder's maps."""
         quantized = quantizer(self.latents(images))
         return quantized, self.draw(quantized.embedded)

@@ -25,8 +25,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         widths = [hidden_dim * min(2**layer, WIDEST) for layer in range(layers + 1)]
         self.input = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
-        # The last one keeps the size.
-        strides = [2] * (layers - 1) + [1]
+        strides = [2] * (layers - 1) + [1]  # the last one keeps the size
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False)
             for before, after, stride in zip(widths[:-1], widths[1:], strides, strict=True)

@@ -9,22 +9,24 @@ convolution by them over a grid of 32×32.
 """
 
 import functools
-from collections.abc import MutableMapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from trencadis.weight_cache import WeightCache
+
+Maps = Float[Tensor, "batch _ height width"]
 _OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+_SUM: tuple[Any, ...] = ("add", 1.0, None, [], None)  # with factor 1 and no activation
 
 LARGE = 2**18
 """From this many weights on, a layer's reordered weights are kept."""
 
-_reordered: MutableMapping[Tensor, tuple[tuple[float, ...], Tensor]] = WeakTensorKeyDictionary()
-"""By weight: its address, version and gain when it was reordered, and the result."""
+_reordered: WeakKeyDictionary[nn.Conv2d, WeightCache] = WeakKeyDictionary()
 
 
 @functools.cache
@@ -49,9 +51,7 @@ def _fuses(x: Tensor, layer: nn.Conv2d) -> bool:
     )
 
 
-def convolve(
-    layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], *, relu: bool = False
-) -> Float[Tensor, "batch _ rows columns"]:
+def convolve(layer: nn.Conv2d, x: Maps, *, relu: bool = False) -> Float[Tensor, "batch _ rows columns"]:
     """Return the layer's output, or its ReLU."""
     if not _fuses(x, layer):
         output: Tensor = layer(x)
@@ -61,15 +61,8 @@ def convolve(
     return ops._convolution_pointwise(x, weight, layer.bias, *_geometry(layer), activation, [], "")  # type: ignore[no-any-return]
 
 
-def add_convolved(
-    total: Float[Tensor, "batch out height width"],
-    layer: nn.Conv2d,
-    x: Float[Tensor, "batch _ rows columns"],
-    *,
-    gain: float,
-    inplace: bool = False,
-) -> Float[Tensor, "batch out height width"]:
-    """Return `total + gain * layer(x)`; `inplace` allows overwriting `total`."""
+def add_convolved(total: Maps, layer: nn.Conv2d, x: Maps, *, gain: float, inplace: bool = False) -> Maps:
+    """Return `total + gain * layer(x)`, for a layer that keeps the size; `inplace` allows overwriting `total`."""
     if not _fuses(x, layer):
         return torch.add(total, layer(x), alpha=gain)
     assert layer.bias is not None
@@ -82,23 +75,18 @@ def add_convolved(
     return summed  # type: ignore[no-any-return]
 
 
-_SUM: tuple[Any, ...] = ("add", 1.0, None, [], None)  # with factor 1 and no activation
-
-
 def _geometry(layer: nn.Conv2d) -> tuple[Any, ...]:
     return layer.padding, layer.stride, layer.dilation, layer.groups
 
 
-def _weight(layer: nn.Conv2d, x: Float[Tensor, "batch _ height width"], gain: float = 1.0) -> Tensor:
+def _weight(layer: nn.Conv2d, x: Maps, gain: float = 1.0) -> Tensor:
     """Return the layer's weights times `gain`, reordered once for each change where they are large."""
     weight = layer.weight
     if weight.numel() < LARGE or weight.is_inference():  # tensors of inference mode have no version
         return weight if gain == 1 else weight * gain
-    # The version counts changes in place; `training.optimizers` counts those of fused optimizers, which do not.
-    state = weight.data_ptr(), weight._version, gain
-    known = _reordered.get(weight)
-    if known is None or known[0] != state:
+
+    def reorder() -> Tensor:
         scaled = weight.detach() * gain
-        known = state, torch.ops.mkldnn._reorder_convolution_weight(scaled, *_geometry(layer), list(x.shape))
-        _reordered[weight] = known
-    return known[1]
+        return torch.ops.mkldnn._reorder_convolution_weight(scaled, *_geometry(layer), list(x.shape))  # type: ignore[no-any-return]
+
+    return _reordered.setdefault(layer, WeightCache()).get(layer, gain, reorder)

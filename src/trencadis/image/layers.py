@@ -21,11 +21,12 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class Float32Convolution(nn.Conv2d):
     """A 1×1 convolution in float32 even under autocast: the codes are sensitive to rounding."""
 
+    bias: Tensor
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
-        assert self.bias is not None
         with torch.autocast(input.device.type, enabled=False):
             output: Tensor = self._conv_forward(input.float(), self.weight.float(), self.bias.float())
         return output
@@ -33,9 +34,6 @@ class Float32Convolution(nn.Conv2d):
 
 class ChannelNorm(nn.Module):
     """A place's channels divided by their root mean square, times gains, plus biases. Exact in any layout.
-
-    Args:
-        channels: How many.
 
     Source: Zhang and Sennrich 2019.
     """
@@ -46,19 +44,13 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ height width"]:
-        """Return the channels, normed in float32."""
         scale = torch.rsqrt(x.float().square().mean(dim=1, keepdim=True) + CHANNEL_NORM_EPS).to(x.dtype)
         weight, bias = (parameter.to(x.dtype).view(-1, 1, 1) for parameter in (self.weight, self.bias))
         return x * scale * weight + bias
 
 
 class ResidualBlock(nn.Module):
-    """Twice norm, activation and a 3×3 convolution, beside the identity.
-
-    Args:
-        in_channels: Channels of the input; where they change, the identity is a 1×1 convolution.
-        out_channels: Channels of the output.
-        norm: Returns the norm of so many channels.
+    """Twice norm, activation and a 3×3 convolution, beside the identity: a 1×1 convolution where channels change.
 
     Source: He et al. 2016; Esser et al. 2021 for the norm, over groups, and the activation, x·sigmoid(x).
     """
@@ -78,14 +70,7 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """One head of attention among all places of the grid, beside the identity.
-
-    Args:
-        channels: How many.
-        norm: Returns the norm of so many channels.
-
-    Source: Esser et al. 2021.
-    """
+    """One head of attention among all places of the grid, beside the identity. Source: Esser et al. 2021."""
 
     def __init__(self, channels: int, norm: Callable[[int], nn.Module] = group_norm) -> None:
         super().__init__()
@@ -93,11 +78,9 @@ class SpatialAttention(nn.Module):
         self.query, self.key, self.value, self.output = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        """Return the identity plus what each place has read from the others."""
         normed = self.norm(x)
-        query, key, value = (
-            projected(normed).flatten(2).transpose(1, 2) for projected in (self.query, self.key, self.value)
-        )
+        layers = (self.query, self.key, self.value)
+        query, key, value = (layer(normed).flatten(2).transpose(1, 2) for layer in layers)
         read = F.scaled_dot_product_attention(query, key, value)
         output: Tensor = x + self.output(read.transpose(1, 2).reshape(x.shape))
         return output

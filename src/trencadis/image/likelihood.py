@@ -13,19 +13,20 @@ EPSILON = 0.1
 """Margin ε that pixels keep from 0 and 1, where the logit is infinite."""
 
 
-def map_pixels(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+Values = Float[Tensor, "*shape"]
+
+
+def map_pixels(images: Values) -> Values:
     """Map pixels from [0, 1] into [ε, 1 − ε]: φ(x) = (1 − 2ε)·x + ε."""
     return (1 - 2 * EPSILON) * images + EPSILON
 
 
-def unmap_pixels(pixels_mapped: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def unmap_pixels(pixels_mapped: Values) -> Values:
     """Map pixels back by φ⁻¹, clamped to [0, 1]."""
     return ((pixels_mapped - EPSILON) / (1 - 2 * EPSILON)).clamp(0, 1)
 
 
-def logit_laplace_log_prob(
-    pixels_mapped: Float[Tensor, "*shape"], mu: Float[Tensor, "*shape"], log_b: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+def logit_laplace_log_prob(pixels_mapped: Values, mu: Values, log_b: Values) -> Values:
     """Return ln f(x | μ, b) with f = exp(−|logit(x) − μ| / b) / (2·b·x·(1 − x)), in nats and in float32.
 
     Args:

@@ -10,9 +10,7 @@ from trencadis.pretrained import model_directory
 def load_image_tokenizer(name: str | Path, *, image_size: tuple[int, int] | None = None) -> DiscreteVAE:
     """Load an image tokenizer from its own directory or hub repository, or from those of a whole model.
 
-    Args:
-        name: The directory or the hub id.
-        image_size: Height and width of pictures that it is to be used for, in place of those that it was trained on.
+    With `image_size` it is used for pictures of another height and width than it was trained on.
 
     Raises:
         ConfigError: The size is no multiple of its down-sampling factor.

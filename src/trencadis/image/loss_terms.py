@@ -4,6 +4,7 @@ Values per image add up over microbatches, so that a term is a mean over the ima
 table of them, under the names of `ImageLossConfig`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,35 +15,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trencadis.image.discrete_vae import Quantized
-from trencadis.image.divergence import divergence_from_uniform
 from trencadis.image.likelihood import logit_laplace_log_prob, map_pixels
 from trencadis.image.perceptual import FeatureNetwork, perceptual_loss
 from trencadis.image.relaxation import divided
 
 Batch = Float[Tensor, "batch ..."]
 PerImage = Float[Tensor, " batch"]
+Logits = Float[Tensor, "batch rows columns vocab"]
+Vectors = Float[Tensor, "batch rows columns code"]
+Scalar = Float[Tensor, ""]
 
 ADAPTIVE_WEIGHT_MOST = 1e4
 ROOT_EPS = 1e-5  # added to squared errors, 50 dB: an exact reconstruction has a finite gradient
 
 
-def likelihood_loss(
-    maps: Float[Tensor, "batch 6 height width"], images: Float[Tensor, "batch 3 height width"]
-) -> PerImage:
+def likelihood_loss(maps: Float[Tensor, "batch 6 height width"], images: Batch) -> PerImage:
     """Return −ln of the logit-Laplace density of images in [0, 1], in nats a sub-pixel.
 
-    Args:
-        maps: Medians, then ln of scales.
-        images: RGB in [0, 1].
-
-    Source: Ramesh et al. 2021, appendix A.3.
+    The maps are medians, then ln of scales. Source: Ramesh et al. 2021, appendix A.3.
     """
     mu, log_b = maps.chunk(2, dim=1)
     return -_image_means(logit_laplace_log_prob(map_pixels(images), mu, log_b))
 
 
 def l1_loss(reconstructions: Batch, images: Batch) -> PerImage:
-    """Return the mean absolute error of pixels."""
     return _image_means(_difference(reconstructions, images).abs())
 
 
@@ -54,8 +50,7 @@ def l2_loss(reconstructions: Batch, images: Batch) -> PerImage:
 def rmse_loss(reconstructions: Batch, images: Batch) -> PerImage:
     """Return the root of the mean squared error of pixels.
 
-    Each image counts by its distance. In the plain squared error the distant ones dominate, and the PSNR of the others
-    suffers.
+    Each image counts by its distance; in the squared error the distant ones dominate, and the others' PSNR suffers.
     """
     return (l2_loss(reconstructions, images) + ROOT_EPS).sqrt()
 
@@ -66,9 +61,28 @@ def _difference(reconstructions: Batch, images: Batch) -> Batch:
     return (reconstructions.float() - images.float()).masked_fill(is_beyond, 0.0)
 
 
-def code_probabilities(
-    logits: Float[Tensor, "batch rows columns vocab"], *, entropy_temperature: float
-) -> Float[Tensor, " vocab"]:
+def divergence_from_uniform(logits: Logits) -> PerImage:
+    """Return KL(q ‖ uniform) in nats a token, 0..ln(image_vocab_size), in float32; without noise and temperature.
+
+    For one token it is Σ q·ln q + ln(image_vocab_size). Source: Ramesh et al. 2021, section 2.1 and appendix A.2.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        log_q = logits.float().log_softmax(dim=-1)
+        return _image_means((log_q.exp() * log_q).sum(dim=-1)) + math.log(logits.shape[-1])
+
+
+def divergence_weight(kl_weight: float, *, down_factor: int) -> float:
+    """Return what the mean KL of a token is multiplied by, in a loss that is a mean over sub-pixels.
+
+    The published loss of a picture is (−Σ ln f + β·Σ KL) / (height·width·3): the first sum runs over its
+    height·width·3 sub-pixels, the second over its rows·columns tokens. Written with means it is
+    −mean ln f + β·(rows·columns) / (height·width·3) · mean KL, and as each token stands for `down_factor`² pixels, the
+    factor is β / (3·`down_factor`²): β/192 for the published 256×256 pixels and 32×32 tokens.
+    """
+    return kl_weight / (3 * down_factor**2)
+
+
+def code_probabilities(logits: Logits, *, entropy_temperature: float) -> Float[Tensor, " vocab"]:
     """Return the probability of each code: a mean over each image's tokens, a sum over the images."""
     with torch.autocast(logits.device.type, enabled=False):
         q = divided(logits.float(), entropy_temperature).softmax(dim=-1)
@@ -76,10 +90,7 @@ def code_probabilities(
 
 
 def entropy_loss(
-    logits: Float[Tensor, "batch rows columns vocab"],
-    *,
-    entropy_temperature: float,
-    mean: Float[Tensor, " vocab"] | None = None,
+    logits: Logits, *, entropy_temperature: float, mean: Float[Tensor, " vocab"] | None = None
 ) -> PerImage:
     """Return the mean entropy of tokens less the entropy of their mean, in nats; its mean is −ln(vocab) at least.
 
@@ -88,7 +99,6 @@ def entropy_loss(
     constant, and the term is a sum over tokens, in value and gradient.
 
     Args:
-        logits: Unnormalised log-probabilities of the codes.
         entropy_temperature: The logits are divided by it; above 0.
         mean: Mean probability of each code over the whole update; None takes it over this batch.
 
@@ -103,9 +113,7 @@ def entropy_loss(
         return _image_means((q * (log_mean - log_q)).sum(dim=-1))
 
 
-def commitment_loss(
-    latents: Float[Tensor, "batch rows columns code"], vectors: Float[Tensor, "batch rows columns code"]
-) -> PerImage:
+def commitment_loss(latents: Vectors, vectors: Vectors) -> PerImage:
     """Return the mean squared distance from the encoder's vectors to their codes, which moves the encoder's."""
     return _image_means((latents - vectors.detach()).square())
 
@@ -119,40 +127,23 @@ def hinge_discriminator_loss(real: Batch, reconstructed: Batch) -> PerImage:
 
 
 def generator_loss(logits: Batch) -> PerImage:
-    """Return the negated mean of the discriminator's logits of reconstructed patches."""
     return -_image_means(logits)
 
 
-def lecam_loss(
-    real: Batch, reconstructed: Batch, real_average: Float[Tensor, ""], reconstructed_average: Float[Tensor, ""]
-) -> PerImage:
+def lecam_loss(real: Batch, reconstructed: Batch, real_average: Scalar, reconstructed_average: Scalar) -> PerImage:
     """Return how far logits of real patches are above the average of reconstructed ones, and the reverse, squared.
 
-    Args:
-        real: Logits of real patches.
-        reconstructed: Logits of reconstructed ones.
-        real_average: Moving average of the mean logit of real patches.
-        reconstructed_average: Moving average of the mean logit of reconstructed ones.
-
-    Source: Tseng et al. 2021.
+    The averages are moving averages of mean logits. Source: Tseng et al. 2021.
     """
     above = F.relu(real - reconstructed_average).square()
     below = F.relu(real_average - reconstructed).square()
     return _image_means(above) + _image_means(below)
 
 
-def adaptive_weight(
-    reconstruction: Float[Tensor, "*weights"], adversarial: Float[Tensor, "*weights"]
-) -> Float[Tensor, ""]:
+def adaptive_weight(reconstruction: Float[Tensor, "*weights"], adversarial: Float[Tensor, "*weights"]) -> Scalar:
     """Return what brings the adversarial term's gradient to the scale of the reconstruction's, in 0..10,000.
 
-    It is the ratio of the lengths of their gradients at the decoder's last layer.
-
-    Args:
-        reconstruction: Gradient of the other terms.
-        adversarial: Gradient of the adversarial term.
-
-    Source: Esser et al. 2021, section 3.1.
+    It is the ratio of the lengths of their gradients at the decoder's last layer. Source: Esser et al. 2021.
     """
     ratio: Tensor = reconstruction.norm() / (adversarial.norm() + 1e-4)
     return ratio.clamp(0, ADAPTIVE_WEIGHT_MOST)
@@ -160,27 +151,16 @@ def adaptive_weight(
 
 @dataclass(frozen=True)
 class TermInputs:
-    """What the terms are computed from.
+    """What the terms are computed from."""
 
-    Args:
-        images: RGB in [0, 1], with the noise of training.
-        maps: The decoder's, for `images`.
-        reconstructions: RGB, in [0, 1] but for overshoot.
-        quantized: The codes.
-        entropy_temperature: Of the entropy term.
-        code_probabilities: Mean over the whole update; None takes it over these images.
-        network: Features of the perceptual term.
-        logits: The discriminator's, of the reconstructions' patches.
-    """
-
-    images: Float[Tensor, "batch 3 height width"]
-    maps: Float[Tensor, "batch maps height width"]
-    reconstructions: Float[Tensor, "batch 3 height width"]
+    images: Float[Tensor, "batch 3 height width"]  # RGB in [0, 1], with the noise of training
+    maps: Float[Tensor, "batch maps height width"]  # the decoder's
+    reconstructions: Float[Tensor, "batch 3 height width"]  # RGB, in [0, 1] but for overshoot
     quantized: Quantized
     entropy_temperature: float = 1.0
-    code_probabilities: Float[Tensor, " vocab"] | None = None
-    network: FeatureNetwork | None = None
-    logits: Float[Tensor, "batch 1 rows columns"] | None = None
+    code_probabilities: Float[Tensor, " vocab"] | None = None  # mean over the whole update; None: over these images
+    network: FeatureNetwork | None = None  # of the perceptual term
+    logits: Float[Tensor, "batch 1 rows columns"] | None = None  # the discriminator's, of the reconstructions' patches
 
     @property
     def shown(self) -> Float[Tensor, "batch 3 height width"]:
@@ -188,15 +168,10 @@ class TermInputs:
         return self.reconstructions.clamp(0, 1)
 
 
-def _kl(x: TermInputs) -> Tensor | None:
-    return None if x.quantized.logits is None else divergence_from_uniform(x.quantized.logits)
-
-
 def _entropy(x: TermInputs) -> Tensor | None:
-    logits, temperature = x.quantized.logits, x.entropy_temperature
-    return (
-        logits if logits is None else entropy_loss(logits, entropy_temperature=temperature, mean=x.code_probabilities)
-    )
+    if x.quantized.logits is None:
+        return None
+    return entropy_loss(x.quantized.logits, entropy_temperature=x.entropy_temperature, mean=x.code_probabilities)
 
 
 def _commitment(x: TermInputs) -> Tensor | None:
@@ -214,7 +189,7 @@ TERMS: dict[str, Callable[[TermInputs], Tensor | None]] = {
     "l1": lambda x: l1_loss(x.reconstructions, x.images),
     "l2": lambda x: l2_loss(x.reconstructions, x.images),
     "rmse": lambda x: rmse_loss(x.reconstructions, x.images),
-    "kl": _kl,
+    "kl": lambda x: None if x.quantized.logits is None else divergence_from_uniform(x.quantized.logits),
     "entropy": _entropy,
     "commitment": _commitment,
     "codebook": _codebook,

@@ -14,26 +14,23 @@ C1, C2 = 0.01**2, 0.03**2
 """SSIM's constants for pixels in [0, 1]; they avoid dividing by zero in flat and black regions."""
 
 
-def psnr(
-    images: Float[Tensor, "batch channels height width"], originals: Float[Tensor, "batch channels height width"]
-) -> Float[Tensor, " batch"]:
-    """Return the peak signal-to-noise ratio of each image in dB; infinite for equal images. Pixels are in [0, 1]."""
+Images = Float[Tensor, "batch channels height width"]  # pixels are in [0, 1]
+
+
+def psnr(images: Images, originals: Images) -> Float[Tensor, " batch"]:
+    """Return the peak signal-to-noise ratio of each image in dB; infinite for equal images."""
     squared = (images.float() - originals.float()).square()
     return -10 * reduce(squared, "batch channels height width -> batch", "mean").log10()
 
 
-def ssim(
-    images: Float[Tensor, "batch channels height width"], originals: Float[Tensor, "batch channels height width"]
-) -> Float[Tensor, " batch"]:
-    """Return the structural similarity of each image, in [−1, 1]; 1 for equal images. Pixels are in [0, 1].
+def ssim(images: Images, originals: Images) -> Float[Tensor, " batch"]:
+    """Return the structural similarity of each image, in [−1, 1]; 1 for equal images. Source: Wang et al. 2004.
 
     The mean over channels and over all positions of the window, a Gaussian of 11×11 pixels with σ = 1.5, inside the
     image.
 
     Raises:
         PictureError: An image is smaller than the window.
-
-    Source: Wang et al. 2004.
     """
     height, width = images.shape[-2:]
     if min(height, width) < WINDOW_SIZE:
@@ -49,7 +46,7 @@ def ssim(
     return reduce(luminance * structure, "batch channels height width -> batch", "mean").float()
 
 
-def _blur(values: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels rows columns"]:
+def _blur(values: Images) -> Float[Tensor, "batch channels rows columns"]:
     """Return the Gaussian-weighted mean at every position whose window lies inside."""
     offsets = torch.arange(WINDOW_SIZE, dtype=values.dtype, device=values.device) - WINDOW_SIZE // 2
     weights = (-(offsets**2) / (2 * WINDOW_SIGMA**2)).softmax(dim=0)

@@ -19,19 +19,18 @@ VGG_MEAN, VGG_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels in [0, 1]."""
 
 
+Images = Float[Tensor, "batch 3 height width"]
+
+
 @runtime_checkable
 class FeatureNetwork(Protocol):
     """A frozen network with features at several depths."""
 
-    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Sequence[Float[Tensor, "batch channels *_"]]:
+    def features(self, images: Images) -> Sequence[Float[Tensor, "batch channels *_"]]:
         """Return features of RGB images in [0, 1], shallow ones first, each with its channels in dimension 1."""
 
 
-def perceptual_loss(
-    network: FeatureNetwork,
-    drawn: Float[Tensor, "batch 3 height width"],
-    images: Float[Tensor, "batch 3 height width"],
-) -> Float[Tensor, " batch"]:
+def perceptual_loss(network: FeatureNetwork, drawn: Images, images: Images) -> Float[Tensor, " batch"]:
     """Return the squared distance of normalised features, 0..4: for each image the mean over positions and depths.
 
     Channels are scaled to length 1 at every position, so that directions are compared. They have equal weights; LPIPS
@@ -59,23 +58,23 @@ class VGG16(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        before, groups = 3, []
+        self.layers, before = nn.Sequential(), 3  # numbered as in torchvision
         for widths in VGG_WIDTHS:
-            pairs = list(zip((before, *widths[:-1]), widths, strict=True))
-            groups.append(nn.ModuleList(nn.Conv2d(inward, outward, 3, padding=1) for inward, outward in pairs))
-            before = widths[-1]
-        self.groups = nn.ModuleList(groups)
+            if self.layers:
+                self.layers.append(nn.MaxPool2d(2))
+            for width in widths:
+                self.layers.extend([nn.Conv2d(before, width, 3, padding=1), nn.ReLU()])
+                before = width
         self.register_buffer("mean", torch.tensor(VGG_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(VGG_DEVIATION).view(3, 1, 1), persistent=False)
 
-    def features(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch channels *_"]]:
+    def features(self, images: Images) -> list[Float[Tensor, "batch channels *_"]]:
         x, features = (images - self.mean) / self.deviation, []
-        for index, group in enumerate(self.groups):
-            x = F.max_pool2d(x, 2) if index else x
-            for convolution in group:  # type: ignore[attr-defined]
-                x = F.relu(convolution(x))
-            features.append(x)
-        return features
+        for layer in self.layers:
+            if isinstance(layer, nn.MaxPool2d):
+                features.append(x)
+            x = layer(x)
+        return [*features, x]
 
     @classmethod
     def from_file(cls, path: Path) -> "VGG16":
@@ -86,22 +85,15 @@ class VGG16(nn.Module):
         Raises:
             ModelError: It cannot be read, or holds something else.
         """
-        tensors = _tensors(path)
-        network = cls()
-        convolutions = [convolution for group in network.groups for convolution in group]  # type: ignore[attr-defined]
-        numbers = sorted({int(name.split(".")[1]) for name in tensors if _is_feature(name)})
+        network, tensors, prefix = cls(), _tensors(path), "features."
         try:
-            for number, convolution in zip(numbers, convolutions, strict=True):
-                convolution.load_state_dict({kind: tensors[f"features.{number}.{kind}"] for kind in ("weight", "bias")})
-        except (KeyError, ValueError, RuntimeError) as error:
+            network.layers.load_state_dict(
+                {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            )
+        except RuntimeError as error:
             remedy = "name a file with VGG-16's convolutions, or a model directory with a ranker"
             raise ModelError(f"{path} holds something else", expected="VGG-16's weights", remedy=remedy) from error
         return network.requires_grad_(False).eval()
-
-
-def _is_feature(name: str) -> bool:
-    parts = name.split(".")
-    return len(parts) == 3 and parts[0] == "features" and parts[1].isdecimal()
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -110,7 +102,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:100]
-        remedy = "name a .safetensors or .pth file"
-        raise ModelError(f"{path} cannot be read: {reason}", expected="a file of weights", remedy=remedy) from error
+        given, remedy = (
+            f"{path} cannot be read: {' '.join(str(error).split())[:100]}",
+            "name a .safetensors or .pth file",
+        )
+        raise ModelError(given, expected="a file of weights", remedy=remedy) from error
     return loaded if isinstance(loaded, dict) else {}

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from trencadis.errors import ConfigError
 
+Codes = Float[Tensor, "*batch image_vocab_size"]
+
 
 def standard_gumbel(shape: Sequence[int], *, generator: torch.Generator) -> Float[Tensor, "..."]:
     """Return standard Gumbel noise, float32, on the generator's device.
@@ -21,18 +23,12 @@ def standard_gumbel(shape: Sequence[int], *, generator: torch.Generator) -> Floa
     return exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_()
 
 
-def relax(
-    logits: Float[Tensor, "*batch image_vocab_size"],
-    noise: Float[Tensor, "*batch image_vocab_size"] | None,
-    relaxation_temperature: float,
-    straight_through: bool = False,
-) -> Float[Tensor, "*batch image_vocab_size"]:
+def relax(logits: Codes, noise: Codes | None, relaxation_temperature: float, straight_through: bool = False) -> Codes:
     """Return softmax((logits + noise) / τ), soft one-hot codes that a small τ makes nearly hard.
 
     In float32, forward and backward, even under autocast: τ = 1/16 magnifies rounding sixteen times.
 
     Args:
-        logits: Unnormalised log-probabilities of the codes.
         noise: Standard Gumbel noise; None gives the plain softmax.
         relaxation_temperature: τ, above 0.
         straight_through: Return the hard one-hot codes, with the gradient of the relaxation. Without noise and with
@@ -42,9 +38,8 @@ def relax(
         ConfigError: τ is not above 0.
     """
     if relaxation_temperature <= 0:
-        expected = "a temperature above 0"
         given = f"relaxation_temperature {relaxation_temperature}"
-        raise ConfigError(given, expected=expected, remedy="take the arg max for hard codes")
+        raise ConfigError(given, expected="a temperature above 0", remedy="take the arg max instead")
     with torch.autocast(logits.device.type, enabled=False):
         noisy = logits.float() if noise is None else logits.float() + noise.float()
         relaxed = divided(noisy, relaxation_temperature).softmax(dim=-1)
@@ -54,8 +49,6 @@ def relax(
         return hard + (relaxed - relaxed.detach())
 
 
-def divided(
-    logits: Float[Tensor, "*batch image_vocab_size"], temperature: float
-) -> Float[Tensor, "*batch image_vocab_size"]:
+def divided(logits: Codes, temperature: float) -> Codes:
     """Return logits / temperature; the same tensor for a temperature of 1."""
     return logits if temperature == 1 else logits / temperature

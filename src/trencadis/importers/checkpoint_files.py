@@ -22,8 +22,7 @@ _IS_ENCRYPTED = 0x1
 def read_checkpoint(path: Path) -> object:
     """Return what a checkpoint file describes; nothing in it is executed, and no weight is read yet.
 
-    Args:
-        path: A file that `torch.save` wrote, in its format or the one before version 1.6, or a safetensors file.
+    `torch.save` wrote it, in its format or the one before version 1.6, or it is a safetensors file.
 
     Returns:
         Dictionaries, lists, tuples, numbers and strings as such; tensors as `StoredTensor`, or of safetensors as
@@ -54,9 +53,8 @@ def read_checkpoint(path: Path) -> object:
 def named_tensors(tree: object) -> Tensors:
     """Return the tensors of a checkpoint by the names that a state dict has for them.
 
-    Args:
-        tree: From `read_checkpoint`: a module that was saved whole, a state dict, or a dictionary with one under
-            `state_dict`. Anything else has no tensors.
+    `tree` is a module that was saved whole, a state dict, or a dictionary with one under `state_dict`. Anything else
+    has no tensors.
     """
     if isinstance(tree, Made):
         return _tensors_of_module(tree)
@@ -116,11 +114,7 @@ def _read_zip(content: Bytes) -> object:
 
 
 def _start_of(member: zipfile.ZipInfo, content: Bytes) -> int:
-    """Return where the bytes of a member begin in the file.
-
-    Raises:
-        ModelError: It is compressed or encrypted, or lies outside the file.
-    """
+    """Return where the bytes of a member begin; it must not be compressed or encrypted, nor lie outside the file."""
     name = shown(member.filename)
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _IS_ENCRYPTED:
         raise refusal(content.path, f"has {name} compressed or encrypted", expected="stored members")

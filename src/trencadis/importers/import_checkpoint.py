@@ -24,18 +24,7 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported.
-
-    Args:
-        out: The directory that was written.
-        kind: The family, one of `KINDS`.
-        files: Name and SHA-256 of each source file.
-        image_size: Height and width of its images, in pixels.
-        grid_size: Rows and columns of tokens.
-        image_vocab_size: Number of codes.
-        codes: How codes are chosen, as in `DiscreteVAEConfig`.
-        parameters: Number of weights.
-    """
+    """What was imported: `files` are name and SHA-256 of each source file, `codes` the kind of `DiscreteVAEConfig`."""
 
     out: Path
     kind: str
@@ -50,7 +39,7 @@ class Imported:
         return {**asdict(self), "out": str(self.out)}
 
     def card(self) -> str:
-        """Return the model card: Markdown with the hub's metadata."""
+        """Return Markdown with the hub's metadata."""
         (height, width), (rows, columns) = self.image_size, self.grid_size
         sources = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in self.files)
         return f"""---
@@ -73,10 +62,10 @@ def import_image_tokenizer(kind: str, paths: Sequence[Path], out: Path, image_si
     """Write published weights as a directory that `load_image_tokenizer` reads, whole or not at all.
 
     Args:
-        kind: The family, one of `KINDS`.
+        kind: One of `KINDS`.
         paths: The published files, or their folder.
-        out: The directory to write: empty, or not there yet.
-        image_size: Height and width of the images that it is meant for, in pixels.
+        out: Empty, or not there yet.
+        image_size: Height and width in pixels of the images that it is meant for.
 
     Raises:
         ModelError: A file is unsafe, damaged, or of another kind.
@@ -88,23 +77,19 @@ def import_image_tokenizer(kind: str, paths: Sequence[Path], out: Path, image_si
     with progress("importing", total=3) as advance:
         model = KINDS[kind](paths, image_size)
         advance()
-        imported = _described(model, kind, paths, out)
+        imported = Imported(
+            out=out,
+            kind=kind,
+            files=tuple((file.name, sha256(file)) for file in published_files(paths)),
+            image_size=model.image_size,
+            grid_size=model.grid_size,
+            image_vocab_size=model.image_vocab_size,
+            codes=model.config.codes.kind,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
         advance()
         with whole_directory(out) as directory:
             model.save_pretrained(directory)
             (directory / "README.md").write_text(imported.card(), "utf-8")
         advance()
     return imported
-
-
-def _described(model: DiscreteVAE, kind: str, paths: Sequence[Path], out: Path) -> Imported:
-    return Imported(
-        out=out,
-        kind=kind,
-        files=tuple((file.name, sha256(file)) for file in published_files(paths)),
-        image_size=model.image_size,
-        grid_size=model.grid_size,
-        image_vocab_size=model.image_vocab_size,
-        codes=model.config.codes.kind,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-    )

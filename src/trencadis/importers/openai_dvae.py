@@ -11,22 +11,21 @@ from torch import Tensor
 
 from trencadis.config import DiscreteVAEConfig, PublishedConfig
 from trencadis.image import DiscreteVAE
-from trencadis.importers.assembly import assemble, check_names, count_prefixes, shape_of, shapes_of
+from trencadis.importers.assembly import assemble, checked_weights, count_prefixes, shape_of, shapes_of
 from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
 from trencadis.importers.refusal import refusal
-from trencadis.importers.tensors import Tensors, read_tensors
+from trencadis.importers.tensors import Tensors
 
 _KERNEL_SIZES = {(7, 7): "encoder", (1, 1): "decoder"}  # of the first convolution
 _CONVOLUTIONS = 4  # of a block's residual path
 
 
 def read_openai_dvae(paths: Sequence[Path], image_size: tuple[int, int] = (256, 256)) -> DiscreteVAE:
-    """Return the discrete VAE of two published files.
+    """Return the discrete VAE of two published files, each a pickled module or its state dict.
 
     Args:
-        paths: The encoder's file and the decoder's, in either order, or the folder that holds them. Each is a pickled
-            module or its state dict.
-        image_size: Height and width of the images that it is meant for, in pixels; the files do not say.
+        paths: The encoder's file and the decoder's, in either order, or the folder that holds them.
+        image_size: Height and width in pixels of the images that it is meant for; the files do not say.
 
     Raises:
         ModelError: A file is unsafe, damaged, or of another kind; or the two do not belong together.
@@ -34,21 +33,14 @@ def read_openai_dvae(paths: Sequence[Path], image_size: tuple[int, int] = (256, 
     """
     parts = _parts(published_files(paths))
     config = _config(parts, image_size)
-    shapes = shapes_of(config)
-    weights: dict[str, Tensor] = {}
+    wanted, latent_dim, weights = shapes_of(config), config.latent_dim, dict[str, Tensor]()
+    input_shapes = {"blocks.input.w": (latent_dim, config.image_vocab_size, 1, 1), "blocks.input.b": (latent_dim,)}
     for part, (path, tensors) in parts.items():
-        names = {ours: theirs for ours, theirs in _names(config, part) if ours in shapes}
-        wanted = {theirs: shapes[ours] for ours, theirs in names.items()}
-        if part == "decoder":
-            wanted["blocks.input.w"] = (config.latent_dim, config.image_vocab_size, 1, 1)
-            wanted["blocks.input.b"] = (config.latent_dim,)
-        check_names(tensors, wanted, path)
-        read = read_tensors(tensors, path)
-        weights |= {ours: read[theirs] for ours, theirs in names.items()}
-        if part == "decoder":
-            # Its first layer is a 1×1 convolution over one-hot codes: a column and the bias for each code.
-            columns, bias = read["blocks.input.w"][:, :, 0, 0], read["blocks.input.b"]
-            weights["bottleneck.codebook"] = (columns + bias[:, None]).T.contiguous()
+        more = input_shapes if part == "decoder" else None
+        weights |= checked_weights(tensors, path, _names(config, part), wanted, more)
+    # The decoder's first layer is a 1×1 convolution over one-hot codes: a column and the bias for each code.
+    columns, bias = weights.pop("blocks.input.w")[:, :, 0, 0], weights.pop("blocks.input.b")
+    weights["bottleneck.codebook"] = (columns + bias[:, None]).T.contiguous()
     return assemble(config, weights)
 
 
@@ -59,18 +51,14 @@ def published_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _parts(paths: Sequence[Path]) -> dict[str, tuple[Path, Tensors]]:
-    """Return path and tensors of `encoder` and `decoder`.
-
-    Raises:
-        ModelError: They are not one of each.
-    """
+    """Return path and tensors of `encoder` and `decoder`; the files must be one of each."""
     expected, remedy = "an encoder's file and a decoder's, or their folder", "name both"
     if len(paths) != 2:
         raise refusal(paths[0], f"is 1 of {len(paths)} files", expected=expected, remedy=remedy)
     parts = {}
     for path in paths:
         tensors = named_tensors(read_checkpoint(path))
-        kernel_size = shape_of(tensors, "blocks.input.w", path, dimensions=4)[2:]
+        kernel_size = shape_of(tensors, "blocks.input.w", path)[2:]
         if kernel_size not in _KERNEL_SIZES:
             raise refusal(path, f"begins with a convolution of {kernel_size}", expected="7×7 or 1×1")
         parts[_KERNEL_SIZES[kernel_size]] = path, tensors
@@ -80,26 +68,17 @@ def _parts(paths: Sequence[Path]) -> dict[str, tuple[Path, Tensors]]:
 
 
 def _config(parts: dict[str, tuple[Path, Tensors]], image_size: tuple[int, int]) -> DiscreteVAEConfig:
-    """Return the sizes that the tensors' shapes say.
-
-    Raises:
-        ModelError: The two files differ in the number of codes.
-    """
-    encoder_path, encoder = parts["encoder"]
-    decoder_path, decoder = parts["decoder"]
+    """Return the sizes that the tensors' shapes say."""
+    (encoder_path, encoder), (decoder_path, decoder) = parts["encoder"], parts["decoder"]
     groups = count_prefixes(encoder, lambda group: f"blocks.group_{group}.", first=1)
     last = f"block_1.res_path.conv_{_CONVOLUTIONS}.w"
-    widths = [
-        shape_of(encoder, f"blocks.group_{group}.{last}", encoder_path, dimensions=4)[0]
-        for group in range(1, max(groups, 1) + 1)
-    ]
-    vocab_size = shape_of(encoder, "blocks.output.conv.w", encoder_path, dimensions=4)[0]
-    latent_dim, decoder_vocab_size = shape_of(decoder, "blocks.input.w", decoder_path, dimensions=4)[:2]
+    names = [f"blocks.group_{group}.{last}" for group in range(1, max(groups, 1) + 1)]
+    widths = [shape_of(encoder, name, encoder_path)[0] for name in names]
+    vocab_size = shape_of(encoder, "blocks.output.conv.w", encoder_path)[0]
+    latent_dim, decoder_vocab_size = shape_of(decoder, "blocks.input.w", decoder_path)[:2]
     if decoder_vocab_size != vocab_size:
-        expected = f"{vocab_size}, as the encoder has"
-        raise refusal(
-            decoder_path, f"has {decoder_vocab_size} codes", expected=expected, remedy="name files of one model"
-        )
+        given, expected = f"has {decoder_vocab_size} codes", f"{vocab_size}, as the encoder has"
+        raise refusal(decoder_path, given, expected=expected, remedy="name files of one model")
     return DiscreteVAEConfig(
         image_size=image_size,
         image_vocab_size=vocab_size,

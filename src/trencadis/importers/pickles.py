@@ -83,7 +83,6 @@ class Global:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether published checkpoints need it."""
         return self.name in _NAMED.get(self.module, ()) or bool(_CLASSES.fullmatch(f"{self.module}.{self.name}"))
 
 
@@ -99,13 +98,10 @@ class Made:
 def read_pickle(
     content: Bytes, start: int, storages: dict[str, Storage], *, size: int = MAX_PICKLE_BYTES
 ) -> tuple[object, int]:
-    """Return what a pickle describes, and where it ends in the file.
+    """Return what the pickle at `start`, of at most `size` bytes, describes, and where it ends in the file.
 
     Args:
-        content: The file.
-        start: Where the pickle begins.
         storages: Storages by key; those that the pickle names are added.
-        size: The pickle has at most this many bytes.
 
     Returns:
         Dictionaries, lists, tuples, numbers and strings as such; tensors as `StoredTensor`; everything else as `Made`.
@@ -136,12 +132,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, stream: BytesIO) -> object:
-        """Return what the pickle makes; the stream is left at its end.
-
-        Raises:
-            ModelError: It holds what is not allowed, or has too many opcodes.
-            ValueError, LookupError, TypeError, OverflowError: It is damaged.
-        """
+        """Return what the pickle makes; a damaged one raises a `read_pickle` fault. The stream is left at its end."""
         for index, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if index >= MAX_OPCODES:
                 raise refusal(self.content.path, f"has a pickle of more than {MAX_OPCODES} opcodes")
@@ -191,12 +182,10 @@ class _Machine:
     def find(self, argument: str) -> None:
         found = Global(*argument.split(" ", 1))
         if not found.is_allowed:
-            raise refusal(
-                self.content.path,
-                f"names {shown(f'{found.module}.{found.name}')}",
-                expected="tensors and the classes that published checkpoints hold",
-                remedy="do not load it with anything else either, unless you trust its author",
-            )
+            fault = f"names {shown(f'{found.module}.{found.name}')}"
+            expected = "tensors and the classes that published checkpoints hold"
+            remedy = "do not load it with anything else either, unless you trust its author"
+            raise refusal(self.content.path, fault, expected=expected, remedy=remedy)
         self.stack.append(found)
 
     def make(self) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from trencadis.config import AttentiveConfig, CategoricalCodes, DiscreteVAEConfig, NearestCodes
 from trencadis.image import DiscreteVAE
-from trencadis.importers.assembly import CHECK_FAMILY, assemble, check_names, count_prefixes, shape_of, shapes_of
+from trencadis.importers.assembly import CHECK_FAMILY, assemble, checked_weights, count_prefixes, shape_of, shapes_of
 from trencadis.importers.checkpoint_files import named_tensors, read_checkpoint
 from trencadis.importers.refusal import refusal, shown
-from trencadis.importers.tensors import Tensors, read_tensors
+from trencadis.importers.tensors import Tensors
 
 NORM_GROUPS = 32
 # The VQ-GAN's prefix inside a larger model: latent diffusion, and wrappers.
@@ -33,12 +33,11 @@ _EUCLIDEAN = {
 
 
 def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256, 256)) -> DiscreteVAE:
-    """Return the VQ-GAN of a published checkpoint.
+    """Return the VQ-GAN of a published checkpoint, alone or in one of latent diffusion.
 
     Args:
-        paths: One file: a checkpoint with its tensors under `state_dict`, or the state dict itself; also one of latent
-            diffusion.
-        image_size: Height and width of the images that it is meant for, in pixels; the file does not say.
+        paths: One file: a checkpoint with its tensors under `state_dict`, or the state dict itself.
+        image_size: Height and width in pixels of the images that it is meant for; the file does not say.
 
     Raises:
         ModelError: The file is unsafe, damaged, or of another kind.
@@ -49,25 +48,17 @@ def read_taming_vqgan(paths: Sequence[Path], image_size: tuple[int, int] = (256,
     path = paths[0]
     tensors = _model_tensors(named_tensors(read_checkpoint(path)), path)
     config = _config(tensors, path, image_size)
-    is_gumbel = isinstance(config.codes, CategoricalCodes)
-    shapes = shapes_of(config)
-    names = dict(_names(config)) | ({} if is_gumbel else _EUCLIDEAN)
-    names = {ours: theirs for ours, theirs in names.items() if ours in shapes}
-    wanted = {theirs: shapes[ours] for ours, theirs in names.items()}
-    if is_gumbel:
-        wanted |= _gumbel_shapes(config, shape_of(tensors, "quantize.embed.weight", path, dimensions=2)[1])
-    check_names(tensors, wanted, path)
-    read = read_tensors(tensors, path)
-    weights = {ours: read[theirs] for ours, theirs in names.items()}
-    return assemble(config, weights | (_folded(read) if is_gumbel else {}))
+    wanted = shapes_of(config)
+    if not isinstance(config.codes, CategoricalCodes):
+        return assemble(config, checked_weights(tensors, path, [*_names(config), *_EUCLIDEAN.items()], wanted))
+    bottleneck = _gumbel_shapes(config, shape_of(tensors, "quantize.embed.weight", path, dimensions=2)[1])
+    weights = checked_weights(tensors, path, _names(config), wanted, bottleneck)
+    published = {name: weights.pop(name) for name in bottleneck}
+    return assemble(config, weights | _folded(published))
 
 
 def _model_tensors(tensors: Tensors, path: Path) -> Tensors:
-    """Return the tensors of the VQ-GAN itself, by the names of taming-transformers.
-
-    Raises:
-        ModelError: There is none in the file.
-    """
+    """Return the tensors of the VQ-GAN itself, by the names of taming-transformers."""
     probe = "encoder.conv_in.weight"
     prefix = next((prefix for prefix in _PREFIXES if f"{prefix}{probe}" in tensors), None)
     if prefix is None:
@@ -77,18 +68,12 @@ def _model_tensors(tensors: Tensors, path: Path) -> Tensors:
 
 
 def _config(tensors: Tensors, path: Path, image_size: tuple[int, int]) -> DiscreteVAEConfig:
-    """Return the sizes that the tensors' shapes say.
-
-    Raises:
-        ModelError: No VQ-GAN here can have them.
-    """
+    """Return the sizes that the tensors' shapes say."""
     groups = count_prefixes(tensors, lambda group: f"encoder.down.{group}.")
     blocks = count_prefixes(tensors, lambda block: f"encoder.down.0.block.{block}.")
     first = "block.0.conv1.weight"
-    widths = [
-        shape_of(tensors, f"encoder.down.{group}.{first}", path, dimensions=4)[0] for group in range(max(groups, 1))
-    ]
-    inputs = shape_of(tensors, "encoder.conv_in.weight", path, dimensions=4)[:2]
+    widths = [shape_of(tensors, f"encoder.down.{group}.{first}", path)[0] for group in range(max(groups, 1))]
+    inputs = shape_of(tensors, "encoder.conv_in.weight", path)[:2]
     if inputs != (widths[0], 3) or any(width % NORM_GROUPS for width in widths):
         given = f"has an input layer of {inputs[0]} by {inputs[1]} channels and groups of {widths}"
         expected = f"3 input channels, and widths in multiples of {NORM_GROUPS} that begin with the input layer's"
@@ -99,7 +84,7 @@ def _config(tensors: Tensors, path: Path, image_size: tuple[int, int]) -> Discre
     return DiscreteVAEConfig(
         image_size=image_size,
         image_vocab_size=vocab_size,
-        latent_dim=shape_of(tensors, "decoder.conv_in.weight", path, dimensions=4)[1],
+        latent_dim=shape_of(tensors, "decoder.conv_in.weight", path)[1],
         pixels="signed",
         architecture=AttentiveConfig(
             hidden_dim=gcd(*widths),
@@ -112,11 +97,7 @@ def _config(tensors: Tensors, path: Path, image_size: tuple[int, int]) -> Discre
 
 
 def _attention(tensors: Tensors, path: Path, groups: int, blocks: int) -> Literal["none", "middle", "last"]:
-    """Return which blocks have attention.
-
-    Raises:
-        ModelError: Others than those that a model here can have.
-    """
+    """Return which blocks have attention; only three choices can be had here."""
     found = {name.rsplit(".", 2)[0] for name in tensors if ".attn" in name}
     middle = {"encoder.mid.attn_1", "decoder.mid.attn_1"}
     last = {f"encoder.down.{groups - 1}.attn.{block}" for block in range(blocks)}
@@ -137,7 +118,6 @@ def _names(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
 
 
 def _layers(config: DiscreteVAEConfig) -> Iterator[tuple[str, str]]:
-    """Yield our name and the publisher's for each layer that they can have."""
     architecture = config.architecture
     assert isinstance(architecture, AttentiveConfig)
     groups = len(architecture.width_multipliers)

@@ -19,11 +19,7 @@ MAX_DIMENSIONS = 8
 
 
 class Bytes:
-    """A file's content, mapped into memory: what is not used is not read.
-
-    Args:
-        path: A file that exists and is not empty.
-    """
+    """The content of a file that is not empty, mapped into memory: what is not used is not read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,15 +37,12 @@ class Bytes:
 
 @dataclass(eq=False)
 class Storage:
-    """A one-dimensional array of numbers, which tensors are views of.
+    """A one-dimensional array of `count` numbers, which tensors are views of.
 
     Args:
-        content: The file.
         key: Its name in the file.
-        dtype: Type of the numbers.
-        count: How many there are.
-        start: Where they begin in the file; -1 until that is known.
-        checksum: CRC-32 of their bytes, where the container has one.
+        start: Where it begins in the file; -1 until that is known.
+        checksum: CRC-32 of the bytes, where the container has one.
     """
 
     content: Bytes
@@ -64,11 +57,7 @@ class Storage:
         return self.count * self.dtype.itemsize
 
     def verify(self) -> None:
-        """Compare the bytes with their checksum, once.
-
-        Raises:
-            ModelError: They differ.
-        """
+        """Compare the bytes with their checksum, once."""
         if self.checksum is not None:
             with memoryview(self.content.mapped) as view, view[self.start : self.start + self.size_bytes] as part:
                 found = zlib.crc32(part)
@@ -117,11 +106,7 @@ class StoredTensor:
         return prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> Tensor:
-        """Return the tensor, in memory of its own.
-
-        Raises:
-            ModelError: It is damaged.
-        """
+        """Return the tensor, in memory of its own; raise a `ModelError` if it is damaged."""
         storage = self.storage
         assert storage.start >= 0
         if not prod(self.shape):
@@ -159,5 +144,4 @@ def read_tensors(tensors: Tensors, path: Path) -> dict[str, Float[Tensor, "..."]
 
 
 def are_counts(values: Any) -> bool:
-    """Whether it is a tuple or a list of whole numbers."""
     return isinstance(values, tuple | list) and all(type(value) is int for value in values)

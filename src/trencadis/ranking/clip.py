@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import CLIPConfig
@@ -68,7 +68,7 @@ class ImageEncoder(nn.Module):
         return features
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch dim patches"]]:
-        """Return the patches after each block. Makes it a `FeatureNetwork`."""
+        """Return the patches after each block: `FeatureNetwork`."""
         x, features = self._embedded(images), []
         for block in self.tower.blocks:
             x = block(x)
@@ -77,19 +77,14 @@ class ImageEncoder(nn.Module):
 
     def _embedded(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch positions dim"]:
         """Return the tower's input: the class token, then the patches."""
-        x = self.patches(self._prepared(images))
+        if tuple(images.shape[-2:]) != self.image_size:
+            images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True, align_corners=False)
+        signed = (images - 0.5) / 0.5  # in [−1, 1]
+        x = self.patches(signed.to(self.patches.weight.dtype))
         x = rearrange(x, "batch dim rows columns -> batch (rows columns) dim")
         x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         embedded: Tensor = self.input_norm(x + self.positions.weight)
         return embedded
-
-    def _prepared(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch 3 resized_height resized_width"]:
-        """Return images of the trained size, in [−1, 1]."""
-        if tuple(images.shape[-2:]) != self.image_size:
-            images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True, align_corners=False)
-        return ((images - 0.5) / 0.5).to(self.patches.weight.dtype)
 
 
 class CLIP(Pretrained, nn.Module):
@@ -120,8 +115,7 @@ class CLIP(Pretrained, nn.Module):
 
     def pad(self, text_tokens: Sequence[Sequence[int]]) -> Int[Tensor, "batch text_len"]:
         """Return captions padded with the end token, `text_vocab_size`, and cut to leave room for at least one."""
-        room = self.config.text_len - 1
-        end = self.config.text_vocab_size
+        room, end = self.config.text_len - 1, self.config.text_vocab_size
         rows = [[*row[:room], *[end] * (room + 1 - len(row[:room]))] for row in text_tokens]
         return torch.tensor(rows, dtype=torch.long, device=self.log_logit_scale.device).view(-1, room + 1)
 
@@ -140,12 +134,9 @@ class CLIP(Pretrained, nn.Module):
         *,
         return_loss: bool = False,
     ) -> Float[Tensor, "images captions"] | Float[Tensor, ""]:
-        """Return the scaled similarities of every image with every caption, or the contrastive loss.
+        """Return the scaled similarities of all images, RGB in [0, 1], with all captions, from `pad`.
 
-        Args:
-            images: RGB in [0, 1].
-            text_tokens: Captions, from `pad`.
-            return_loss: Return the loss in nats, the mean of both directions; the batch then consists of pairs.
+        With `return_loss` the batch consists of pairs: return the contrastive loss in nats, a mean of both directions.
         """
         image_features, text_features = self.encode_image(images), self.encode_text(text_tokens)
         with torch.autocast(images.device.type, enabled=False):
@@ -158,21 +149,13 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """Return the symmetric cross-entropy between images and captions, in nats.
 
-    Short captions often occur twice in a batch. The diagonal alone would then ask an image to be near one copy of its
-    caption and far from the other, which is the same point. So each row's target is shared evenly by all copies of
-    its caption; where all captions differ this is the published loss.
+    `logits` are scaled similarities of images (rows) with captions (columns); the diagonal holds the pairs. Short
+    captions often occur twice in a batch. The diagonal alone would then ask an image to be near one copy of its caption
+    and far from the other, which is the same point. So each row's target is shared evenly by all copies of its caption.
 
-    Args:
-        logits: Scaled similarities of images (rows) with captions (columns); the diagonal holds the pairs.
-        text_tokens: The captions.
-
-    Source: Radford et al. 2021, figure 3.
+    Source: Radford et al. 2021, figure 3; the same where all captions differ.
     """
-    same = _equal_rows(text_tokens).to(logits.dtype)
+    group: Tensor = torch.unique(text_tokens, dim=0, return_inverse=True)[1]
+    same = (group[:, None] == group).to(logits.dtype)
     targets = same / same.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
-
-
-def _equal_rows(text_tokens: Int[Tensor, "batch text_len"]) -> Bool[Tensor, "batch batch"]:
-    group: Tensor = torch.unique(text_tokens, dim=0, return_inverse=True)[1]
-    return group[:, None] == group[None, :]

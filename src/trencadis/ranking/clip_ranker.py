@@ -21,33 +21,22 @@ CHUNK = 64
 class CLIPRanker:
     """CLIP with the text tokenizer that it was trained with. A `Ranker`.
 
-    Args:
-        clip: The network.
-        text_tokenizer: Captions to the ids that the network knows.
-
     Raises:
         ModelError: The tokenizer has ids that the network does not know.
     """
 
     def __init__(self, clip: CLIP, text_tokenizer: TextTokenizer) -> None:
         if text_tokenizer.vocab_size > clip.config.text_vocab_size:
-            raise ModelError(
-                f"a text tokenizer of {text_tokenizer.vocab_size} ids",
-                expected=f"the {clip.config.text_vocab_size} ids that the ranker was trained with, at most",
-                remedy="load the tokenizer and the ranker of one model",
-            )
-        self.clip = clip
-        self.text_tokenizer = text_tokenizer
+            given = f"a text tokenizer of {text_tokenizer.vocab_size} ids"
+            expected = f"the {clip.config.text_vocab_size} ids that the ranker was trained with, at most"
+            raise ModelError(given, expected=expected, remedy="load the tokenizer and the ranker of one model")
+        self.clip, self.text_tokenizer = clip, text_tokenizer
 
     @torch.no_grad()
     def score(self, images: Float[Tensor, "candidates 3 height width"], prompt: str) -> Float[Tensor, " candidates"]:
-        """Return the cosine similarity of each picture with the prompt, in [−1, 1].
+        """Return the cosine similarity, in [−1, 1], of each picture (RGB in [0, 1], of any size) with the prompt.
 
         A prompt longer than the network's text is cut, with a `CaptionCutWarning`.
-
-        Args:
-            images: RGB in [0, 1], of any size.
-            prompt: Raw text.
         """
         tokens = self.text_tokenizer.encode(prompt, max_len=self.clip.config.text_len - 1)
         text_features = self.clip.encode_text(self.clip.pad([tokens]))[0]
@@ -56,28 +45,18 @@ class CLIPRanker:
         return (torch.cat(chunks) @ text_features).clamp(-1, 1).to(images.device)
 
     def to(self, device: str | torch.device) -> "CLIPRanker":
-        """Move the network to a device, in place."""
         self.clip.to(device)
         return self
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write CLIP, and its text tokenizer in `text/` below it, whole or not at all.
-
-        Raises:
-            ModelError: The text tokenizer cannot be saved.
-            StorageError: The place cannot be written.
-        """
+        """Write CLIP, and its text tokenizer in `text/` below it, whole or not at all."""
         with whole_directory(Path(save_directory)) as directory:
             self.clip.save_pretrained(directory)
             save_part("text", self.text_tokenizer, directory / "text")
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> "CLIPRanker":
-        """Load CLIP from the directory of a ranker; the text tokenizer is in `text/` below it, or beside it.
-
-        Raises:
-            ModelError: One of the two is absent, damaged or of another kind.
-        """
+        """Load CLIP from the directory of a ranker; the text tokenizer is in `text/` below it, or beside it."""
         directory = Path(name)
         own = directory / "text"
         text_tokenizer = load_part("text", own if own.is_dir() else directory.parent / "text")

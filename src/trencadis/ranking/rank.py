@@ -11,13 +11,7 @@ from trencadis.protocols import Ranker
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The best candidates, best first.
-
-    Args:
-        images: RGB in [0, 1].
-        scores: The ranker's similarities, descending.
-        order: Their indices among the candidates.
-    """
+    """The best candidates, best first, RGB in [0, 1], with the ranker's similarities and their indices."""
 
     images: Float[Tensor, "keep 3 height width"]
     scores: Float[Tensor, " keep"]
@@ -25,16 +19,10 @@ class Ranked:
 
 
 def rank(images: Float[Tensor, "candidates 3 height width"], prompt: str, *, ranker: Ranker, keep: int) -> Ranked:
-    """Order candidates by how well they fit the prompt, best first; equals keep their order.
-
-    Args:
-        images: RGB in [0, 1].
-        prompt: The prompt that they were drawn from.
-        ranker: Returns one similarity for each image.
-        keep: How many to return, 1..candidates.
+    """Order candidates, RGB in [0, 1], by how well they fit the prompt, best first; equals keep their order.
 
     Raises:
-        RankingError: `keep` is out of its range.
+        RankingError: `keep` is not in 1..candidates.
 
     Source: Ramesh et al. 2021, section 2.6.
     """

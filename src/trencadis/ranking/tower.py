@@ -37,10 +37,9 @@ class TowerBlock(nn.Module):
         pattern = "batch positions (parts heads head_dim) -> parts batch heads positions head_dim"
         query, key, value = rearrange(self.query_key_value(x), pattern, parts=3, heads=self.num_heads)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
-        merged: Tensor = self.attention_output(
-            rearrange(attended, "batch heads positions head_dim -> batch positions (heads head_dim)")
-        )
-        return merged
+        merged = rearrange(attended, "batch heads positions head_dim -> batch positions (heads head_dim)")
+        output: Tensor = self.attention_output(merged)
+        return output
 
 
 class Tower(nn.Module):

@@ -10,13 +10,9 @@ _PREFIXES = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from, unit, s
 
 
 def linear_ticks(low: Number, high: Number, count: int = 5, finest: Number = 0) -> tuple[float, ...]:
-    """Return multiples of 1, 2, 2.5 or 5 times a power of ten in `low`..`high`.
+    """Return multiples of 1, 2, 2.5 or 5 times a power of ten in `low`..`high`, `finest` apart or more.
 
-    Args:
-        low: Beginning of the axis.
-        high: End of the axis, above `low`.
-        count: At most one more than this many.
-        finest: The distance between two is at least this.
+    There is at most one more than `count`.
     """
     rough = max((high - low) / count, finest)
     power = 10.0 ** math.floor(math.log10(rough))

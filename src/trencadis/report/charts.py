@@ -20,11 +20,9 @@ _CHAR_WIDTH = 6.8  # of the font above, in pixels, about
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """Values along a line of pixels."""
-
-    low: float
+    low: float  # values
     high: float
-    start: float
+    start: float  # pixels
     end: float
     ticks: tuple[float, ...]
     log: bool = False
@@ -39,12 +37,10 @@ class _Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """One series as it is drawn: its points, the smoothed ones, and how."""
-
     name: str
     colour: str
     points: list[Point]
-    shown: list[Point]
+    shown: list[Point]  # the same, or smoothed
     marked: bool
 
 
@@ -67,12 +63,7 @@ def curve(
     Args:
         series: Points (x, y) by the series' name, x rising. A y that is not finite leaves a gap; so does one that is
             not above zero where `log_y`.
-        title: What is shown.
-        x_label: What x counts.
         y_label: The unit of y; may be empty.
-        width: In pixels; the picture shrinks with its surroundings.
-        height: In pixels.
-        log_y: Put equal factors at equal distances.
         smooth: Names of noisy series: a moving average is drawn over their faint points.
         markers: Names of series measured now and then: each point is marked.
         x_range: What the horizontal axis spans at least, so that charts beside each other agree.
@@ -111,9 +102,9 @@ def _line(name: str, number: int, points: Sequence[Point], *, log_y: bool, smoot
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """Return an exponential moving average over about a fortieth of the points.
+    """Return an exponential moving average over about a fortieth of the finite points, without lag.
 
-    It is taken forwards, and of that backwards, so that it does not lag. Points that are not finite are passed over.
+    It is taken forwards, and of that backwards.
     """
     finite = [(x, y) for x, y in points if math.isfinite(y)]
     averages = [float(y) for _, y in finite]
@@ -186,7 +177,6 @@ def _x_axis(values: list[Number], *, left: float, right: float) -> _Axis:
 
 
 def _grid(x_axis: _Axis, y_axis: _Axis, labels: list[str], x_label: str) -> str:
-    """Return the light lines, the ticks' values and the horizontal axis with its label."""
     parts = []
     for tick, label in zip(y_axis.ticks, labels, strict=True):
         y = y_axis.at(tick)

@@ -28,14 +28,7 @@ _MOST_POINTS = 1000  # of the codes' chart; no screen shows more
 
 
 def write_report(run: RunDirectory) -> Path:
-    """Write `report.html` from what the run's directory holds so far; what is missing or damaged is left out.
-
-    Returns:
-        The page. It is self-contained: style, charts and pictures are in it, and it asks nothing of any network.
-
-    Raises:
-        StorageError: The directory cannot be written.
-    """
+    """Write `report.html`, self-contained, from what the run holds so far; what is missing or damaged is left out."""
     write_whole(run.report, _page(run))
     return run.report
 
@@ -68,7 +61,8 @@ def _summary(config: dict[str, Any], data: dict[str, Any], stages: Sequence[Stag
         for stage in stages
     ]
     total = ("All stages", "", "", duration(sum(stage.elapsed_s for stage in stages)))
-    return lead + _table(("Stage", "State", "Steps", "Time"), [*rows, total], numbers=(2, 3))
+    classes = ("", "", "number", "number")
+    return lead + _table(("Stage", "State", "Steps", "Time"), [*rows, total], classes, stacked=False)
 
 
 def _steps(stage: StageRecord) -> str:
@@ -81,7 +75,7 @@ def _plan(run: RunDirectory, config: dict[str, Any]) -> str:
     rows, source = [tuple(choice.values()) for choice in run.read_choices()], html.escape(run.config_text())
     if not rows and not config:
         return ""
-    table = _table(("What", "Value", "Why"), rows, classes=("what", "", "why")) if rows else ""
+    table = _table(("What", "Value", "Why"), rows, ("what", "", "why")) if rows else ""
     details = f"<details><summary>The whole config</summary><pre>{source}</pre></details>" if source else ""
     return f"<section><h2>Plan</h2><p>What the run follows.</p>{table}{details}</section>\n"
 
@@ -102,7 +96,7 @@ def _data(run: RunDirectory, data: dict[str, Any]) -> str:
         (reason, f"{count:,}", f'<span class=bar style="width:{100 * count / max(most, 1):.1f}%"></span>')
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     ]
-    table = _table(("Left out because", "Pairs", ""), rows, numbers=(1,), classes=("", "", "share")) if rows else ""
+    table = _table(("Left out because", "Pairs", ""), rows, ("", "number", "share")) if rows else ""
     note = "What training sees of some pictures: each beside its centre crop, for validation, and random crops."
     shown = f"<h3>Crops</h3>{_sheet(sheet, note, 'What training sees')}" if sheet is not None else ""
     return f"<section><h2>Data</h2>{_figures(figures)}{table}{shown}</section>\n"
@@ -142,22 +136,28 @@ def _pictures(stage: StageRecord, run: RunDirectory) -> str:
         heading, shown = "Drawings", note + (f"<ol class=captions>{captions}</ol>" if captions else "")
     else:
         heading, shown = "Reconstructions", "<p class=note>Held-out pictures, and below them what the tokens keep.</p>"
-    figures = "".join(_figure(picture, heading) for picture in stage.pictures)
+    figures = "".join(
+        f"<figure>{_image(picture, f'{heading} after step {picture.step:,}')}"
+        f"<figcaption>step {picture.step:,}</figcaption></figure>"
+        for picture in stage.pictures
+    )
     strip = " strip" if stage.pictures[-1].is_wide else ""
     return f'<h3>{heading}</h3>{shown}<div class="pictures{strip}">{figures}</div>'
 
 
-def _figure(picture: Picture, heading: str) -> str:
-    return (
-        f'<figure><img src="{picture.data_uri}" width="{picture.width}" height="{picture.height}" '
-        f'alt="{heading} after step {picture.step:,}"><figcaption>step {picture.step:,}</figcaption></figure>'
-    )
+def _image(picture: Picture, alt: str) -> str:
+    return f'<img src="{picture.data_uri}" width="{picture.width}" height="{picture.height}" alt="{alt}">'
 
 
 def _codes(run: RunDirectory) -> str:
     """Return how much of the codes the training set uses, and what the most used ones draw, where that is known."""
-    parts = [_code_histogram(run.read_code_counts()), _code_portraits(read_picture(run.code_portraits))]
-    return f"<h3>Codes</h3>{''.join(parts)}" if any(parts) else ""
+    histogram, sheet = _code_histogram(run.read_code_counts()), read_picture(run.code_portraits)
+    note = (
+        "What the most used codes draw, with their share of the tokens: on a grid that holds nothing else, and in "
+        "training pictures as they are reconstructed, where the outlined square is the code's own token."
+    )
+    portraits = "" if sheet is None else _sheet(sheet, note, "What the codes draw")
+    return f"<h3>Codes</h3>{histogram}{portraits}" if histogram or portraits else ""
 
 
 def _code_histogram(code_counts: Sequence[int]) -> str:
@@ -189,19 +189,8 @@ def _code_histogram(code_counts: Sequence[int]) -> str:
     return f"<p class=note>{said}</p>{_figures(figures)}<div class=wide>{drawn}</div>"
 
 
-def _code_portraits(sheet: Picture | None) -> str:
-    if sheet is None:
-        return ""
-    said = (
-        "What the most used codes draw, with their share of the tokens: on a grid that holds nothing else, and in "
-        "training pictures as they are reconstructed, where the outlined square is the code's own token."
-    )
-    return _sheet(sheet, said, "What the codes draw")
-
-
 def _sheet(sheet: Picture, note: str, alt: str) -> str:
-    image = f'<img src="{sheet.data_uri}" width="{sheet.width}" height="{sheet.height}" alt="{alt}">'
-    return f"<p class=note>{note}</p><figure class=portraits>{image}</figure>"
+    return f"<p class=note>{note}</p><figure class=portraits>{_image(sheet, alt)}</figure>"
 
 
 def _figures(figures: Sequence[tuple[str, str, str]]) -> str:
@@ -215,23 +204,19 @@ def _figures(figures: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    numbers: Sequence[int] = (),
-    classes: Sequence[str] = (),
+    headings: Sequence[str], rows: Iterable[Sequence[str]], classes: Sequence[str], *, stacked: bool = True
 ) -> str:
-    """Return a table; columns in `numbers` are aligned to the right, those of class `share` hold markup."""
-    styles = [
-        "number" if column in numbers else dict(enumerate(classes)).get(column, "") for column in range(len(headings))
-    ]
+    """Return a table with a class a column: a `number` is aligned to the right, a `share` holds markup.
+
+    If `stacked`, a narrow screen shows the cells of a row below each other.
+    """
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        texts = (text if style == "share" else html.escape(text) for style, text in zip(styles, row, strict=True))
-        return "".join(f'<{tag} class="{style}">{text}</{tag}>' for style, text in zip(styles, texts, strict=True))
+        texts = (text if style == "share" else html.escape(text) for style, text in zip(classes, row, strict=True))
+        return "".join(f'<{tag} class="{style}">{text}</{tag}>' for style, text in zip(classes, texts, strict=True))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    kind = "" if numbers and not classes else "stack"
+    kind = "stack" if stacked else ""
     head = f"<thead><tr>{cells('th', headings)}</tr></thead>"
     return f'<div class=scroll><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
 

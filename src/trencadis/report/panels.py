@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from trencadis.config.losses import LOSS_TERMS
 from trencadis.report.charts import Point, curve
@@ -11,44 +10,21 @@ from trencadis.report.charts import Point, curve
 Lines = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Trace:
-    """One metric of a chart.
+class Trace(NamedTuple):
+    """One metric of a chart."""
 
-    Args:
-        metric: Its name in the log.
-        label: Its name in the chart's legend.
-        kind: `noisy` of a batch, and smoothed; `measured` now and then, and marked; `exact`, and drawn as it is.
-        scale: What the logged value is multiplied by.
-        figure: Name and unit of its last value, where that is shown above the charts too.
-    """
-
-    metric: str
-    label: str
-    kind: Literal["noisy", "measured", "exact"]
-    scale: float = 1.0
-    figure: tuple[str, ...] = ()
+    metric: str  # its name in the log
+    label: str  # its name in the legend
+    kind: Literal["noisy", "measured", "exact"]  # smoothed; marked; drawn as it is
+    scale: float = 1.0  # what the logged value is multiplied by
+    figure: tuple[str, ...] = ()  # name and unit of its last value, where that is shown above the charts too
 
 
-@dataclass(frozen=True)
 class Panel:
-    """One chart; metrics that were not logged are left out.
+    """One chart; metrics that were not logged are left out. The unit may be empty."""
 
-    Args:
-        title: What it shows.
-        unit: Of its values; may be empty.
-        traces: Its metrics.
-        log_y: Equal factors at equal distances.
-    """
-
-    title: str
-    unit: str
-    traces: tuple[Trace, ...]
-    log_y: bool = False
-
-
-def _panel(title: str, unit: str, *traces: Trace, log_y: bool = False) -> Panel:
-    return Panel(title, unit, traces, log_y)
+    def __init__(self, title: str, unit: str, *traces: Trace, log_y: bool = False) -> None:
+        self.title, self.unit, self.traces, self.log_y = title, unit, traces, log_y
 
 
 def _batch(metric: str, label: str = "training", scale: float = 1.0) -> Trace:
@@ -59,69 +35,63 @@ def _measured(metric: str, label: str, *figure: str, scale: float = 1.0) -> Trac
     return Trace(metric, label, "measured", scale, figure)
 
 
+def _held_out(name: str, *figure: str) -> Trace:
+    return _measured(_VALIDATION + name, "held out", *figure)
+
+
 def _exact(metric: str, label: str) -> Trace:
     return Trace(metric, label, "exact")
 
 
+_VALIDATION = "validation_"
 _BITS = 1 / math.log(2)
 _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     "image": (
-        _panel(
-            "Reconstruction",
-            "PSNR in dB",
-            _batch("psnr"),
-            _measured("validation_psnr", "held out", "PSNR, held out", "dB"),
-        ),
-        _panel(
-            "Structural similarity", "SSIM, held out", _measured("validation_ssim", "held out", "SSIM, held out", "")
-        ),
-        _panel("Loss", "all terms, weighted", _batch("loss")),
-        *(_panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
-        _panel("Discriminator", "hinge loss", _batch("discriminator")),
-        _panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
-        _panel(
+        Panel("Reconstruction", "PSNR in dB", _batch("psnr"), _held_out("psnr", "PSNR, held out", "dB")),
+        Panel("Structural similarity", "SSIM, held out", _held_out("ssim", "SSIM, held out", "")),
+        Panel("Loss", "all terms, weighted", _batch("loss")),
+        *(Panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
+        Panel("Discriminator", "hinge loss", _batch("discriminator")),
+        Panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
+        Panel(
             "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)
         ),
-        _panel(
+        Panel(
             "Code perplexity",
             "equally frequent codes",
             _measured("code_perplexity", "perplexity", "code perplexity, last epoch", "codes"),
         ),
-        _panel("Relaxation temperature", "", _exact("relaxation_temperature", "τ"), log_y=True),
-        _panel("KL weight", "", _exact("kl_weight", "β")),
+        Panel("Relaxation temperature", "", _exact("relaxation_temperature", "τ"), log_y=True),
+        Panel("KL weight", "", _exact("kl_weight", "β")),
     ),
     "transformer": (
-        _panel(
+        Panel(
             "Image tokens",
             "bits a token",
             _batch("image_loss", scale=_BITS),
-            _measured("validation_bits_per_image_token", "held out", "image token, held out", "bits"),
+            _held_out("bits_per_image_token", "image token, held out", "bits"),
         ),
-        _panel(
-            "Text tokens",
-            "nats a token",
-            _batch("text_loss"),
-            _measured("validation_text_loss", "held out", "text token, held out", "nats"),
+        Panel(
+            "Text tokens", "nats a token", _batch("text_loss"), _held_out("text_loss", "text token, held out", "nats")
         ),
-        _panel("Loss", "text and image, weighted", _batch("loss")),
+        Panel("Loss", "text and image, weighted", _batch("loss")),
     ),
     "ranker": (
-        _panel("Loss", "nats a pair", _batch("loss"), _measured("validation_loss", "held out")),
-        _panel(
+        Panel("Loss", "nats a pair", _batch("loss"), _held_out("loss")),
+        Panel(
             "Own caption found",
             "% of held-out pictures",
             _measured("validation_accuracy", "first", "own caption first", "%", scale=100.0),
             _measured("validation_accuracy_at_10", "among ten", "among the first ten", "%", scale=100.0),
         ),
-        _panel("Logit scale", "", _exact("logit_scale", "logit scale")),
+        Panel("Logit scale", "", _exact("logit_scale", "logit scale")),
     ),
 }
 _OF_EVERY_STAGE = (
-    _panel("Learning rate", "", _exact("learning_rate", "learning rate")),
-    _panel("Gradient norm", "before clipping", _batch("gradient_norm", "norm"), log_y=True),
-    _panel("Updates skipped", "in a row", _exact("skipped", "skipped")),
+    Panel("Learning rate", "", _exact("learning_rate", "learning rate")),
+    Panel("Gradient norm", "before clipping", _batch("gradient_norm", "norm"), log_y=True),
+    Panel("Updates skipped", "in a row", _exact("skipped", "skipped")),
 )
-_VALIDATION = "validation_"
 
 
 def figures_of(stage: str) -> list[Trace]:
@@ -141,14 +111,11 @@ def panels_of(stage: str, lines: Lines) -> list[Panel]:
 
 
 def _unknown(name: str, logged: set[str]) -> Panel:
-    traces = tuple(
-        trace for trace in (_batch(name), _measured(_VALIDATION + name, "held out")) if trace.metric in logged
-    )
-    return Panel(name.replace("_", " ").capitalize(), "", traces)
+    traces = [_batch(name), _held_out(name)]
+    return Panel(name.replace("_", " ").capitalize(), "", *(trace for trace in traces if trace.metric in logged))
 
 
 def chart(panel: Panel, lines: Lines) -> str:
-    """Return a panel as SVG."""
     series = {trace.label: points for trace in panel.traces if (points := _points(trace, lines))}
     return curve(
         series,

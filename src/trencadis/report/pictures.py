@@ -16,23 +16,13 @@ WIDE_FROM = 2.0  # width over height
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture drawn after some step.
-
-    Args:
-        step: Updates made by then; 0 where that is no part of what it shows.
-        width: In pixels.
-        height: In pixels.
-        data_uri: The picture itself, as an address that holds it.
-    """
-
-    step: int
+    step: int  # updates made by then; 0 where it shows no training
     width: int
     height: int
-    data_uri: str
+    data_uri: str  # the picture itself
 
     @property
     def is_wide(self) -> bool:
-        """Whether it takes a line to itself."""
         return self.width >= WIDE_FROM * self.height
 
 

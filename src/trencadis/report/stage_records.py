@@ -12,32 +12,21 @@ from trencadis.run_log import read_log
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """What is known of one stage.
-
-    Args:
-        name: As in the log.
-        steps: Updates that it is to make; None where that is not known or it makes none.
-        lines: Its part of the log.
-        elapsed_s: What it has taken.
-        pictures: A few of those that it has drawn.
-        is_over: A later stage has begun.
-    """
+    """What is known of one stage."""
 
     name: str
-    steps: int | None
-    lines: Sequence[dict[str, Any]]
+    steps: int | None  # that it is to make; None where that is not known or it makes none
+    lines: Sequence[dict[str, Any]]  # its part of the log
     elapsed_s: float
     pictures: Sequence[Picture]
-    is_over: bool
+    is_over: bool  # a later stage has begun
 
     @property
     def last_step(self) -> int:
-        """The last step that was logged; 0 where none was."""
         return max((line["step"] for line in self.lines), default=0)
 
     @property
     def state(self) -> str:
-        """`to come`, `training` or `done`."""
         if self.is_over or (self.steps is not None and self.last_step >= self.steps):
             return "done"
         return "training" if self.lines else "to come"
@@ -58,8 +47,7 @@ def read_stages(run: RunDirectory, config: dict[str, Any]) -> list[StageRecord]:
     logged = list(dict.fromkeys(str(line["stage"]) for line in lines))
     names = [name for name in STAGES if name in logged or isinstance(config.get(name), dict)]
     names += [name for name in logged if name not in names]
-    stages = []
-    before_s = 0.0
+    stages, before_s = [], 0.0
     for number, name in enumerate(names):
         own = [line for line in lines if line["stage"] == name]
         until_s = max([before_s, *(line["elapsed_s"] for line in own)])

@@ -26,7 +26,7 @@ def _mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 
 def uniform_noise(
-    seeds: Int[Tensor, "*batch"], position: int | Int[Tensor, "*#batch"], count: int
+    seeds: Int[Tensor, "*#batch"], position: int | Int[Tensor, "*#batch"], count: int
 ) -> Float[Tensor, "*batch count"]:
     """Return numbers uniform in (0, 1), both ends excluded.
 
@@ -43,7 +43,7 @@ def uniform_noise(
 
 
 def gumbel_noise(
-    seeds: Int[Tensor, "*batch"], position: int | Int[Tensor, "*#batch"], count: int
+    seeds: Int[Tensor, "*#batch"], position: int | Int[Tensor, "*#batch"], count: int
 ) -> Float[Tensor, "*batch count"]:
     """Return Gumbel noise: the argmax of logits plus it is a draw from their softmax. Source: Gumbel 1954.
 

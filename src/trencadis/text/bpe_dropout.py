@@ -18,8 +18,7 @@ def merge(symbols: Sequence[int], merges: Merges, *, dropout: float = 0.0, rando
 
     Args:
         symbols: The tokens of the word's bytes.
-        merges: The merges of the vocabulary.
-        dropout: Probability in [0, 1] that a merge is skipped; 0 gives plain byte-pair encoding.
+        dropout: In [0, 1]; 0 gives plain byte-pair encoding.
         random: Source of randomness; required if `dropout` is above 0.
 
     Source: Provilkov et al. 2020, algorithm 1.

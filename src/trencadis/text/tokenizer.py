@@ -48,11 +48,8 @@ class CaptionTokenizer(HubModel):
     Words are split as in GPT-2, each with the space before it, the first one too. There are no special tokens: padding
     belongs to the stream.
 
-    Args:
-        library: A byte-level tokenizer of the `tokenizers` library, with all 256 bytes among its tokens.
-
     Raises:
-        ModelError: `library` is of another kind.
+        ModelError: `library` is not byte-level byte-pair encoding with all 256 bytes among its tokens.
     """
 
     def __init__(self, library: Tokenizer) -> None:
@@ -65,22 +62,20 @@ class CaptionTokenizer(HubModel):
 
         Args:
             captions: Raw captions.
-            vocab_size: Maximum number of ids, 256 or more; fewer if fewer pairs occur twice.
+            vocab_size: Most ids, 256 (the bytes) or more; fewer if fewer pairs occur twice.
 
         Raises:
-            ConfigError: `vocab_size` leaves no room for the 256 bytes.
+            ConfigError: `vocab_size` is below 256.
         """
         if vocab_size < NUM_BYTES:
-            raise ConfigError(
-                f"vocab_size {vocab_size}", expected=f"{NUM_BYTES} or more: one id a byte", remedy="raise vocab_size"
-            )
+            expected = f"{NUM_BYTES} or more: one id a byte"
+            raise ConfigError(f"vocab_size {vocab_size}", expected=expected, remedy="raise vocab_size")
         library = Tokenizer(models.BPE())
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         library.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
-            # A pair that occurs once does not generalise.
-            min_frequency=2,
+            min_frequency=2,  # a pair that occurs once does not generalise
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -98,13 +93,10 @@ class CaptionTokenizer(HubModel):
         Args:
             caption: Raw text.
             max_len: Maximum number of tokens; None returns all.
-            dropout: Probability in [0, 1] that a merge is skipped (BPE-dropout); 0 gives the canonical encoding.
-            seed: Seed of the dropout; the same caption and seed give the same tokens.
+            dropout: Probability in [0, 1] that a merge is skipped (BPE-dropout), drawn from `seed` and the caption.
 
         Raises:
             ConfigError: `dropout` or `max_len` is out of its range.
-
-        Source of the dropout: Provilkov et al. 2020; DALL·E trains with 0.1.
         """
         if not 0 <= dropout <= 1:
             raise ConfigError(f"dropout {dropout}", expected="a probability in [0, 1]", remedy="change the dropout")
@@ -116,10 +108,10 @@ class CaptionTokenizer(HubModel):
         tokens = self._encode_dropping(normalized, dropout, seed) if dropout else self._library.encode(normalized).ids
         if max_len is None or len(tokens) <= max_len:
             return list(tokens)
-        where = _ending(self.decode(tokens[:max_len]))
-        message = f"caption cut after '{where}' ({max_len} of {len(tokens)} tokens)"
+        kept = list(tokens[:max_len])
+        message = f"caption cut after '{_ending(self.decode(kept))}' ({max_len} of {len(tokens)} tokens)"
         warnings.warn(message, CaptionCutWarning, stacklevel=2)
-        return list(tokens[:max_len])
+        return kept
 
     def _encode_dropping(self, normalized: str, dropout: float, seed: int) -> list[int]:
         random = Random(derive_seed("bpe-dropout", seed, normalized))
@@ -143,11 +135,9 @@ class CaptionTokenizer(HubModel):
         return str(self._library.decode(tokens, skip_special_tokens=False)).removeprefix(" ")
 
     def digest(self) -> str:
-        """Return the SHA-256 of the tokenizer's file in hexadecimal."""
         return hashlib.sha256(self._library.to_str().encode()).hexdigest()
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write `tokenizer.json`; other files in the directory stay."""
         write_whole(save_directory / FILE_NAME, self._library.to_str(pretty=True))
 
     @classmethod
@@ -155,7 +145,7 @@ class CaptionTokenizer(HubModel):
         path = directory / FILE_NAME
         remedy = "save the tokenizer again, or copy the directory whole"
         if not path.is_file():
-            raise ModelError(f"no {FILE_NAME} in {path.parent}", expected="a tokenizer's directory", remedy=remedy)
+            raise ModelError(f"no {FILE_NAME} in {directory}", expected="a tokenizer's directory", remedy=remedy)
         try:
             library = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
@@ -165,21 +155,15 @@ class CaptionTokenizer(HubModel):
 
 
 def _tables(library: Tokenizer) -> tuple[dict[str, int], Merges]:
-    """Return the ids of the 256 bytes, by the letters that stand for them, and the merges.
-
-    Raises:
-        ModelError: The tokenizer is not byte-level byte-pair encoding.
-    """
+    """Return the ids of the 256 bytes, by the letters that stand for them, and the merges."""
     content = json.loads(library.to_str())
     vocab: dict[str, int] = content["model"].get("vocab") or {}
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     kinds = content["model"].get("type"), (content["pre_tokenizer"] or {}).get("type")
     if kinds != ("BPE", "ByteLevel") or not all(letter in vocab for letter in alphabet):
-        raise ModelError(
-            f"a tokenizer of the kind {kinds[0]} over {kinds[1]} with {len(vocab)} tokens",
-            expected="byte-level byte-pair encoding with all 256 bytes",
-            remedy="train a CaptionTokenizer, or import the model that the tokenizer belongs to",
-        )
+        given = f"a tokenizer of the kind {kinds[0]} over {kinds[1]} with {len(vocab)} tokens"
+        expected, remedy = "byte-level byte-pair encoding with all 256 bytes", "train a CaptionTokenizer"
+        raise ModelError(given, expected=expected, remedy=remedy)
     merges = {
         (vocab[left], vocab[right]): (rank, vocab[left + right])
         for rank, (left, right) in enumerate(content["model"]["merges"])

@@ -11,21 +11,14 @@ from torch.func import functional_call
 from trencadis.config import ImageLossConfig, OptimizerConfig
 from trencadis.image.discriminator import PatchDiscriminator
 from trencadis.image.loss_terms import hinge_discriminator_loss, lecam_loss
-from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
+from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers, with_prefix, without_prefix
 from trencadis.training.optimizers import adamw, clip_gradients, learning_rate
 
 LOGIT_DECAY = 0.999  # of the averages that LeCam compares with
 
 
 class Adversary:
-    """Learns to tell reconstructions from real images.
-
-    Args:
-        losses: Its sizes and weights.
-        optimizer: Settings of its AdamW: the tokenizer's.
-        seed: Of its weights.
-        device: Of the model.
-    """
+    """Learns to tell reconstructions from real images, with an AdamW of the tokenizer's settings."""
 
     def __init__(self, losses: ImageLossConfig, optimizer: OptimizerConfig, *, seed: int, device: torch.device) -> None:
         self._losses, self._config = losses, optimizer
@@ -40,15 +33,12 @@ class Adversary:
         return functional_call(self.discriminator, frozen, (shown,))  # type: ignore[no-any-return]
 
     def learn(self, parts: Sequence[tuple[Tensor, Tensor]], step: int, steps: int) -> dict[str, Tensor]:
-        """Make the discriminator's update number `step`, unless its gradient is not finite.
+        """Make the discriminator's update number `step`, unless its gradient is not finite, and return its loss.
 
         Args:
             parts: Real images and their reconstructions, of each microbatch.
-            step: Number of the update.
+            step: Number of the update, 0..steps-1.
             steps: Updates in all.
-
-        Returns:
-            Its loss, `discriminator`.
         """
         count = sum(len(images) for images, _ in parts)
         loss, means = torch.zeros_like(self._averages[0]), torch.zeros_like(self._averages)
@@ -72,27 +62,12 @@ class Adversary:
     def state_dict(self) -> dict[str, Tensor]:
         moments = optimizer_tensors([self.optimizer], self.discriminator)
         return {
-            **{f"model/{name}": tensor for name, tensor in self.discriminator.state_dict().items()},
-            **{f"optimizer/{name}": tensor for name, tensor in moments.items()},
+            **with_prefix("model/", self.discriminator.state_dict()),
+            **with_prefix("optimizer/", moments),
             "averages": self._averages,
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned.
-
-        Raises:
-            CheckpointError: The optimizer's state is of another discriminator.
-        """
-        parts = _parts(state)
-        self.discriminator.load_state_dict(parts["model"])
-        restore_optimizers([self.optimizer], self.discriminator, parts.get("optimizer", {}))
+        self.discriminator.load_state_dict(without_prefix("model/", state))
+        restore_optimizers([self.optimizer], self.discriminator, without_prefix("optimizer/", state))
         self._averages = state["averages"].clone().to(self._averages.device)
-
-
-def _parts(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return tensors grouped by the part of their names before the first slash."""
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        part, _, rest = name.partition("/")
-        parts.setdefault(part, {})[rest] = tensor
-    return parts

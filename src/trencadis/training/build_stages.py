@@ -24,11 +24,7 @@ from trencadis.transformer import Transformer
 
 
 def check_models(config: RunConfig) -> None:
-    """Refuse sizes that no model can have, and optimizers that a model cannot use. Nothing is allocated.
-
-    Raises:
-        ConfigError: A model cannot be built or trained so.
-    """
+    """Raise a `ConfigError` for sizes or optimizers that a model cannot have. Nothing is allocated."""
     with FakeTensorMode():  # tensors without numbers
         image_tokenizer = DiscreteVAE(config.image.model)
         if config.image.pretrained is None:
@@ -39,14 +35,7 @@ def check_models(config: RunConfig) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """Builds each stage when its turn comes.
-
-    Args:
-        config: The plan.
-        pairs: The data.
-        tokenizer: The trained byte-pair encoding.
-        device: Where the models are trained.
-    """
+    """Builds each stage when its turn comes."""
 
     config: RunConfig
     pairs: RunPairs
@@ -61,8 +50,7 @@ class Stages:
         """Return the image tokenizer that the run uses as it is."""
         image = self.config.image
         assert image.pretrained is not None, "a run that trains none"
-        name = find_model(image.pretrained)
-        return load_image_tokenizer(name, image_size=image.model.image_size).to(self.device)
+        return load_image_tokenizer(find_model(image.pretrained), image_size=image.model.image_size).to(self.device)
 
     def transformer(
         self,
@@ -84,10 +72,9 @@ class Stages:
         )
 
     def ranker(self) -> RankerTraining:
-        config = self.config
+        config, model = self.config, self.config.ranker_model()
         # The last of CLIP's positions is for the end of the caption.
         captions = self._captions(config.text.text_len - 1, 0.0, "ranker")
-        model = config.ranker_model()
         return RankerTraining(
             config.ranker, model, self.pairs, config.data, captions, seed=config.seed, device=self.device
         )

@@ -35,19 +35,10 @@ class CheckpointWarning(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A verified checkpoint.
-
-    Args:
-        path: Its directory.
-        step: Updates that had been made.
-        tensors: By group, then by name; on the CPU.
-        meta: What is not a tensor, as JSON returns it: tuples have become lists.
-    """
-
     path: Path
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    meta: dict[str, Any]
+    step: int  # updates that had been made
+    tensors: dict[str, dict[str, Tensor]]  # by group, then by name; on the CPU
+    meta: dict[str, Any]  # as JSON returns it: tuples have become lists
 
 
 def save_checkpoint(
@@ -60,11 +51,7 @@ def save_checkpoint(
         step: Updates made so far.
         tensors: By group, then by name.
         meta: Anything that JSON can hold.
-        keep: How many checkpoints stay, this one included. Those beyond `step` belong to an abandoned future and are
-            removed too.
-
-    Returns:
-        The checkpoint's directory.
+        keep: How many checkpoints stay, this one included. Later ones than `step` are removed too.
 
     Raises:
         StorageError: The place cannot be written; the latest checkpoint is the one before.
@@ -82,7 +69,10 @@ def save_checkpoint(
     write_whole(directory / LATEST, path.name + "\n")
     with suppress(OSError):
         # What cannot be removed now stays until the next save; the checkpoint is safe.
-        _prune(directory, step, keep)
+        steps = _steps(directory)
+        kept = [name for name, own in steps.items() if own <= step][:keep]
+        for name in steps.keys() - set(kept):
+            shutil.rmtree(directory / name, ignore_errors=True)
     return path
 
 
@@ -102,87 +92,68 @@ def load_latest(directory: Path) -> Checkpoint | None:
         if not directory.is_dir():
             return None
         sweep(directory)
-        paths = _checkpoints(directory)
+        steps = _steps(directory)
     except OSError as error:
         raise CheckpointError(f"{directory} cannot be read: {error}") from error
     damaged: list[str] = []
-    for path in _by_preference(directory, paths, damaged):
+    checkpoint = None
+    for name in _by_preference(directory, steps, damaged):
         try:
-            checkpoint = _read(path)
-        except _DamagedError as error:
-            damaged.append(f"{path} ({error})")
-            continue
-        if damaged:
-            warnings.warn(f"damaged: {'; '.join(damaged)}; resuming from {path}", CheckpointWarning, stacklevel=2)
-        return checkpoint
-    if paths:
+            checkpoint = _read(directory / name, steps[name])
+            break
+        except (OSError, ValueError, SafetensorError) as error:
+            damaged.append(f"{directory / name} ({error})")
+    if steps and checkpoint is None:
         raise CheckpointError(f"no checkpoint can be loaded; damaged: {'; '.join(damaged)}")
     if damaged:
-        warnings.warn(f"damaged: {'; '.join(damaged)}; there is no checkpoint", CheckpointWarning, stacklevel=2)
-    return None
+        used = "there is no checkpoint" if checkpoint is None else f"resuming from {checkpoint.path}"
+        warnings.warn(f"damaged: {'; '.join(damaged)}; {used}", CheckpointWarning, stacklevel=2)
+    return checkpoint
 
 
-class _DamagedError(Exception):
-    """Names the files of a checkpoint that are not as they were written."""
+def _steps(directory: Path) -> dict[str, int]:
+    """Return the steps of the checkpoints by their names, newest first."""
+    steps = {path.name: step for path in directory.iterdir() if (step := checkpoint_step(path)) is not None}
+    return dict(sorted(steps.items(), key=lambda named: named[1], reverse=True))
 
 
-def _checkpoints(directory: Path) -> list[Path]:
-    """Return the checkpoints' directories, newest first."""
-    return sorted((p for p in directory.iterdir() if checkpoint_step(p) is not None), key=_step, reverse=True)
-
-
-def _step(path: Path) -> int:
-    step = checkpoint_step(path)
-    assert step is not None
-    return step
-
-
-def _by_preference(directory: Path, paths: list[Path], damaged: list[str]) -> list[Path]:
-    """Return the checkpoints with the one that `latest` names first; a wrong `latest` is added to `damaged`."""
+def _by_preference(directory: Path, names: Iterable[str], damaged: list[str]) -> list[str]:
+    """Return the names with the one that is in `latest` first; a wrong `latest` is added to `damaged`."""
+    names = list(names)
     pointer = directory / LATEST
     try:
         name = pointer.read_text("utf-8").removesuffix("\n")
     except FileNotFoundError:
         # The first save was cut off between the directory and `latest`.
-        return paths
+        return names
     except (OSError, ValueError) as error:
         damaged.append(f"{pointer} ({error})")
-        return paths
-    if directory / name not in paths:
+        return names
+    if name not in names:
         damaged.append(f"{pointer} (names {name!r:.40}, which is not there)")
-    return sorted(paths, key=lambda path: path.name != name)
+    return sorted(names, key=lambda own: own != name)
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path, step: int) -> Checkpoint:
     """Verify and load one checkpoint.
 
-    Raises:
-        _DamagedError: A file is absent, changed or cannot be read.
-    """
-    try:
-        names = _verified_names(path)
-        groups = {name.removesuffix(_SUFFIX): load_file(path / name) for name in names if name.endswith(_SUFFIX)}
-        meta = json.loads((path / META).read_text("utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _DamagedError(str(error)) from error
-    return Checkpoint(path=path, step=_step(path), tensors=groups, meta=meta)
-
-
-def _verified_names(path: Path) -> list[str]:
-    """Return the names of a checkpoint's files, having compared every byte of every one.
-
     The manifest is made anew from the files and compared as text, so that it is itself verified.
+
+    Raises:
+        OSError: A file is absent or cannot be read.
+        ValueError: A file has changed; the message names it.
     """
     stored = (path / MANIFEST).read_bytes()
     try:
         written = dict(json.loads(stored)["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _DamagedError(MANIFEST) from error
-    found = _manifest(path, _step(path), written)
+        raise ValueError(MANIFEST) from error
+    found = _manifest(path, step, written)
     if found != stored:
         entries = json.loads(found)["files"]
-        raise _DamagedError(", ".join(name for name in entries if entries[name] != written[name]) or MANIFEST)
-    return list(written)
+        raise ValueError(", ".join(name for name in entries if entries[name] != written[name]) or MANIFEST)
+    groups = {name.removesuffix(_SUFFIX): load_file(path / name) for name in written if name.endswith(_SUFFIX)}
+    return Checkpoint(path=path, step=step, tensors=groups, meta=json.loads((path / META).read_text("utf-8")))
 
 
 def _manifest(path: Path, step: int, names: Iterable[str]) -> bytes:
@@ -212,12 +183,3 @@ def _make_directory(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for path in absent:
         sync_directory(path.parent)
-
-
-def _prune(directory: Path, step: int, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints up to `step`."""
-    paths = _checkpoints(directory)
-    kept = [path for path in paths if _step(path) <= step][:keep]
-    for path in paths:
-        if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)

@@ -1,8 +1,7 @@
 """The last stage: CLIP on the same pairs."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,32 +14,21 @@ from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
 from trencadis.training.mixed_precision import autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
 from trencadis.training.text import CaptionDraws
 
 
-@dataclass(frozen=True)
-class RankerBatch:
-    """Pictures and their captions' tokens."""
-
+class RankerBatch(NamedTuple):
     images: Float[Tensor, "batch 3 height width"]
     text_tokens: Int[Tensor, "batch text_len"]
 
 
-class RankerTraining(PlainStage):
-    """Trains CLIP to match captions and pictures. A `Stage`.
-
-    Args:
-        config: Schedules.
-        model: Sizes.
-        pairs: The run's pairs.
-        data: How pictures are cropped.
-        captions: Tokenizes captions, without caption dropout.
-        seed: Of weights, order and crops.
-        device: Of the model.
-    """
+class RankerTraining(Stage[RankerBatch]):
+    """Trains CLIP to match captions and pictures, with a seed for weights, order and crops."""
 
     name = "ranker"
+    config: RankerStage
+    model: CLIP
 
     def __init__(
         self,
@@ -64,7 +52,6 @@ class RankerTraining(PlainStage):
         self._validation = RankerBatch(pairs.middle_crops(pairs.validation, size, data), self.model.pad(texts).cpu())
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[RankerBatch], None, None]:
-        """Yield the one microbatch of each step."""
         for batch in self._batches.iterate(from_step, to_step, pinned=self.device.type == "cuda"):
             samples = zip(batch.captions, batch.sample_ids, batch.epochs, strict=True)
             tokens = [self._captions.tokens(caption, sample_id, epoch) for caption, sample_id, epoch in samples]
@@ -74,7 +61,6 @@ class RankerTraining(PlainStage):
         return {"pairs": torch.tensor(len(batch.images))}
 
     def loss(self, batch: RankerBatch, totals: Totals, step: int, steps: int) -> StageLoss:
-        """Return the symmetric cross-entropy, in nats a pair."""
         with autocast(self.device, self._precision):
             images, text_tokens = batch.images.to(self.device, non_blocking=True), batch.text_tokens.to(self.device)
             loss = self.model(images, text_tokens, return_loss=True)

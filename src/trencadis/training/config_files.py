@@ -21,11 +21,10 @@ def read_settings(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: {reason}", expected="a YAML file of settings", remedy="correct the file") from error
-    if content is None:
-        return {}
+    content = {} if content is None else content
     if not isinstance(content, dict):
-        given = f"{path} holds a {type(content).__name__}"
-        raise ConfigError(given, expected="a mapping of settings", remedy="start from a run's config.yaml")
+        found = f"{path} holds a {type(content).__name__}"
+        raise ConfigError(found, expected="a mapping of settings", remedy="start from a run's config.yaml")
     return content
 
 
@@ -33,11 +32,10 @@ def read_config(path: Path) -> RunConfig:
     """Return the config in a run's `config.yaml`; what is absent has its default.
 
     Raises:
-        ConfigError: The file cannot be read, or a setting is unknown, of the wrong type or out of its range.
+        ConfigError: The file cannot be read, or a setting is wrong.
     """
     return from_plain(RunConfig, read_settings(path))
 
 
 def write_config(path: Path, config: RunConfig) -> None:
-    """Write a run's `config.yaml`, whole or not at all."""
     write_whole(path, yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))

@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,8 +17,7 @@ from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
-from trencadis.image.divergence import divergence_weight
-from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities
+from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities, divergence_weight
 from trencadis.image.metrics import WINDOW_SIZE
 from trencadis.image.perceptual import VGG16, FeatureNetwork
 from trencadis.model_directory import find_model
@@ -26,30 +25,25 @@ from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.training.adversarial import Adversary
 from trencadis.training.mixed_precision import autocast
-from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, Relaxation, codebook_of, revive
+from trencadis.training.optimizer_state import with_prefix, without_prefix
+from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
 
 SHOWN = 8
 MOST_PSNR = 100.0  # dB; an exact reconstruction has no finite one
 
 
-@dataclass(frozen=True)
-class ImageBatch:
-    """Images, and a seed for each image's noise."""
-
+class ImageBatch(NamedTuple):
     images: Float[Tensor, "batch 3 height width"]
-    noise_seeds: tuple[int, ...]
+    noise_seeds: tuple[int, ...]  # one an image
 
 
 class Observed(NamedTuple):
-    """What is learnt from after an update, without a graph.
+    """What is learnt from after an update: the codes; latents for a moving codebook; images for the discriminator.
 
-    Attributes:
-        tokens: The codes.
-        latents: What they were chosen for, where a moving codebook learns from them.
-        real_and_shown: The images as the terms saw them, and the clamped reconstructions, for the discriminator.
+    Images are as the terms saw them, beside their clamped reconstructions. Nothing has a graph.
     """
 
     tokens: Int[Tensor, "batch rows columns"]
@@ -57,30 +51,16 @@ class Observed(NamedTuple):
     real_and_shown: tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]] | None
 
 
-@runtime_checkable
-class StateKeeper(Protocol):
-    """What has a state that a checkpoint holds."""
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-class ImageTraining(PlainStage):
-    """Trains an image tokenizer on images alone. A `Stage`.
-
-    Args:
-        config: Kind, sizes and schedules.
-        pairs: The run's pairs.
-        data: How pictures are cropped.
-        seed: Of weights, order, crops and noise.
-        device: Of the model.
+class ImageTraining(Stage[ImageBatch]):
+    """Trains an image tokenizer on images alone, with a seed for weights, order, crops and noise.
 
     Raises:
         ModelError: The perceptual network cannot be loaded.
     """
 
     name = "image"
+    config: ImageStage
+    model: DiscreteVAE
 
     def __init__(
         self, config: ImageStage, pairs: RunPairs, data: DataConfig, *, seed: int, device: torch.device
@@ -102,7 +82,6 @@ class ImageTraining(PlainStage):
             self._adversary = Adversary(config.losses, config.optimizer, seed=seed, device=device)
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
-        """Yield the microbatches of each step."""
         pinned = self.device.type == "cuda"
         for step, batch in enumerate(self._batches.iterate(from_step, to_step, pinned=pinned), from_step):
             seeds = (derive_seed(self._seed, self.name, "noise", step, index) for index in range(len(batch.images)))
@@ -139,25 +118,21 @@ class ImageTraining(PlainStage):
         if is_adversarial:
             gradients = totals if "adversarial_gradient" in totals else self._last_gradients(terms)
             count, term = totals["images"], terms["adversarial"]
-            weight = adaptive_weight(
-                gradients["reconstruction_gradient"] / count, gradients["adversarial_gradient"] / count
-            )
+            means = (gradients[name] / count for name in ("reconstruction_gradient", "adversarial_gradient"))
+            weight = adaptive_weight(*means)
             terms["adversarial"] = term._replace(weight=term.weight * weight)
             values["adaptive_weight"] = weight
         # Against the images without noise, as on held-out pairs.
         terms["psnr"] = Term(psnr(shown, batch.images.to(self.device)).clamp(max=MOST_PSNR).sum(), "images", 0.0)
         quantized = inputs.quantized
         latents = None if self._codebook is None else quantized.latents.detach()
-        return StageLoss(
-            terms, values, Observed(quantized.tokens, latents, (inputs.images, shown) if is_adversarial else None)
-        )
+        real_and_shown = (inputs.images, shown) if is_adversarial else None
+        return StageLoss(terms, values, Observed(quantized.tokens, latents, real_and_shown))
 
     def _is_adversarial(self, step: int, steps: int) -> bool:
-        """Return whether the discriminator takes part in this update."""
         return self._adversary is not None and step >= self.config.losses.adversarial_start * steps
 
     def _inputs(self, batch: ImageBatch, totals: Totals, step: int, steps: int) -> TermInputs:
-        """Run the model on a microbatch."""
         images = self._noisy(batch)
         quantizer: Quantizer | None = self._codebook
         if quantizer is None:
@@ -180,7 +155,6 @@ class ImageTraining(PlainStage):
         return replace(inputs, logits=self._adversary.logits(inputs.shown))
 
     def _noisy(self, batch: ImageBatch) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images with their own noise."""
         images, noise = batch.images.to(self.device, non_blocking=True), self.config.pixel_noise
         if not noise:
             return images
@@ -202,14 +176,9 @@ class ImageTraining(PlainStage):
     def _last_gradients(self, terms: Mapping[str, Term]) -> dict[str, Tensor]:
         """Return the gradients at the decoder's last layer, of the other terms and of the adversarial one; sums."""
         others = torch.stack([term.weight * term.sum for name, term in terms.items() if name != "adversarial"]).sum()
+        sums = {"reconstruction_gradient": others, "adversarial_gradient": terms["adversarial"].sum}
         layer = self.model.decoder.output.weight
-        return {
-            name: torch.autograd.grad(total, layer, retain_graph=True)[0]
-            for name, total in (
-                ("reconstruction_gradient", others),
-                ("adversarial_gradient", terms["adversarial"].sum),
-            )
-        }
+        return {name: torch.autograd.grad(total, layer, retain_graph=True)[0] for name, total in sums.items()}
 
     def _kl(self, step: int, steps: int) -> float:
         """Return β, in the paper's unit."""
@@ -217,12 +186,10 @@ class ImageTraining(PlainStage):
         return cosine_schedule(step, start=0.0, end=losses.kl, steps=round(losses.kl_steps * steps))
 
     def _relaxation_temperature(self, step: int, steps: int) -> float:
-        config = self.config
-        until = round(config.relaxation_steps * steps)
-        return cosine_schedule(step, start=1.0, end=config.final_relaxation_temperature, steps=until)
+        until = round(self.config.relaxation_steps * steps)
+        return cosine_schedule(step, start=1.0, end=self.config.final_relaxation_temperature, steps=until)
 
     def _scheduled(self, step: int, steps: int) -> dict[str, float | Tensor]:
-        """Return what is logged of the schedules that take part."""
         values: dict[str, float | Tensor] = {}
         if self.config.relaxation in ("gumbel", "straight_through"):
             values["relaxation_temperature"] = self._relaxation_temperature(step, steps)
@@ -248,33 +215,20 @@ class ImageTraining(PlainStage):
         return UpdateEffects(metrics, {f"bottleneck.{name}": rows for name, rows in replaced.items()})
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return the counts of codes, the codebook's averages and the discriminator."""
-        return {
-            f"{part}.{name}": tensor
-            for part, owner in self._owners().items()
-            for name, tensor in owner.state_dict().items()
-        }
+        states = [with_prefix(f"{part}.", owner.state_dict()) for part, owner in self._owners().items()]
+        return {name: tensor for state in states for name, tensor in state.items()}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
         for part, owner in self._owners().items():
-            prefix = f"{part}."
-            owner.load_state_dict(
-                {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-            )
+            owner.load_state_dict(without_prefix(f"{part}.", state))
 
-    def _owners(self) -> dict[str, StateKeeper]:
-        owners: dict[str, StateKeeper | None] = {
-            "counts": self._counts,
-            "codebook": self._codebook,
-            "adversary": self._adversary,
-        }
+    def _owners(self) -> dict[str, CodeCounts | MovingCodebook | Adversary]:
+        """Return what has a state that a checkpoint holds."""
+        owners = {"counts": self._counts, "codebook": self._codebook, "adversary": self._adversary}
         return {part: owner for part, owner in owners.items() if owner is not None}
 
     def validate(self) -> dict[str, float]:
-        """Measure reconstructions of held-out images, PSNR in dB and SSIM, and the use of codes in an epoch.
-
-        `code_use` is a share, `code_perplexity` a number of codes.
-        """
+        """Measure reconstructions of held-out images, PSNR in dB and SSIM, and the use of codes in an epoch."""
         reconstructions = self._reconstruct(self._validation)
         measured = {"validation_psnr": float(psnr(reconstructions, self._validation).mean()), **self._counts.measured()}
         if min(reconstructions.shape[-2:]) >= WINDOW_SIZE:
@@ -282,12 +236,10 @@ class ImageTraining(PlainStage):
         return measured
 
     def sample(self) -> Image.Image:
-        """Return held-out images above their reconstructions."""
         originals = self._validation[:SHOWN]
         labels = ["original"] * len(originals) + ["reconstruction"] * len(originals)
-        return contact_sheet(
-            to_pillow(torch.cat([originals, self._reconstruct(originals)])), labels, len(originals), label_lines=1
-        )
+        images = to_pillow(torch.cat([originals, self._reconstruct(originals)]))
+        return contact_sheet(images, labels, len(originals), label_lines=1)
 
     def _reconstruct(self, images: Tensor) -> Tensor:
         """Return reconstructions on the CPU, computed as in training."""
@@ -296,11 +248,7 @@ class ImageTraining(PlainStage):
 
 
 def feature_network(name: str | None, device: torch.device) -> FeatureNetwork | None:
-    """Return the network of the perceptual term: CLIP's image tower from a directory, or VGG-16 from a file.
-
-    Raises:
-        ModelError: It is absent, damaged or of another kind.
-    """
+    """Return the network of the perceptual term: CLIP's image tower from a directory, or VGG-16 from a file."""
     if name is None:
         return None
     if Path(name).is_file():

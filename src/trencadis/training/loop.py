@@ -26,10 +26,8 @@ def fit(stage: Stage[Any], steps: int, run: RunDirectory, log: RunLog, *, save_e
     In the end the stage's model holds the averaged weights and is in evaluation mode.
 
     Args:
-        stage: What is trained.
-        steps: Updates in all.
         run: Where checkpoints and samples go.
-        log: Where metrics go; the lines of updates that are lost with a kill are dropped.
+        log: Where metrics go; lines of lost updates are dropped.
         save_every_s: Least seconds between two checkpoints; more where saving would take over 2 % of the time.
 
     Raises:
@@ -64,13 +62,10 @@ def fit(stage: Stage[Any], steps: int, run: RunDirectory, log: RunLog, *, save_e
 
 
 class Means:
-    """Means of metrics over the updates since the last line of the log.
-
-    Args:
-        sums: What `sums` returned when a checkpoint was written: by name, the sum and the number of values.
-    """
+    """Means of metrics over the updates since the last line of the log."""
 
     def __init__(self, sums: Mapping[str, Sequence[float]]) -> None:
+        """Begin with the `sums` of a checkpoint: by name, the sum and the number of values."""
         self._sums = {name: (torch.tensor(total, dtype=torch.float64), count) for name, (total, count) in sums.items()}
 
     @property
@@ -91,11 +86,7 @@ class Means:
 
 
 class SavingTimes:
-    """Says when a checkpoint is due, and measures what it takes as a context manager.
-
-    Args:
-        least_s: Least seconds between the end of one and the beginning of the next.
-    """
+    """Says when a checkpoint is due, and measures what it takes as a context manager."""
 
     def __init__(self, least_s: float) -> None:
         self._least_s, self._took_s, self._ended_s = least_s, 0.0, time.monotonic()
@@ -117,7 +108,6 @@ def _is_due(step: int, steps: int, times: int) -> bool:
 
 
 def _validate(trainer: Trainer, run: RunDirectory, log: RunLog) -> None:
-    """Measure and draw with the averaged weights."""
     stage = trainer.stage
     with trainer.ema.apply_to(stage.model), torch.no_grad():
         stage.model.eval()

@@ -33,14 +33,13 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether the device has units for bfloat16; on one without, bfloat16 is slower than float32."""
+    """Return whether the device computes in bfloat16 natively; elsewhere it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def default_precision(device: torch.device) -> Precision:
-    """Return the default precision of training: bfloat16 on CUDA devices that have units for it."""
     return "bfloat16" if device.type == "cuda" and has_fast_bfloat16(device) else "float32"
 
 
@@ -69,7 +68,6 @@ class GradientScales:
             modules[-1].register_forward_hook(partial(self._after, index))
 
     def factor(self, index: int) -> float:
-        """Return what a branch's gradients are multiplied by now, a power of two."""
         return float(2.0 ** math.floor(math.log2(self._scales[index])))
 
     def _before(self, index: int, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -85,18 +83,17 @@ class GradientScales:
         Returns:
             Whether each branch's gradients were finite. The device is waited for once.
         """
-        gradients = [
-            [p.grad for module in modules for p in module.parameters() if p.grad is not None]
-            for modules in self._branches
-        ]
-        for index, own in enumerate(gradients):
-            for gradient in own:
+        flags: list[Tensor] = []
+        for index, modules in enumerate(self._branches):
+            gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+            for gradient in gradients:
                 gradient.mul_(1 / self.factor(index))
-        flags = _are_finite(gradients)
-        for own, is_finite in zip(gradients, flags, strict=True):
-            for gradient in () if is_finite else own:
-                gradient.zero_()
-        return flags
+            is_finite = torch.nn.utils.get_total_norm(gradients).isfinite()
+            for gradient in gradients:
+                gradient.masked_fill_(~is_finite, 0.0)
+            flags.append(is_finite)
+        finite: list[bool] = torch.stack(flags).tolist() if flags else []
+        return finite
 
     def update(self, finite: Sequence[bool]) -> None:
         """Raise the scales of branches whose gradients were finite; lower the others, at most once in 125 updates."""
@@ -108,7 +105,6 @@ class GradientScales:
             self._scales[index] = min(max(self._scales[index] * change, LEAST_SCALE), GREATEST_SCALE)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the scales, and the updates since each was last lowered."""
         return {
             "scales": torch.tensor(self._scales, dtype=torch.float64),
             "since_fall": torch.tensor(self._since_fall, dtype=torch.int64),
@@ -117,14 +113,6 @@ class GradientScales:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         assert len(state["scales"]) == len(self._scales), "a checkpoint of another number of branches"
         self._scales, self._since_fall = state["scales"].tolist(), state["since_fall"].tolist()
-
-
-def _are_finite(groups: Sequence[Sequence[Tensor]]) -> list[bool]:
-    """Return for each group whether all its numbers are finite; an empty group is."""
-    norms = {index: torch.nn.utils.get_total_norm(group) for index, group in enumerate(groups) if group}
-    measured = torch.stack(list(norms.values())).isfinite().tolist() if norms else []
-    finite = dict(zip(norms, measured, strict=True))
-    return [finite.get(index, True) for index in range(len(groups))]
 
 
 class _LeaveBackward(torch.autograd.Function):

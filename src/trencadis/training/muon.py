@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         matrices: What is trained.
-        lr: Length of an update: the largest singular value of a square matrix moves by about this much at most.
+        lr: About the most by which an update moves the largest singular value of a square matrix.
         momentum: Share of the moving average of gradients that an update keeps, 0..1.
         weight_decay: Share of a weight that an update takes away, in units of `lr`.
         coefficients: One step of the iteration each.
@@ -100,11 +100,14 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             trained = [(p, rows) for p, rows in zip(group["params"], group["parts"], strict=True) if p.grad is not None]
             if trained:
-                parameters = [parameter.detach() for parameter, _ in trained]
-                directions = self._nesterov([parameter for parameter, _ in trained], group["momentum"])
+                parameters = [parameter for parameter, _ in trained]
+                directions = self._nesterov(parameters, group["momentum"])
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                parts = zip(parameters, directions, (rows for _, rows in trained), strict=True)
-                for batch in _batches(part for matrix in parts for part in _split(*matrix)):
+                parts: list[_Part] = []
+                for (parameter, rows), direction in zip(trained, directions, strict=True):
+                    weights, moves = (torch.split(matrix.detach(), list(rows)) for matrix in (parameter, direction))
+                    parts += map(_Part, weights, moves)
+                for batch in _batches(parts):
                     _move(batch, group["lr"], self._coefficients)
 
     def _nesterov(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
@@ -119,17 +122,11 @@ class Muon(torch.optim.Optimizer):
 
 
 class _Part(NamedTuple):
-    """Views of a part of a weight and of the momentum that moves it."""
-
     weight: Float[Tensor, "rows columns"]
     direction: Float[Tensor, "rows columns"]
 
 
-def _split(weight: Tensor, direction: Tensor, rows: tuple[int, ...]) -> Iterator[_Part]:
-    yield from map(_Part, torch.split(weight, list(rows)), torch.split(direction, list(rows)))
-
-
-def _batches(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
+def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
     """Yield the parts whose shapes are equal, or equal when one is turned, in batches of bounded size."""
     by_shape: dict[tuple[int, ...], list[_Part]] = defaultdict(list)
     for part in parts:
@@ -160,10 +157,7 @@ def orthogonal(
     """Return about the nearest matrix with orthonormal rows to each, by a Newton–Schulz iteration.
 
     The singular vectors stay, and every singular value is taken through the polynomials. A matrix of zeros stays so.
-
-    Args:
-        matrices: With at most as many rows as columns, so that the products are small.
-        coefficients: One step each.
+    Matrices should have at most as many rows as columns, so that the products are small.
     """
     # The Frobenius norm bounds the largest singular value.
     norms = torch.linalg.matrix_norm(matrices, keepdim=True)
@@ -172,9 +166,8 @@ def orthogonal(
     # Both ways give the same; the first does less work from there on, but bfloat16 is too coarse for it.
     if matrices.dtype == torch.float32 and 2 * columns > 3 * rows:
         return batched_product(_inverse_root(batched_product(matrices, matrices.mT), coefficients), matrices)
-    for a, b, c in coefficients:
-        gram = batched_product(matrices, matrices.mT)
-        factor = _factor(gram, (a, b, c))
+    for quintic in coefficients:
+        factor = _factor(batched_product(matrices, matrices.mT), quintic)
         matrices = batched_product(factor, matrices)
     return matrices
 

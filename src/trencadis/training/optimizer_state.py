@@ -33,12 +33,7 @@ def restore_optimizers(
         CheckpointError: The state is of another model or of other optimizers.
     """
     parameters = dict(model.named_parameters())
-    keeper = {
-        id(parameter): optimizer
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
+    keeper = {id(parameter): optimizer for optimizer in optimizers for parameter in _parameters(optimizer)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, quantity = key.rpartition("/")
@@ -53,9 +48,22 @@ def restore_optimizers(
         # A copy: the optimizer writes into its state, and the tensors belong to the caller.
         state.setdefault(id(parameter), {})[quantity] = tensor.clone()
     for optimizer in optimizers:
-        order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        by_index = {index: state[id(parameter)] for index, parameter in enumerate(order) if id(parameter) in state}
+        own = enumerate(_parameters(optimizer))
+        by_index = {index: state[id(parameter)] for index, parameter in own if id(parameter) in state}
         optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 @torch.no_grad()
@@ -72,11 +80,7 @@ def reset_rows(
 class EMA:
     """An exponential moving average of a model's weights, in at least 32 bits.
 
-    The decay warms up, so that the first, random weights are soon forgotten. Buffers are not averaged.
-
-    Args:
-        model: Its parameters are averaged.
-        decay: Share of the average that an update keeps after the warm-up, 0..1.
+    The decay warms up to `decay`, 0..1, so that the first, random weights are soon forgotten. Buffers are not averaged.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -105,11 +109,7 @@ class EMA:
         return dict(self._average)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take averages that `state_dict` returned.
-
-        Raises:
-            CheckpointError: They are of another model.
-        """
+        """Raise a `CheckpointError` if the averages are of another model."""
         strange = tensors.keys() ^ self._average.keys()
         strange |= {name for name in tensors.keys() - strange if tensors[name].shape != self._average[name].shape}
         if strange:
@@ -119,10 +119,7 @@ class EMA:
 
     @contextmanager
     def apply_to(self, model: nn.Module) -> Iterator[None]:
-        """Have the model's parameters point to the averages for a while; then to their own weights again.
-
-        Nothing is copied, unless the types differ. The model must not be trained meanwhile.
-        """
+        """Give the model the averaged weights for a while, without a copy where the types agree."""
         parameters = list(model.parameters())
         own = [parameter.data for parameter in parameters]
         try:

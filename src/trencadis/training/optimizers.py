@@ -33,14 +33,10 @@ def optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Op
             remedy="set muon to false for this stage",
         )
     matrices = [matrix for matrix in model.hidden_matrices() if matrix[0].requires_grad]
-    muon = Muon(
-        matrices,
-        lr=config.muon_learning_rate,
-        momentum=config.muon_momentum,
-        weight_decay=config.muon_weight_decay,
-    )
+    peak = config.muon_learning_rate
+    muon = Muon(matrices, lr=peak, momentum=config.muon_momentum, weight_decay=config.muon_weight_decay)
     for group in muon.param_groups:
-        group["peak"] = config.muon_learning_rate
+        group["peak"] = peak
     return [adamw(model, config, leave_out={id(parameter) for parameter, _ in matrices}), muon]
 
 
@@ -51,12 +47,7 @@ def adamw(model: nn.Module, config: OptimizerConfig, *, leave_out: Collection[in
     not, even where a linear layer shares them; nor are gains, biases and tables of positions.
 
     The fused kernel is used on CPUs and CUDA: on a CPU it is three times as fast as the others, deterministic, and
-    independent of the number of threads.
-
-    Args:
-        model: What is trained.
-        config: Settings.
-        leave_out: Ids of the parameters that another optimizer trains.
+    independent of the number of threads. `leave_out` has the ids of parameters that another optimizer trains.
     """
     trained = [p for p in model.parameters() if p.requires_grad and id(p) not in leave_out]
     decayed = _decayed(model)
@@ -77,7 +68,6 @@ def adamw(model: nn.Module, config: OptimizerConfig, *, leave_out: Collection[in
 
 
 def _decayed(model: nn.Module) -> set[int]:
-    """Return the ids of the parameters with weight decay."""
     matrices: set[int] = set()
     tables: set[int] = set()
     for module in model.modules():

@@ -1,9 +1,8 @@
 """The plan of a run: sizes and steps chosen by the data, the machine and the time, with the reasons."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import DiscreteVAEConfig, RunConfig, StageConfig
-from trencadis.config.plain import Settings, differing, overlay
+from trencadis.config.plain import Settings, differing, overlay, to_plain
 from trencadis.data.prefetch import available_cores
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
@@ -63,50 +62,41 @@ class Plan:
 
 
 def draft(overrides: Mapping[str, Any], recipe: str | None) -> RunConfig:
-    """Return the config of a run before anything is chosen, with its data and its seed.
-
-    It refuses what is wrong in the overrides before the data are read.
+    """Return the config of a run before anything is chosen; its data and its seed are those of the run.
 
     Raises:
         ConfigError: The recipe is unknown, or a setting is unknown, of the wrong type or out of its range.
         ModelError: The given image tokenizer cannot be loaded.
     """
-    tokenizer = _given_tokenizer(overrides, Plan())
-    return overlay(tokenizer(LADDER[0]() if recipe is None else _recipe(recipe)), overrides)
+    config = LADDER[0]() if recipe is None else _recipe(recipe)
+    return overlay(overlay(config, _given_tokenizer(overrides, Plan())), overrides)
 
 
 def choose_sizes(
     overrides: Mapping[str, Any], recipe: str | None, hours: float, pairs: RunPairs, plan: Plan
 ) -> RunConfig:
-    """Return the config of a run but for the steps that its speed decides.
+    """Return the config of a run but for the steps that its speed decides. Raises what `draft` does.
 
     Args:
         overrides: Settings given by the user, nested; they are kept.
         recipe: Name of a recipe, or None to choose one by the time.
-        hours: Time budget.
-        pairs: The data.
         plan: Gets the choices.
-
-    Raises:
-        ConfigError: The recipe is unknown, or a setting is unknown, of the wrong type or out of its range.
-        ModelError: The given image tokenizer cannot be loaded.
     """
     device = usable_device(overrides.get("device"))
-    with_tokenizer = _given_tokenizer(overrides, plan)
+    given = _given_tokenizer(overrides, plan)
     threads = overrides.get("threads") or available_cores()
     torch.set_num_threads(int(threads))
-    if recipe is not None:
-        config = with_tokenizer(_recipe(recipe))
-        plan.say("recipe", recipe, "asked for")
+    if recipe is None:
+        config = _choose_recipe(hours, torch.device(device), pairs, plan, given)
     else:
-        config = _choose_recipe(hours, torch.device(device), pairs, plan, with_tokenizer)
+        config = overlay(_recipe(recipe), given)
+        plan.say("recipe", recipe, "asked for")
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
     if config.text.fit_captions:
         chosen["text"] = _choose_text(config, pairs, plan)
     config = overlay(overlay(config, chosen), overrides)
-    losses = config.image.losses
-    if losses.perceptual:
-        network = losses.perceptual_network
+    if config.image.losses.perceptual:
+        network = config.image.losses.perceptual_network
         why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
         plan.say("perceptual term", network or "none", why)
     plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
@@ -119,16 +109,11 @@ def _recipe(name: str) -> RunConfig:
     return RECIPES[name]()
 
 
-def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunConfig], RunConfig]:
-    """Return what puts the given image tokenizer into a recipe; the identity where the run trains its own.
-
-    Raises:
-        ConfigError: A setting of the tokenizer other than the size of pictures is overridden.
-        ModelError: The tokenizer cannot be loaded.
-    """
+def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Settings:
+    """Return the settings of the given image tokenizer; none where the run trains its own."""
     image = overrides.get("image")
     if not isinstance(image, Mapping) or image.get("pretrained") is None:
-        return lambda config: config
+        return {}
     name = str(image["pretrained"])
     others = [name for name in differing({}, image.get("model", {})) if name != "image_size"]
     if others:
@@ -136,30 +121,19 @@ def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Callable[[RunC
         raise ConfigError(f"image.model.{others[0]}", expected="the tokenizer's own", remedy=remedy)
     model: DiscreteVAEConfig = load_image_tokenizer(find_model(name)).config
     rows, columns = model.grid_size
-    plan.say(
-        "image tokenizer", name, f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"
-    )
-
-    def given(config: RunConfig) -> RunConfig:
-        return dataclasses.replace(config, image=dataclasses.replace(config.image, pretrained=name, model=model))
-
-    return given
+    why = f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"
+    plan.say("image tokenizer", name, why)
+    return {"image": {"pretrained": name, "model": to_plain(model)}}
 
 
-def _choose_recipe(
-    hours: float,
-    device: torch.device,
-    pairs: RunPairs,
-    plan: Plan,
-    with_tokenizer: Callable[[RunConfig], RunConfig],
-) -> RunConfig:
+def _choose_recipe(hours: float, device: torch.device, pairs: RunPairs, plan: Plan, given: Settings) -> RunConfig:
     """Return the largest recipe that enough pictures pass through in the time, and that is no larger than they are."""
     rate = ASSUMED_MFU * _matmul_rate(device)
     sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
     median_side = sides[len(sides) // 2] if sides else 0
     fitting: list[tuple[RunConfig, float]] = []
     for recipe in LADDER:
-        config = with_tokenizer(recipe())
+        config = overlay(recipe(), given)
         needed_h = PICTURES_WORTH_IT * sum(training_flops(config).values()) / rate / 3600
         is_filled = config.image.pretrained is not None or config.image.model.image_size[0] <= median_side
         if not fitting or (needed_h <= hours and is_filled):
@@ -238,12 +212,7 @@ def _matmul_rate(device: torch.device) -> float:
 def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan) -> RunConfig:
     """Return the config with the steps that fit into the time, and the crops of each picture; given ones are kept.
 
-    Args:
-        config: `steps` and `token_variants` are chosen where they are None.
-        timing: Times of one update, of all validations and of encoding one crop of each picture.
-        left_s: Seconds for all stages.
-        pairs: The data.
-        plan: Gets the choices.
+    `left_s` is the seconds for all stages.
     """
     most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
     left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
@@ -259,22 +228,20 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
         steps = max(FEWEST_STEPS, int((share / whole * left_s * USED - timing.look_s[name]) / step_s))
         # The EMA spans at most 3 % of a run, so that a short one does not average over untrained weights.
         ema_decay = min(stage.ema_decay, 1 - 1 / max(2.0, 0.03 * steps))
-        fitted[name] = dataclasses.replace(stage, steps=steps, ema_decay=ema_decay)
+        fitted[name] = replace(stage, steps=steps, ema_decay=ema_decay)
         why = f"{share / whole:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"
         plan.say(f"{name}.steps", steps, why)
-    config = dataclasses.replace(config, **fitted)  # type: ignore[arg-type]
+    config = replace(config, **fitted)  # type: ignore[arg-type]
     return _fit_variants(config, most_crops, pairs, plan)
 
 
 def _fit_variants(config: RunConfig, most_crops: int, pairs: RunPairs, plan: Plan) -> RunConfig:
-    """Return the config with enough crops of each picture that none is seen too often."""
     stage = config.transformer
     if stage.token_variants is not None:
         return config
     assert stage.steps is not None
     epochs = stage.steps * stage.batch_size / sum(pair.weight for pair in pairs.train)
     variants = max(1, min(round(epochs / SEEN), most_crops, MOST_VARIANTS))
-    plan.say(
-        "transformer.token_variants", variants, f"the pairs pass {epochs:.0f} times; a crop is best seen {SEEN} times"
-    )
-    return dataclasses.replace(config, transformer=dataclasses.replace(stage, token_variants=variants))
+    why = f"the pairs pass {epochs:.0f} times; a crop is best seen {SEEN} times"
+    plan.say("transformer.token_variants", variants, why)
+    return replace(config, transformer=replace(stage, token_variants=variants))

@@ -1,6 +1,7 @@
 """Quantizers used in training (relaxation, moving codebook), code counts, and the revival of dead codes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,50 +21,34 @@ from trencadis.image import (
 )
 from trencadis.randomness import derive_seed
 
-COUNTED_EACH = 50
-"""Mean tokens a code that are counted before dead codes are replaced: fewer say little about a rare code."""
-
-REVIVED_UNTIL = 0.8
-"""Share of the steps after which no code is replaced any more: a new one needs time to be of use."""
-
-SPLIT_NOISE = 0.05
-"""Deviation of the noise that separates the parts of a split code, as a share of the weights' own."""
+COUNTED_EACH = 50  # mean tokens a code, counted before dead codes are replaced: fewer say little about a rare code
+REVIVED_UNTIL = 0.8  # share of the steps after which no code is replaced any more: a new one needs time to be of use
+SPLIT_NOISE = 0.05  # deviation of the noise that separates the parts of a split code, as a share of the weights' own
 
 
+@dataclass(frozen=True)
 class Relaxation:
-    """Chooses codes by a relaxation of the choice that their logits are. A `Quantizer` of one microbatch.
+    """Chooses codes by a relaxation of the choice that their logits are. A `Quantizer` of one microbatch."""
 
-    Args:
-        bottleneck: With the codes' vectors.
-        noise_seeds: Of each image's Gumbel noise.
-        relaxation: As in `ImageStage`.
-        relaxation_temperature: τ.
-    """
-
-    def __init__(
-        self,
-        bottleneck: Categorical | Nearest,
-        noise_seeds: Sequence[int],
-        relaxation: str,
-        relaxation_temperature: float,
-    ) -> None:
-        self._bottleneck, self._noise_seeds = bottleneck, noise_seeds
-        self._relaxation, self._temperature = relaxation, relaxation_temperature
+    bottleneck: Categorical | Nearest
+    noise_seeds: Sequence[int]  # of each image's Gumbel noise
+    relaxation: str  # as in `ImageStage`
+    relaxation_temperature: float  # τ
 
     def __call__(self, latents: Float[Tensor, "batch rows columns _"]) -> Quantized:
-        bottleneck = self._bottleneck
+        bottleneck, relaxation = self.bottleneck, self.relaxation
         logits = bottleneck.logits(latents)
-        if self._relaxation == "ibq":
+        if relaxation == "ibq":
             codes = relax(logits, None, 1.0, straight_through=True)
         else:
-            codes = relax(logits, self._noise(logits), self._temperature, self._relaxation == "straight_through")
+            codes = relax(logits, self._noise(logits), self.relaxation_temperature, relaxation == "straight_through")
         tokens = logits.detach().argmax(dim=-1)
         vectors = F.embedding(tokens, bottleneck.codebook) if isinstance(bottleneck, Nearest) else None
         return Quantized(bottleneck.mix(codes), tokens, latents, vectors, logits)
 
     def _noise(self, logits: Float[Tensor, "batch rows columns vocab"]) -> Float[Tensor, "batch rows columns vocab"]:
         generator = torch.Generator(logits.device)
-        seeds = (derive_seed(seed, "codes") for seed in self._noise_seeds)
+        seeds = (derive_seed(seed, "codes") for seed in self.noise_seeds)
         return torch.stack([standard_gumbel(logits.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds])
 
 
@@ -73,15 +58,11 @@ class MovingCodebook:
     The averages, their start by k-means over the first update's vectors, the replacement of dead codes, and the
     gradient past the choice (by rotation) are vector-quantize-pytorch's. The first update itself sees random codes.
 
-    Args:
-        bottleneck: Holds the codebook; `learn` writes it there.
-        config: Of the training.
-        even_use: How often an update would use each code if it used all alike.
-
     Source: van den Oord et al. 2017, appendix A.1; Fifty et al. 2024 for the rotation.
     """
 
     def __init__(self, bottleneck: Nearest, config: ImageStage, *, even_use: float) -> None:
+        """Take the codebook of `bottleneck`; `even_use` is how often an update would use each code on average."""
         from vector_quantize_pytorch import VectorQuantize
 
         self.bottleneck = bottleneck
@@ -122,20 +103,15 @@ class MovingCodebook:
         return rows
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {name: tensor.detach() for name, tensor in self._averages.state_dict().items()}
+        state: dict[str, Tensor] = self._averages.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._averages.load_state_dict(dict(state))
 
 
 class CodeCounts:
-    """How often each code is used: in this epoch, in the last whole one, and since codes were last judged.
-
-    Args:
-        image_vocab_size: Number of codes.
-        epoch_tokens: Tokens of an epoch.
-        device: Of the counts.
-    """
+    """How often each code is used: in this epoch, in the last whole one, and since codes were last judged."""
 
     def __init__(self, image_vocab_size: int, epoch_tokens: int, device: torch.device) -> None:
         self._epoch_tokens = epoch_tokens
@@ -186,7 +162,7 @@ def revive(
 
     Args:
         bottleneck: With the codes; changed in place.
-        counts: How often each was used.
+        counts: How often each code was used.
         below: A code is replaced if it has less than this share of an even use.
         seed: Of which codes are split, and of the noise.
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from trencadis.config import RunConfig
 from trencadis.config.plain import Settings, differing, overlay
-from trencadis.data.training_sheet import training_sheet
+from trencadis.data.contact_sheet import titled
+from trencadis.data.training_sheet import training_sections
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
@@ -28,12 +30,13 @@ from trencadis.training.config_files import read_config, write_config
 from trencadis.training.loop import fit
 from trencadis.training.plan import Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.stage import Stage
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
 from trencadis.transformer import Transformer
 
-TrainedStage = TypeVar("TrainedStage", bound=Any)  # a Stage; its model's type goes through
+TrainedStage = TypeVar("TrainedStage", bound=Stage[Any])
 REPORT_S = 5.0
 
 
@@ -55,9 +58,6 @@ def train(
         recipe: Name of the recipe; None chooses one by the time.
         hours: Time budget; None is 1, or what the run was planned for.
         say: Called with what was chosen, where this call plans the run.
-
-    Returns:
-        The config that was followed.
 
     Raises:
         UserError: The settings, the data or the directory cannot be used. Where nothing had begun, nothing is left.
@@ -82,7 +82,6 @@ def train(
 
 @contextmanager
 def _torch_state_restored() -> Iterator[None]:
-    """Put back what training changes of torch as a whole."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -115,12 +114,14 @@ def _begin(
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
     given = draft(overrides, recipe)
     pairs = read_pairs(given.data, given.seed, run, resumed=False)
-    run.write_data(_data_summary(pairs))
+    run.write_data(pairs.summary())
     plan = Plan()
     hours = 1.0 if hours is None else hours
     config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
-    config = _fit_steps(config, pairs, began_s, plan)
+    timed = time_stages(config, pairs)
+    spent_s = time.monotonic() - began_s
+    config = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
     plan.save(run)
     write_config(run.config, config)
     if say is not None:
@@ -129,9 +130,7 @@ def _begin(
 
 
 def _check_same(config: RunConfig, asked: Settings) -> None:
-    """Refuse options that differ from the plan that a run follows."""
-    changed = differing(config, overlay(config, asked))
-    if changed:
+    if changed := differing(config, overlay(config, asked)):
         raise ConfigError(
             f"another {changed[0]} than the run was planned with",
             expected="the plan in the run's config.yaml",
@@ -139,35 +138,18 @@ def _check_same(config: RunConfig, asked: Settings) -> None:
         )
 
 
-def _data_summary(pairs: RunPairs) -> dict[str, Any]:
-    return {
-        "train": len(pairs.train),
-        "validation": len(pairs.validation),
-        "kept": pairs.kept,
-        "dropped": pairs.dropped,
-    }
-
-
-def _fit_steps(config: RunConfig, pairs: RunPairs, began_s: float, plan: Plan) -> RunConfig:
-    """Time each stage whose steps are open, and fit them into what is left of the budget."""
-    timed = time_stages(config, pairs)
-    spent_s = time.monotonic() - began_s
-    return fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
-
-
+@dataclass(frozen=True)
 class _Run:
-    """The stages of a run, one after the other. A stage whose part is in the model directory is not entered.
+    """The stages of a run, one after the other. A stage whose part is in the model directory is not entered."""
 
-    Args:
-        run: Its directory.
-        config: Its plan.
-        pairs: Its data.
-        log: Where metrics go.
-    """
+    run: RunDirectory
+    config: RunConfig
+    pairs: RunPairs
+    log: RunLog
 
-    def __init__(self, run: RunDirectory, config: RunConfig, pairs: RunPairs, log: RunLog) -> None:
-        self.run, self.config, self.pairs, self.log = run, config, pairs, log
-        self.device = torch.device(config.device)
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.config.device)
 
     def all_stages(self) -> None:
         """Train what is not trained yet, and complete the model directory."""
@@ -176,20 +158,18 @@ class _Run:
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._image_tokenizer(stages)
         transformer = self._transformer(stages, vae)
-        clip = self._ranker(stages)
-        DALLE(
-            text_tokenizer=tokenizer,
-            image_tokenizer=vae,
-            transformer=transformer,
-            ranker=CLIPRanker(clip, tokenizer),
-            name=self.run.name,
-        ).save_settings(self.run.model)
+        ranker = CLIPRanker(self._ranker(stages), tokenizer)
+        model = DALLE(
+            text_tokenizer=tokenizer, image_tokenizer=vae, transformer=transformer, ranker=ranker, name=self.run.name
+        )
+        model.save_settings(self.run.model)
 
     def _show_training_pictures(self) -> None:
         if not self.run.training_pictures.exists():
-            size, config = self.config.image.model.image_size, self.config
-            sheet = training_sheet(self.pairs.source, self.pairs.train, size, config.data, seed=config.seed)
-            write_picture(self.run.training_pictures, sheet)
+            config, pairs = self.config, self.pairs
+            size = config.image.model.image_size
+            sections = training_sections(pairs.source, pairs.train, size, config.data, seed=config.seed)
+            write_picture(self.run.training_pictures, titled(sections))
 
     def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:
         """Return the image tokenizer: trained, or a copy of the one that the run was given."""
@@ -227,7 +207,7 @@ class _Run:
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""
-        data, pairs, variants = self.config.data, self.pairs, self.config.transformer.token_variants
+        pairs, data, variants = self.pairs, self.config.data, self.config.transformer.token_variants
         assert variants is not None, "a plan fixes how many crops are cached"
         seed = derive_seed(self.config.seed, "tokens")
         train_tokens = cache_tokens(vae, pairs, data, self.run.tokens, variants=variants, seed=seed, device=self.device)

@@ -1,6 +1,7 @@
 """The pairs of a run: filtered and split once, and the same for every stage."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,32 +21,26 @@ LARGEST_SHARE = 0.1  # but no more than this share of it
 
 @dataclass(frozen=True)
 class RunPairs:
-    """What a run trains and validates on.
-
-    Args:
-        source: Where the pictures are.
-        train: Pairs that every stage trains on.
-        validation: Held-out pairs in random order, so that the first ones are a fair sample.
-        kept: How many pairs passed the filters: those above, and held-out ones that validation does not use.
-        dropped: How many pairs were left out, by reason.
-    """
+    """What a run trains and validates on."""
 
     source: PairSource
     train: tuple[KeptPair, ...]
-    validation: tuple[KeptPair, ...]
-    kept: int
-    dropped: dict[str, int]
+    validation: tuple[KeptPair, ...]  # in random order, so that the first ones are a fair sample
+    kept: int  # pairs that passed the filters: those above, and held-out ones that validation does not use
+    dropped: dict[str, int]  # pairs that were left out, by reason
+
+    def summary(self) -> dict[str, Any]:
+        counts = {"train": len(self.train), "validation": len(self.validation), "kept": self.kept}
+        return {**counts, "dropped": self.dropped}
 
     def pictures(self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig) -> Pictures:
         """Return the pictures of some pairs, which are cropped later."""
-        return Pictures(
-            self.source, pairs, image_size, fit=config.fit, max_image_pixels=config.filters.max_image_pixels
-        )
+        most = config.filters.max_image_pixels
+        return Pictures(self.source, pairs, image_size, fit=config.fit, max_image_pixels=most)
 
     def batches(
         self, image_size: tuple[int, int], config: DataConfig, *, batch_size: int, seed: int, rule: CropRule
     ) -> PairBatches:
-        """Return the batches of random crops of the training pairs."""
         pictures = self.pictures(self.train, image_size, config)
         return PairBatches(pictures, batch_size=batch_size, seed=seed, rule=rule)
 
@@ -61,12 +56,6 @@ def read_pairs(config: DataConfig, seed: int, run: RunDirectory, *, resumed: boo
     """Open the dataset, filter it, and split it into training and validation pairs.
 
     The result is kept in the run's directory, so that a resumed run does not read every picture again.
-
-    Args:
-        config: Where the pairs are, and the filters.
-        seed: Of the split.
-        run: Where the result is kept.
-        resumed: The run has begun, and its pairs must not have changed.
 
     Raises:
         DataError: The dataset cannot be used, has fewer than two usable pairs, or has changed since the run began.
@@ -86,7 +75,10 @@ def read_pairs(config: DataConfig, seed: int, run: RunDirectory, *, resumed: boo
 
 
 def _curated(source: PairSource, config: DataConfig, run: RunDirectory, *, resumed: bool) -> Curated:
-    known = _known(run)
+    try:
+        known = Curated.load(run.pairs)
+    except DataError:
+        known = None  # absent or damaged
     if known is not None and is_current(known, source, config.filters):
         return known
     curated = curate(source, config.filters, progress=True)
@@ -98,11 +90,3 @@ def _curated(source: PairSource, config: DataConfig, run: RunDirectory, *, resum
         )
     curated.save(run.pairs)
     return curated
-
-
-def _known(run: RunDirectory) -> Curated | None:
-    """Return the result of an earlier start of the run; None where it is absent or damaged."""
-    try:
-        return Curated.load(run.pairs)
-    except DataError:
-        return None

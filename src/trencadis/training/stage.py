@@ -1,7 +1,7 @@
 """What a model gives to be trained: its batches, its loss, and what shows how it is doing."""
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 from torch import Tensor, nn
@@ -14,40 +14,25 @@ Totals = Mapping[str, Tensor]
 
 
 class Term(NamedTuple):
-    """One term of the loss, summed over a microbatch. Over an update it is `weight` · Σ `sum` / `totals[unit]`.
+    """One term of the loss, summed over a microbatch. Over an update it is `weight` · Σ `sum` / `totals[unit]`."""
 
-    Attributes:
-        sum: Over the microbatch's images, tokens or pairs.
-        unit: What is counted: a name in the update's `Totals`.
-        weight: In the loss; 0 for what is only logged.
-    """
-
-    sum: Tensor
-    unit: str
-    weight: float | Tensor = 1.0
+    sum: Tensor  # over the microbatch's images, tokens or pairs
+    unit: str  # what is counted: a name in the update's `Totals`
+    weight: float | Tensor = 1.0  # 0 for what is only logged
 
 
 class StageLoss(NamedTuple):
-    """The loss of a microbatch.
+    """The loss of a microbatch."""
 
-    Attributes:
-        terms: By the names that their means are logged under.
-        values: Logged as they are; the same in every microbatch, such as a schedule's value.
-        observed: What `Stage.after_update` learns from, without a graph.
-    """
-
-    terms: Mapping[str, Term]
-    values: Mapping[str, float | Tensor] = {}
-    observed: Any = None
+    terms: Mapping[str, Term]  # by the names that their means are logged under
+    values: Mapping[str, float | Tensor] = {}  # logged as they are; the same in every microbatch
+    observed: Any = None  # what `Stage.after_update` learns from, without a graph
 
 
 class UpdateEffects(NamedTuple):
-    """What `Stage.after_update` did.
+    """What `Stage.after_update` did: metrics to log, and rows of parameters, by name, that were written anew.
 
-    Attributes:
-        metrics: Logged.
-        replaced_rows: Rows of parameters that were written anew, by the parameter's name. They have no use for the
-            moments and averages of the rows before.
+    Moments and averages of the rows before are dropped.
     """
 
     metrics: Mapping[str, float | Tensor] = {}
@@ -55,74 +40,48 @@ class UpdateEffects(NamedTuple):
 
 
 @runtime_checkable
-class Stage(Protocol, Generic[Batch]):
-    """One part of a run, trained by `trencadis.training.loop.fit`.
+class Stage(Protocol[Batch]):
+    """One part of a run, trained by `trencadis.training.loop.fit`. By default its optimizers alone train it.
 
     Everything random is a pure function of the seed, the step and a sample's position in the update, so that a resumed
     stage continues exactly, and microbatches change nothing.
     """
 
     name: str
-
-    @property
-    def config(self) -> StageConfig: ...
-
-    @property
-    def model(self) -> nn.Module: ...
+    config: StageConfig
+    model: nn.Module
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[Batch], None, None]:
         """Yield the microbatches of each of the steps `from_step` to `to_step - 1`."""
 
     def totals(self, batch: Batch, step: int, steps: int, *, is_whole: bool) -> Totals:
-        """Return what a microbatch adds to the totals of its update.
+        """Return what a microbatch adds to the totals of update `step` of `steps`.
 
-        Args:
-            batch: The microbatch.
-            step: Number of the update.
-            steps: Updates in all.
-            is_whole: It is the only one: sums that `loss` can take from it are left out, and only counts remain.
+        If it `is_whole`, the only one, sums that `loss` can take from it are left out, and only counts remain.
         """
 
     def loss(self, batch: Batch, totals: Totals, step: int, steps: int) -> StageLoss:
         """Return the terms of a microbatch, given the totals of the whole update. It changes nothing."""
 
-    def after_backward(self) -> None:
-        """Finish the model's gradient before it is clipped, such as by removing scales."""
-
-    def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
-        """Learn what is learnt by other means than the optimizers, once they have made update number `step`.
-
-        Skipped updates do not come here.
-
-        Args:
-            observed: From the loss of each microbatch.
-            step: Number of the update.
-            steps: Updates in all.
-        """
-
     def validate(self) -> dict[str, float]:
         """Measure the model in evaluation mode on held-out pairs."""
-
-    def extra_state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint holds besides the model, averaged weights and optimizers."""
-
-    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `extra_state` returned."""
 
     def sample(self) -> Image.Image | None:
         """Return a picture of what the model does, for the same captions or pictures each time."""
 
-
-class PlainStage:
-    """Defaults for a stage that its optimizers alone train, without state of its own."""
-
     def after_backward(self) -> None:
-        pass
+        """Finish the model's gradient before it is clipped, such as by removing scales."""
+        return
 
     def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
+        """Learn what is learnt by other means than the optimizers, once they have made update number `step`.
+
+        `observed` is from the loss of each microbatch. Skipped updates do not come here.
+        """
         return UpdateEffects()
 
     def extra_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint holds besides the model, averaged weights and optimizers."""
         return {}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:

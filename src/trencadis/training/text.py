@@ -1,5 +1,6 @@
 """The first stage: byte-pair encoding trained on the captions, and captions as tokens for the later stages."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from trencadis.config import TextStage
@@ -10,11 +11,7 @@ from trencadis.training.run_pairs import RunPairs
 
 
 def fit_text(pairs: RunPairs, config: TextStage, directory: Path) -> CaptionTokenizer:
-    """Train the byte-pair encoding on the captions and save it, or load it if it exists.
-
-    Raises:
-        StorageError: The directory cannot be written.
-    """
+    """Train the byte-pair encoding on the captions and save it, or load it if it exists."""
     if directory.exists():
         return CaptionTokenizer.from_pretrained(directory)
     tokenizer = train_tokenizer(pairs.train, config.vocab_size)
@@ -23,29 +20,22 @@ def fit_text(pairs: RunPairs, config: TextStage, directory: Path) -> CaptionToke
 
 
 def train_tokenizer(pairs: tuple[KeptPair, ...], vocab_size: int) -> CaptionTokenizer:
-    """Return the byte-pair encoding of the pairs' captions."""
     captions = (caption for pair in pairs for caption in pair.captions)
     return CaptionTokenizer.train(captions, vocab_size=vocab_size)
 
 
+@dataclass(frozen=True)
 class CaptionDraws:
     """Tokenizes captions with BPE-dropout and caption dropout, deterministically per (seed, epoch, sample id).
 
     Longer captions are cut silently; the plan says how many there are.
-
-    Args:
-        tokenizer: The trained byte-pair encoding.
-        text_len: Most tokens of a caption.
-        dropout: Share of merges skipped (BPE-dropout).
-        caption_dropout: Share of captions replaced by the empty one, for classifier-free guidance.
-        seed: Of both.
     """
 
-    def __init__(
-        self, tokenizer: CaptionTokenizer, *, text_len: int, dropout: float, caption_dropout: float, seed: int
-    ) -> None:
-        self.tokenizer, self.text_len, self.dropout = tokenizer, text_len, dropout
-        self.caption_dropout, self.seed = caption_dropout, seed
+    tokenizer: CaptionTokenizer
+    text_len: int
+    dropout: float  # share of merges skipped (BPE-dropout)
+    caption_dropout: float  # share of captions replaced by the empty one, for classifier-free guidance
+    seed: int
 
     def tokens(self, caption: str, sample_id: str, epoch: int) -> list[int]:
         """Return a caption's tokens, or none if it is dropped."""

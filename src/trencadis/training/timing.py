@@ -1,7 +1,6 @@
 """Measures how long the parts of a run take on this machine."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,17 +21,9 @@ ENCODED = 64  # pictures
 
 @dataclass(frozen=True)
 class Timing:
-    """Measured durations in seconds.
-
-    Args:
-        step_s: Of one update, by stage.
-        look_s: Of all validations and samples of a stage together, by stage.
-        encoding_s: Of encoding one crop of every training picture.
-    """
-
-    step_s: dict[str, float] = field(default_factory=dict)
-    look_s: dict[str, float] = field(default_factory=dict)
-    encoding_s: float = 0.0
+    step_s: dict[str, float] = field(default_factory=dict)  # of one update, by stage
+    look_s: dict[str, float] = field(default_factory=dict)  # of all validations and samples of a stage
+    encoding_s: float = 0.0  # of one crop of every training picture
 
 
 def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
@@ -49,16 +40,14 @@ def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
     encode_middle(vae, pairs, pairs.train[:ENCODED], config.data, device)
     encode_s = (time.perf_counter() - began_s) / min(ENCODED, len(pairs.train))
     tokens = torch.zeros(1, len(pairs.train), *vae.grid_size, dtype=torch.int32)
-    drawn: dict[str, Callable[[], Stage[Any]]] = {
-        "transformer": lambda: stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)]),
-        "ranker": stages.ranker,
-    }
-    if image is not None:
-        drawn = {"image": lambda: image, **drawn}
     timing = Timing(encoding_s=encode_s * len(pairs.train))
-    for name, build in drawn.items():
-        if getattr(config, name).steps is None:
-            timing.step_s[name], timing.look_s[name] = _time(build())
+    if image is not None and config.image.steps is None:
+        timing.step_s["image"], timing.look_s["image"] = _time(image)
+    if config.transformer.steps is None:
+        stage = stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)])
+        timing.step_s["transformer"], timing.look_s["transformer"] = _time(stage)
+    if config.ranker.steps is None:
+        timing.step_s["ranker"], timing.look_s["ranker"] = _time(stages.ranker())
     return timing
 
 

@@ -40,17 +40,18 @@ def cache_tokens(
         CheckpointError: A file of the cache is damaged.
         StorageError: The cache cannot be written.
     """
-    pictures = pairs.pictures(pairs.train, tokenizer.image_size, data)
+    pictures, loaded = pairs.pictures(pairs.train, tokenizer.image_size, data), []
     shards = [(variant, start) for variant in range(variants) for start in range(0, len(pairs.train), SHARD)]
     with progress("encoding pictures", len(pairs.train) * variants) as advance:
         for variant, start in shards:
-            path, count = _path(directory, variant, start), min(SHARD, len(pairs.train) - start)
+            path = directory / f"variant-{variant}" / f"{start:09d}.safetensors"
+            positions = range(start, min(start + SHARD, len(pairs.train)))
             if path.exists():
-                advance(count)
-                continue
-            tokens = _encode(tokenizer, pictures, range(start, start + count), variant, seed, device, advance)
-            write_whole(path, safetensors.torch.save({"image_tokens": tokens.to(torch.int32)}))
-    loaded = [_load(_path(directory, variant, start)) for variant, start in shards]
+                advance(len(positions))
+            else:
+                tokens = _encode(tokenizer, pictures, positions, variant, seed, device, advance)
+                write_whole(path, safetensors.torch.save({"image_tokens": tokens.to(torch.int32)}))
+            loaded.append(_load(path))
     return rearrange(torch.cat(loaded), "(variants pairs) r c -> variants pairs r c", variants=variants)
 
 
@@ -86,10 +87,6 @@ def _encode(
         encoded.append(tokenizer.encode(images.to(device)).cpu())
         advance(len(images))
     return torch.cat(encoded)
-
-
-def _path(directory: Path, variant: int, start: int) -> Path:
-    return directory / f"variant-{variant}" / f"{start:09d}.safetensors"
 
 
 def _load(path: Path) -> Int[Tensor, "pairs rows columns"]:

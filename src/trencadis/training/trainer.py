@@ -20,12 +20,7 @@ Metrics = dict[str, Tensor]
 
 
 class Trainer:
-    """A stage's model, its optimizers, its averaged weights and its progress: all that a checkpoint holds.
-
-    Args:
-        stage: What is trained.
-        steps: Updates in all.
-    """
+    """A stage's model, its optimizers, its averaged weights and its progress: all that a checkpoint holds."""
 
     def __init__(self, stage: Stage[Any], steps: int) -> None:
         self.stage, self.steps, self.step = stage, steps, 0
@@ -42,32 +37,28 @@ class Trainer:
             DivergenceError: Too many were skipped in a row.
         """
         stage, config = self.stage, self.stage.config.optimizer
-        rate = self._begin()
-        totals = self._totals(microbatches)
-        metrics, observed = self._accumulate(microbatches, totals)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
+            optimizer.zero_grad(set_to_none=True)
+        metrics, observed = self._accumulate(microbatches, self._totals(microbatches))
         stage.after_backward()
         norm = clip_gradients(stage.model, config.max_grad_norm)
         if math.isfinite(norm):
             for optimizer in self.optimizers:
                 optimizer.step()
             metrics |= self._after_update(observed)
-        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+            self.skipped = 0
+        else:
+            self.skipped += 1
         self.step += 1
         if self.skipped >= MOST_SKIPPED:
             raise DivergenceError(
                 f"{stage.name}: the gradient was not finite in the {self.skipped} updates up to step {self.step}; "
                 f"the last good checkpoint is kept; lower {stage.name}.optimizer.learning_rate and train into a new run"
             )
+        rate = self.optimizers[0].param_groups[0]["lr"]
         return metrics | _tensors({"learning_rate": rate, "gradient_norm": norm, "skipped": self.skipped})
-
-    def _begin(self) -> float:
-        """Set the learning rates of this update, clear the gradients, and return AdamW's rate."""
-        config = self.stage.config.optimizer
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
-            optimizer.zero_grad(set_to_none=True)
-        return learning_rate(self.step, self.steps, config)
 
     def _totals(self, microbatches: Sequence[Any]) -> Totals:
         """Return the totals of the update, known before the first backward pass."""
@@ -102,29 +93,19 @@ class Trainer:
         return _tensors(effects.metrics)
 
     def save(self, directory: Path, **meta: Any) -> None:
-        """Write a checkpoint; skipped updates leave no trace in the weights, so that they are always good ones.
-
-        Args:
-            directory: Of the stage's checkpoints.
-            meta: What `resume` is to return; anything that JSON can hold.
-        """
-        tensors: Mapping[str, Mapping[str, Tensor]] = {
+        """Write a checkpoint, with `meta` for `resume` to return."""
+        tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.stage.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": optimizer_tensors(self.optimizers, self.stage.model),
         }
-        extra = self.stage.extra_state()
-        if extra:
-            tensors = {**tensors, "extra": extra}
+        if extra := self.stage.extra_state():
+            tensors["extra"] = extra
         own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped}
         save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
     def resume(self, directory: Path) -> dict[str, Any]:
-        """Load the newest valid checkpoint and return its meta; nothing where there is none.
-
-        Raises:
-            CheckpointError: There are checkpoints and none is valid.
-        """
+        """Load the newest valid checkpoint and return its meta; nothing where there is none."""
         checkpoint = load_latest(directory)
         if checkpoint is None:
             return {}

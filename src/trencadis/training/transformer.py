@@ -20,7 +20,7 @@ from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.training.mixed_precision import GradientScales, autocast, default_precision
 from trencadis.training.run_pairs import RunPairs
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
+from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import KVDecoder, Transformer
 from trencadis.transformer.model import Block, Losses
@@ -31,28 +31,16 @@ VALIDATION_BATCH = 32
 
 
 class StreamBatch(NamedTuple):
-    """Captions and pictures as tokens."""
-
     text_tokens: Int[Tensor, "batch text_len"]
     image_tokens: Int[Tensor, "batch rows columns"]
 
 
-class TransformerTraining(PlainStage):
-    """Trains the transformer on the joint stream. A `Stage`.
-
-    Args:
-        config: Schedules.
-        model: Sizes.
-        pairs: The run's pairs.
-        captions: Tokenizes captions.
-        image_tokens: Of the training pairs, several crops of each.
-        validation_tokens: Of the validation pairs' middle crops.
-        image_tokenizer: Decodes samples.
-        seed: Of weights, order and noise.
-        device: Of the model.
-    """
+class TransformerTraining(Stage[StreamBatch]):
+    """Trains the transformer on the joint stream, with a seed for weights, order and captions."""
 
     name = "transformer"
+    config: TransformerStage
+    model: Transformer
 
     def __init__(
         self,
@@ -82,7 +70,6 @@ class TransformerTraining(PlainStage):
         self._validation = StreamBatch(self._plain(tuple(p.captions[0] for p in pairs.validation)), validation_tokens)
 
     def _plain(self, captions: tuple[str, ...]) -> Int[Tensor, "captions text_len"]:
-        """Return captions' tokens without dropout."""
         return self.model.stream.pad_captions([self._captions.plain_tokens(caption) for caption in captions])
 
     def batch(self, step: int) -> list[StreamBatch]:
@@ -98,7 +85,6 @@ class TransformerTraining(PlainStage):
         return [StreamBatch(text, image) for text, image in zip(text_tokens, image_tokens, strict=True)]
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[StreamBatch], None, None]:
-        """Yield the microbatches of each step."""
         return prefetch(self.batch, range(from_step, to_step), workers=1)
 
     def totals(self, batch: StreamBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
@@ -107,15 +93,12 @@ class TransformerTraining(PlainStage):
         return {"text_tokens": counted, "image_tokens": torch.tensor(batch.image_tokens.numel())}
 
     def loss(self, batch: StreamBatch, totals: Totals, step: int, steps: int) -> StageLoss:
-        """Return the cross-entropies of both kinds of token, in nats."""
-        losses = self._losses(batch)
-        weight = self.config.text_weight
-        return StageLoss(
-            {
-                "text_loss": Term(losses.text, "text_tokens", weight),
-                "image_loss": Term(losses.image, "image_tokens", 1 - weight),
-            }
-        )
+        losses, weight = self._losses(batch), self.config.text_weight
+        terms = {
+            "text_loss": Term(losses.text, "text_tokens", weight),
+            "image_loss": Term(losses.image, "image_tokens", 1 - weight),
+        }
+        return StageLoss(terms)
 
     def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
         with autocast(self.device, self._precision):
@@ -126,7 +109,6 @@ class TransformerTraining(PlainStage):
             )
 
     def after_backward(self) -> None:
-        """Remove the gradients' scales, and adapt the scales."""
         if self.scales is not None:
             self.scales.update(self.scales.unscale())
 
@@ -139,9 +121,8 @@ class TransformerTraining(PlainStage):
 
     def validate(self) -> dict[str, float]:
         """Measure the losses on held-out pairs as in training: text in nats a token, images in bits a token."""
-        count = len(self._validation.text_tokens)
+        count, losses = len(self._validation.text_tokens), []
         size = min(count, VALIDATION_BATCH)
-        losses = []
         for start in range(0, count, size):
             text_tokens, image_tokens = (tokens[start : start + size] for tokens in self._validation)
             missing = size - len(text_tokens)  # a batch of another size would be compiled anew
@@ -163,7 +144,8 @@ class TransformerTraining(PlainStage):
 
 def branches(model: Transformer) -> list[tuple[nn.Module, nn.Module]]:
     """Return the norm and the layer of each residual branch, in order: attention and MLP of every block."""
-    blocks = [block for block in model.blocks if isinstance(block, Block)]
-    return [
-        branch for block in blocks for branch in ((block.attention_norm, block.attention), (block.mlp_norm, block.mlp))
-    ]
+    found: list[tuple[nn.Module, nn.Module]] = []
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        found += [(block.attention_norm, block.attention), (block.mlp_norm, block.mlp)]
+    return found

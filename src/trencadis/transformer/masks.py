@@ -7,7 +7,7 @@ from it: the dense mask, the blocks that training computes, FlexAttention's bloc
 Source: Ramesh et al. 2021, appendix B.1 and figure 11.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,23 +132,6 @@ def mask_mod(
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """Return the function of (batch, head, query, key) that FlexAttention asks, of one pair of positions at a time."""
     return lambda _batch, _head, query, key: stream_visibility(pattern, stream, query, key, kernel_size=kernel_size)
-
-
-def positions_read(pattern: Pattern, stream: Stream, index: int, *, kernel_size: int) -> list[int]:
-    """Return the raster indices that the image token at `index` sees, its own last: what a decoding step reads."""
-    key = torch.arange(index + 1)
-    seen = image_visibility(
-        pattern, torch.full_like(key, index), key, columns=stream.grid_size[1], kernel_size=kernel_size
-    )
-    return seen.nonzero().flatten().tolist()
-
-
-def as_slice(positions: Sequence[int]) -> slice | None:
-    """Return the slice that takes just these positions, if they are evenly spaced: it needs no copy."""
-    step = positions[1] - positions[0] if len(positions) > 1 else 1
-    if list(positions) == list(range(positions[0], positions[-1] + 1, step)):
-        return slice(positions[0], positions[-1] + 1, step)
-    return None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from trencadis.errors import ConfigError
         ({"max_aspect_ratio": float("nan")}, "max_aspect_ratio nan"),
         ({"min_image_side": 0}, "min_image_side 0"),
         ({"max_image_pixels": 0}, "max_image_pixels 0"),
-        ({"min_aspect_ratio": 3.0}, "min_aspect_ratio 3 and max_aspect_ratio 2"),
+        ({"min_aspect_ratio": 3.0}, "min_aspect_ratio 3.0 and max_aspect_ratio 2.0"),
     ],
 )
 def test_a_filter_out_of_its_range_is_refused(settings: dict[str, Any], given: str) -> None:

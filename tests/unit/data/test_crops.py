@@ -226,7 +226,7 @@ def test_threads_share_the_pictures() -> None:
 def test_position_is_among_the_pairs_and_not_in_the_source() -> None:
     source = Listed([Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")])
     pictures = Pictures(source, source.pairs()[1:], (4, 4))
-    assert len(pictures) == 2
+    assert len(pictures.pairs) == 2
     assert pictures.crop(0)[:, 0, 0].tolist() == [0, 1, 0]
 
 

@@ -4,8 +4,9 @@ from PIL import Image
 from tests.unit.data.drawings import Listed, disc, gradient
 from trencadis.config import DataConfig
 from trencadis.data import CAPTIONED_CROPS, Pictures
+from trencadis.data.contact_sheet import titled
 from trencadis.data.pixels import to_pillow
-from trencadis.data.training_sheet import training_sections, training_sheet
+from trencadis.data.training_sheet import training_sections
 
 TILE, STEP, MARGIN = 96, 104, 8
 
@@ -34,6 +35,6 @@ def test_sheet_shows_the_crops_of_each_stage() -> None:
 
 def test_sheet_of_one_picture_and_of_another_aspect() -> None:
     source = Listed([disc()])
-    page = training_sheet(source, source.pairs(), (16, 32), DataConfig(), seed=0)
+    page = titled(training_sections(source, source.pairs(), (16, 32), DataConfig(), seed=0))
     assert page.width == 9 * STEP + MARGIN
     assert page.height == 2 * (28 + TILE // 2 + 15 + 2 * MARGIN)

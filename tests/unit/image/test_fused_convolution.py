@@ -106,7 +106,6 @@ def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> 
             assert_close(add_convolved(total, layer, x, gain=gain), total + gain * plain)
         assert_close(convolve(layer, x), plain)
 
-    before = len(fused_convolution._reordered)
     with torch.no_grad():
         agree()
         layer.weight.mul_(2)
@@ -131,6 +130,16 @@ def test_weights_that_change_are_read_again(monkeypatch: pytest.MonkeyPatch) -> 
         agree()
         layer.weight.mul_(2)
         agree()
-    del optimizer
+
+
+def test_nothing_outlives_its_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not fused_convolution._has_fused():
+        pytest.skip("no fused convolutions here")
+    monkeypatch.setattr(fused_convolution, "LARGE", 1)
+    before, layer = len(fused_convolution._reordered), layer_of(16, 24, 3)
+    with torch.no_grad():
+        convolve(layer, drawn(1, 16, 4, 4))
+    assert len(fused_convolution._reordered) == before + 1
+    del layer
     gc.collect()
-    assert len(fused_convolution._reordered) <= before  # nothing outlives its weights
+    assert len(fused_convolution._reordered) <= before

@@ -78,5 +78,5 @@ def test_what_does_not_belong_together_is_one_line(tmp_path: Path) -> None:
         read_openai_dvae([save([1, 2], tmp_path / "other"), files[1]])
     with pytest.raises(ModelError, match=r"encoder\.pkl is not there"):
         read_openai_dvae([tmp_path / "absent" / "encoder.pkl", files[1]])
-    with pytest.raises(ConfigError, match="image_size 251×251"):
+    with pytest.raises(ConfigError, match=r"image_size \[251, 251\]"):
         read_openai_dvae(files, (251, 251))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
-from trencadis.transformer.decoding import Decoder
 
 from trencadis.config import TransformerConfig
 from trencadis.sampling import (
@@ -22,7 +21,7 @@ from trencadis.sampling import (
     sample_image_tokens,
 )
 from trencadis.sampling.jacobi import count_right
-from trencadis.transformer import Transformer
+from trencadis.transformer import KVDecoder, Transformer
 
 ROWS, COLUMNS, VOCAB = 2, 3, 3
 IMAGE_LEN = ROWS * COLUMNS
@@ -53,7 +52,7 @@ def exact(model: Transformer, sampling: Sampling, negative: list[int], prompt: I
     """Return the probability of every picture, in the order of its number in base `VOCAB`."""
     grids = PICTURES.view(-1, ROWS, COLUMNS)
     given, without = (
-        model(model.stream.pad_captions([caption]).expand(len(grids), -1), grids).image
+        model.logits(model.stream.pad_captions([caption]).expand(len(grids), -1), grids).image
         for caption in (CAPTION, negative)
     )
     scales = guidance_scales(sampling.guidance_scale, sampling.guidance_schedule, IMAGE_LEN)
@@ -70,7 +69,7 @@ def exact(model: Transformer, sampling: Sampling, negative: list[int], prompt: I
 def counted(model: Transformer, sampling: Sampling, negative: list[int], **options: object) -> Tensor:
     """Return how often each picture is drawn."""
     drawn = sample_image_tokens(
-        Decoder(model),
+        KVDecoder(model),
         model.stream.pad_captions([CAPTION]).expand(DRAWN, -1),
         range(DRAWN),
         sampling,
@@ -140,7 +139,7 @@ def by_both(
     model: Transformer, sampling: Sampling, windows: Sequence[int] = WINDOWS, **options: object
 ) -> tuple[Tensor, list[Tensor]]:
     """Return what the sequential decoder draws of six seeds and mixed captions, and the other one by each window."""
-    decoder, text = Decoder(model), model.stream.pad_captions([CAPTION, OTHER, CAPTION, [], OTHER, CAPTION])
+    decoder, text = KVDecoder(model), model.stream.pad_captions([CAPTION, OTHER, CAPTION, [], OTHER, CAPTION])
     seeds = [7, 0, 2**63 - 1, 1, 1, 12]
     sequential = dataclasses.replace(sampling, decoder="sequential")
     several = [dataclasses.replace(sampling, decoder="jacobi", jacobi_window=window) for window in windows]
@@ -197,7 +196,7 @@ def test_kept_tokens_stay_and_the_rest_follows_them(model: Transformer, kept: li
 
 def test_a_seed_draws_the_same_tokens_alone_and_in_a_batch_of_8() -> None:
     model = transformer((4, 4), 17)
-    decoder, sampling = Decoder(model), Sampling(decoder="jacobi", jacobi_window=8, temperature=2.0)
+    decoder, sampling = KVDecoder(model), Sampling(decoder="jacobi", jacobi_window=8, temperature=2.0)
     text = model.stream.pad_captions([CAPTION] * 8)
     together = sample_image_tokens(decoder, text, range(8), sampling)
     assert len(set(map(tuple, together.flatten(1).tolist()))) == 8
@@ -218,7 +217,7 @@ def test_it_takes_fewer_passes_and_says_how_far_every_picture_has_come(guidance_
         early.append(partial.image_tokens.flatten(1)[:, : partial.drawn].clone())
 
     text = model.stream.pad_captions([CAPTION, OTHER])
-    final = sample_image_tokens(Decoder(model), text, [5, 6], sampling, callback=callback)
+    final = sample_image_tokens(KVDecoder(model), text, [5, 6], sampling, callback=callback)
     grown = [partial.drawn for partial in told]
     assert grown[0] == 1
     assert grown[-1] == 36
@@ -232,6 +231,6 @@ def test_a_grid_of_one_token_needs_no_pass() -> None:
     model = transformer((1, 1), 5)
     text = model.stream.pad_captions([CAPTION])
     one, other = (
-        sample_image_tokens(Decoder(model), text, [5], Sampling(decoder=name)) for name in ("sequential", "jacobi")
+        sample_image_tokens(KVDecoder(model), text, [5], Sampling(decoder=name)) for name in ("sequential", "jacobi")
     )
     assert torch.equal(one, other)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from trencadis.training import muon
 from trencadis.training.muon import JORDAN, POLAR_EXPRESS, Muon, orthogonal
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import optimizers
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
+from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.trainer import Trainer
 
 SHAPES = [(6, 6), (6, 8), (6, 30)]  # the last is wide enough for the iteration on Gram matrices
@@ -176,7 +177,7 @@ class Small(nn.Module):
 CONFIG = OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, muon=True, muon_learning_rate=0.5, warmup_steps=2)
 
 
-class SmallStage(PlainStage):
+class SmallStage(Stage[Any]):
     """Learns to say which id it was given; one step of it has a gradient that is not finite."""
 
     name = "small"

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,11 @@ from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.image import ImageBatch, ImageTraining
 from trencadis.training.run_pairs import RunPairs, read_pairs
-from trencadis.training.stage import PlainStage, StageLoss, Term, Totals
+from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.trainer import Trainer
 
 
-class Diverging(PlainStage):
+class Diverging(Stage[Any]):
     """Its loss is not a number, but for a batch of 1."""
 
     name = "diverging"

@@ -12,7 +12,6 @@ Decoder = PublishedDecoder | StridedDecoder | AttentiveDecoder | LeanDecoder
 
 
 def build_encoder(config: DiscreteVAEConfig) -> Encoder:
-    """Return the encoder of an architecture."""
     match config.architecture:
         case PublishedConfig() as architecture:
             return PublishedEncoder(architecture)
@@ -25,7 +24,6 @@ def build_encoder(config: DiscreteVAEConfig) -> Encoder:
 
 
 def build_decoder(config: DiscreteVAEConfig, out_channels: int) -> Decoder:
-    """Return the decoder of an architecture, to maps of `out_channels`."""
     match config.architecture:
         case PublishedConfig() as architecture:
             return PublishedDecoder(architecture, config.latent_dim, out_channels)

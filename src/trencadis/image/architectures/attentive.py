@@ -32,18 +32,10 @@ class Upsample(nn.Conv2d):
 
 
 class Group(nn.Module):
-    """Residual blocks, each followed by attention where it is asked for, and then a change of size.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        blocks: How many.
-        attention: Whether attention follows each block.
-        resize: What the group ends with.
-    """
+    """Residual blocks, each followed by attention where it is asked for, and then a change of size."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, blocks: int, attention: bool, resize: nn.Module | None
+        self, in_channels: int, out_channels: int, blocks: int, *, attention: bool, resize: nn.Module | None
     ) -> None:
         super().__init__()
         inputs = [in_channels, *[out_channels] * (blocks - 1)]
@@ -74,8 +66,6 @@ class Middle(nn.Module):
 
 
 class AttentiveEncoder(nn.Module):
-    """Pictures to features."""
-
     # PyTorch's group norm loses digits in channels_last.
     layout = torch.contiguous_format
 
@@ -84,16 +74,11 @@ class AttentiveEncoder(nn.Module):
         widths, last = config.widths, len(config.widths) - 1
         self.out_channels = latent_dim
         self.input = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.groups = nn.ModuleList(
-            Group(
-                before,
-                after,
-                blocks=config.blocks_per_group,
-                attention=config.attention == "last" and index == last,
-                resize=Downsample(after) if index < last else None,
-            )
-            for index, (before, after) in enumerate(pairwise((widths[0], *widths)))
-        )
+        self.groups = nn.ModuleList()
+        for index, (before, after) in enumerate(pairwise((widths[0], *widths))):
+            attention = config.attention == "last" and index == last
+            resize = Downsample(after) if index < last else None
+            self.groups.append(Group(before, after, config.blocks_per_group, attention=attention, resize=resize))
         self.middle = Middle(widths[-1], attention=config.attention != "none")
         self.norm = group_norm(widths[-1])
         self.output = nn.Conv2d(widths[-1], latent_dim, 3, padding=1)
@@ -114,16 +99,11 @@ class AttentiveDecoder(nn.Module):
         widths, last = config.widths[::-1], len(config.widths) - 1
         self.input = nn.Conv2d(latent_dim, widths[0], 3, padding=1)
         self.middle = Middle(widths[0], attention=config.attention != "none")
-        self.groups = nn.ModuleList(
-            Group(
-                before,
-                after,
-                blocks=config.blocks_per_group + 1,
-                attention=config.attention == "last" and index == 0,
-                resize=Upsample(after) if index < last else None,
-            )
-            for index, (before, after) in enumerate(pairwise((widths[0], *widths)))
-        )
+        self.groups = nn.ModuleList()
+        for index, (before, after) in enumerate(pairwise((widths[0], *widths))):
+            attention = config.attention == "last" and index == 0
+            resize = Upsample(after) if index < last else None
+            self.groups.append(Group(before, after, config.blocks_per_group + 1, attention=attention, resize=resize))
         self.norm = group_norm(widths[-1])
         self.output = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 

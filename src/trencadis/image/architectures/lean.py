@@ -74,7 +74,6 @@ def _blocks(width: int, count: int, attention_after: str) -> nn.Sequential:
 
 
 def _zero_init(layer: nn.Module, last: nn.Conv2d) -> nn.Module:
-    """Return a residual layer with its last convolution set to zero."""
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     return layer

@@ -16,22 +16,22 @@ from trencadis.image.fused_convolution import add_convolved, convolve
 class Convolution(nn.Conv2d):
     """A convolution that keeps height and width, with weights from N(0, 1/√(in·kernel²)) and biases at zero."""
 
+    bias: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=(self.in_channels * self.kernel_size[0] ** 2) ** -0.5)
-        assert self.bias is not None
         nn.init.zeros_(self.bias)
 
 
 class Block(nn.Module):
     """A bottleneck of four convolutions, each preceded by ReLU, beside the identity.
 
+    Where the number of channels changes, the identity is a 1×1 convolution.
+
     Args:
-        in_channels: Channels of the input; where they change, the identity is a 1×1 convolution.
-        out_channels: Channels of the output.
-        kernel_sizes: Of the four convolutions.
         gain: What the residual path is multiplied by, so that a deep stack starts as nearly the identity.
         doubled: The input stands for one of twice its height and width, with every pixel made four. The first
             convolution and the identity are 1×1 then: they give four equal pixels, and are computed once for all four.
@@ -103,19 +103,11 @@ class PublishedDecoder(nn.Module):
 
 
 def _groups(
-    widths: tuple[int, ...],
-    kernel_sizes: tuple[int, int, int, int],
-    config: PublishedConfig,
-    *,
-    doubling: bool = False,
+    widths: tuple[int, ...], kernel_sizes: tuple[int, int, int, int], config: PublishedConfig, *, doubling: bool = False
 ) -> nn.ModuleList:
-    """Return the groups of blocks.
+    """Return groups of blocks, for the widths of the input and of each group.
 
-    Args:
-        widths: Channels of the input, and of each group.
-        kernel_sizes: Of the convolutions of a block.
-        config: Says how many blocks a group has.
-        doubling: Every group but the first begins by doubling the grid.
+    With `doubling`, every group but the first begins by doubling the grid.
     """
     gain = 1 / (len(config.width_multipliers) * config.blocks_per_group) ** 2
     groups = nn.ModuleList()

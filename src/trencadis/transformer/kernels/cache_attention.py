@@ -70,7 +70,7 @@ def attention_with_lse(
     bias: Float[Tensor, "1 1 1 keys"] | None,
 ) -> tuple[Float[Tensor, "batch heads queries head_dim"], Float[Tensor, "batch heads queries"]]:
     """Return attention and each query's log-sum-exp, by which it is joined with attention to other keys."""
-    if queries.device.type == "cpu":
+    if has_flash_attention(queries):
         seen, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(queries, keys, values, attn_mask=bias)
         return seen, lse
     scores = (queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5).float()
@@ -78,6 +78,11 @@ def attention_with_lse(
         scores = scores + bias
     lse = scores.logsumexp(-1)
     return (scores - lse[..., None]).exp().to(values.dtype) @ values, lse
+
+
+def has_flash_attention(x: Tensor) -> bool:
+    """Return whether torch has attention for this device that gives the log-sum-exps too, under any mask."""
+    return x.device.type == "cpu"
 
 
 def join(

@@ -17,7 +17,6 @@ from trencadis.sampling import (
     guidance_scales,
     guide,
     gumbel_noise,
-    keep_top_k,
     uniform_noise,
 )
 
@@ -45,7 +44,7 @@ def test_noise_of_neighbouring_seeds_positions_and_tokens_is_independent() -> No
 
 def test_draws_follow_the_softmax() -> None:
     logits = torch.tensor([1.0, 2.0, 0.5])
-    drawn = draw(logits.expand(10_000, 3), torch.arange(10_000), 17, Sampling())
+    drawn = draw(logits.expand(10_000, 3), torch.arange(10_000), 17)
     counts = drawn.bincount(minlength=3)
     assert stats.chisquare(counts.numpy(), (logits.double().softmax(0) * 10_000).numpy()).pvalue > 1e-4
 
@@ -92,9 +91,23 @@ def test_filters_equal_those_of_transformers(
     assert torch.equal(ours, expected)
 
 
+def test_rows_with_settings_of_their_own_are_filtered_as_alone() -> None:
+    logits, temperature = torch.randn(4, 30) * 3, torch.tensor([1.0, 0.7, 2.0, 1.0])
+    top_k, top_p = torch.tensor([2**31, 5, 30, 1]), torch.tensor([0.8, 2.0, 0.5, 2.0])
+    together = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    for row in range(4):
+        alone = filter_logits(
+            logits[row : row + 1],
+            temperature=float(temperature[row]),
+            top_k=None if top_k[row] >= 30 else int(top_k[row]),
+            top_p=None if top_p[row] > 1 else float(top_p[row]),
+        )
+        assert torch.equal(together[row], alone[0])
+
+
 def test_all_tokens_that_tie_with_the_last_of_top_k_stay() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0, 1.0, 0.0]])
-    assert keep_top_k(logits, 3).isfinite().tolist() == [[True, True, True, True, False]]
+    assert filter_logits(logits, temperature=1.0, top_k=3).isfinite().tolist() == [[True, True, True, True, False]]
 
 
 def test_noise_is_that_of_its_position_whatever_holds_the_position() -> None:
@@ -106,7 +119,7 @@ def test_noise_is_that_of_its_position_whatever_holds_the_position() -> None:
         assert torch.equal(gumbel_noise(seeds[row : row + 1], position, 11)[0], together[row, column])
         assert torch.equal(gumbel_noise(seeds[row : row + 1], torch.tensor(position), 11)[0], together[row, column])
     logits = torch.randn(3, 11)
-    assert torch.equal(draw(logits, seeds, 9, Sampling()), draw(logits, seeds, torch.tensor(9), Sampling()))
+    assert torch.equal(draw(logits, seeds, 9), draw(logits, seeds, torch.tensor(9)))
 
 
 def test_scales_rise_from_1_to_the_whole_of_it() -> None:

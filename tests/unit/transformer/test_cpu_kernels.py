@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from trencadis.transformer.products import Activation, checkpoint_block, linear, mlp, product, rms_norm
+from torch import Tensor
 
-from trencadis.transformer import products
+from trencadis.transformer.kernels import cpu
+from trencadis.transformer.kernels.cpu import Activation, linear, mlp, product, rms_norm
 
 ACTIVATIONS = get_args(Activation)
 
@@ -19,7 +19,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Products by either library, whichever is the faster here."""
     if request.param and not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(products, "_matmul_is_held_back", lambda: request.param)
+    monkeypatch.setattr(cpu, "_matmul_is_held_back", lambda: request.param)
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -148,26 +148,3 @@ def test_rms_norm_under_autocast_is_in_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         y = rms_norm(x.bfloat16(), draw(8).bfloat16())
     assert y.dtype == torch.float32
-
-
-def test_a_checkpointed_block_keeps_its_input_only() -> None:
-    torch.manual_seed(0)
-    block = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 4), nn.GELU())
-    x = draw(10, 4)
-    assert_same(checkpoint_block(block, x), block(x), [x, *block.parameters()])
-    assert kept_numbers(lambda: checkpoint_block(block, x)) == x.numel()
-    assert kept_numbers(lambda: block(x)) > 10 * 16
-
-
-def test_a_checkpointed_block_runs_once_where_no_gradient_is_asked_for() -> None:
-    calls = []
-
-    def block(x: Tensor) -> Tensor:
-        calls.append(1)
-        return x.exp()
-
-    with torch.no_grad():
-        checkpoint_block(block, draw(3))
-    assert len(calls) == 1
-    checkpoint_block(block, draw(3)).sum().backward()  # type: ignore[no-untyped-call]
-    assert len(calls) == 3

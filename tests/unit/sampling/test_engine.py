@@ -1,0 +1,81 @@
+"""Slots, captions and passes of the engine. That pictures do not depend on each other is in tests/numerics."""
+
+import pytest
+import torch
+
+from trencadis.config import TransformerConfig
+from trencadis.sampling import Engine, ImagePrompt, Request, Sampling
+from trencadis.transformer import KVDecoder, Transformer, slot_bytes
+
+PLAIN, GUIDED = Sampling(guidance_scale=1.0), Sampling(guidance_scale=2.0)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> KVDecoder:
+    torch.manual_seed(0)
+    config = TransformerConfig(
+        text_len=4, text_vocab_size=9, grid_size=(2, 3), image_vocab_size=7, num_layers=2, num_heads=2, head_dim=8,
+        kernel_size=3,
+    )  # fmt: skip
+    return KVDecoder(Transformer(config).eval())
+
+
+def request(
+    decoder: KVDecoder, caption: list[int], pictures: int, sampling: Sampling = PLAIN, **options: object
+) -> Request:
+    text = decoder.stream.pad_captions([caption])[0]
+    return Request(text_tokens=text, seeds=tuple(range(pictures)), sampling=sampling, **options)  # type: ignore[arg-type]
+
+
+def test_slots_are_taken_and_freed(decoder: KVDecoder) -> None:
+    engine = Engine(decoder, slots=8)
+    first = engine.admit(request(decoder, [1], 2))
+    second = engine.admit(request(decoder, [2], 3, GUIDED))
+    assert engine.free_slots == 0
+    assert (first.drawn, second.drawn) == (1, 1)
+    engine.cancel(second)
+    engine.cancel(second)
+    assert engine.free_slots == 6
+    assert engine.drawings == [first]
+    while engine.drawings:
+        finished = engine.step()
+    assert finished == [first]
+    assert first.done
+    assert engine.free_slots == 8
+    engine.cancel(first)
+    assert engine.free_slots == 8
+    assert engine.step() == []
+
+
+def test_a_caption_is_read_once_for_all_that_share_it(decoder: KVDecoder) -> None:
+    engine = Engine(decoder, slots=8)
+    engine.admit(request(decoder, [1], 2, GUIDED))
+    assert engine.passes == 2  # the caption, and the empty one
+    engine.admit(request(decoder, [1], 1))
+    engine.admit(request(decoder, [3], 1, GUIDED))
+    assert engine.passes == 3
+    while engine.drawings:
+        engine.step()
+    assert engine.passes == 3 + 5
+    engine.admit(request(decoder, [1], 1))  # nothing is kept of those that left
+    assert engine.passes == 3 + 5 + 1
+
+
+def test_a_kept_prefix_is_read_in_one_pass(decoder: KVDecoder) -> None:
+    kept = torch.tensor([[True, True, True], [True, False, True]])
+    prompt = ImagePrompt(torch.tensor([[1, 2, 3], [4, 5, 6]]), kept)
+    engine = Engine(decoder, slots=2)
+    drawing = engine.admit(request(decoder, [1], 2, image_prompt=prompt))
+    assert (engine.passes, drawing.drawn) == (2, 5)
+    engine.step()
+    assert drawing.done
+    assert (drawing.image_tokens == prompt.image_tokens)[:, kept].all()
+    everything = engine.admit(request(decoder, [1], 1, image_prompt=ImagePrompt(prompt.image_tokens, kept | ~kept)))
+    assert everything.done
+    assert torch.equal(everything.image_tokens[0], prompt.image_tokens)
+
+
+def test_the_cache_takes_what_its_formula_says(decoder: KVDecoder) -> None:
+    cache = decoder.new_cache(slots=5, captions=3)
+    of_captions = 2 * 2 * 2 * 3 * 4 * 8 * 4  # keys and values, layers, heads, captions, positions, head_dim, bytes
+    assert cache.size_bytes == 5 * slot_bytes(decoder.config) + of_captions
