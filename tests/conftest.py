@@ -22,7 +22,7 @@ settings.load_profile("tests")
 from tests.shapes import write_shapes  # noqa: E402
 
 # A whole run at the sizes of the recipe `tiny`, long enough to leave chance behind and no longer.
-TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 40}, "ranker": {"steps": 20, "batch_size": 32}}
+TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 24}, "ranker": {"steps": 20, "batch_size": 32}}
 TINY_VALIDATIONS = 4
 
 

@@ -67,7 +67,7 @@ def test_a_run_leaves_what_it_promises(tiny_run: Path) -> None:
         assert max(line["step"] for line in log if line["stage"] == stage) == settings["steps"]
         assert (tiny_run / "checkpoints" / stage / "latest").read_text().strip() == f"step-{settings['steps']:08d}"
     drawings = sorted(path.name for path in (tiny_run / "samples").glob("transformer-*.png"))
-    assert drawings[-1] == "transformer-00000040.png"
+    assert drawings[-1] == "transformer-00000024.png"
     assert len(drawings) == TINY_VALIDATIONS
     assert (tiny_run / "tensorboard").is_dir()
     report = (tiny_run / "report.html").read_text()
@@ -256,7 +256,7 @@ def test_few_pairs_hold_back_a_larger_share(
 
 def test_options_that_contradict_the_plan_are_refused(tiny_run: Path, shapes: Path) -> None:
     with pytest.raises(ConfigError, match=r"another transformer\.steps"):
-        train(tiny_run, {"transformer": {"steps": 41}})
+        train(tiny_run, {"transformer": {"steps": 25}})
     with pytest.raises(ConfigError, match="another hours"):
         train(tiny_run, {}, hours=7.0)
 
