@@ -309,6 +309,7 @@ def test_what_a_kill_left_half_written_is_swept_and_does_not_stop_the_next_start
     assert not list(out.rglob("*.partial"))
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(
     tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
