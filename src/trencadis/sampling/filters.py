@@ -32,9 +32,7 @@ def guidance_scales(guidance_scale: float, schedule: GuidanceSchedule, image_len
     to compare with a constant scale s at the same mean, as Wang et al. 2024 do, give 2s - 1.
 
     Args:
-        guidance_scale: From 0.
-        schedule: `linear` rises evenly, `cosine` slowly at both ends.
-        image_len: From 1; a single token has the whole scale.
+        schedule: `linear` rises evenly, `cosine` slowly at both ends. A single token has the whole scale.
     """
     if schedule == "constant" or image_len == 1:
         return torch.full((image_len,), guidance_scale)
