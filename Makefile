@@ -25,13 +25,13 @@ generate: $(VENV)/.runtime ## Draw PROMPT="…" with the model that ships in the
 	@test -n "$$PROMPT" || { echo 'make generate PROMPT="a red heart, 3D style"' >&2; exit 2; }
 	$(BIN)/trencadis generate "$$PROMPT" $(OPTIONS)
 
-test: $(VENV)/.dev ## Run the tests
+test: $(VENV)/.dev ## Run the tests but the slow ones
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev ## Run the tests that take minutes
+test-slow: $(VENV)/.dev ## Run the slow tests: more cases of what a fast test shows
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-check: lint types test site ## Run everything: style, types, tests, documentation
+check: lint types test test-slow site ## Run everything: style, types, tests, documentation
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

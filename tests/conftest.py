@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 # Imported before anything of trencadis, so that every module passes through the hook.
 install_import_hook("trencadis", "beartype.beartype")
 torch.set_num_threads(2)
+settings.register_profile("tests", max_examples=50, deadline=None)
+settings.load_profile("tests")
 
 from tests.shapes import write_shapes  # noqa: E402
 
 # A whole run at the sizes of the recipe `tiny`, long enough to leave chance behind and no longer.
-TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 40}, "ranker": {"steps": 20, "batch_size": 32}}
+TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 24}, "ranker": {"steps": 20, "batch_size": 32}}
+TINY_VALIDATIONS = 4
 
 
 @pytest.fixture
@@ -39,6 +43,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def one_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate and draw once a stage, in its end."""
+    monkeypatch.setattr("trencadis.training.loop.VALIDATIONS", 1)
+    monkeypatch.setattr("trencadis.training.timing.VALIDATIONS", 1)
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 60 captioned drawings."""
@@ -48,10 +59,16 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     """The directory of a run that was trained on `shapes` without interruption."""
+    from trencadis.training import loop
     from trencadis.training.run import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    train(out, {"data": {"path": str(shapes), "held_out": 0.1}, "threads": 1, **TINY_STEPS}, recipe="tiny")
+    settings = {"data": {"path": str(shapes), "held_out": 0.1}, "threads": 1, **TINY_STEPS}
+    config.update("jaxtyping_disable", True)  # shorter runs are checked
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "VALIDATIONS", TINY_VALIDATIONS)
+        train(out, settings, recipe="tiny")
+    config.update("jaxtyping_disable", False)
     return out
 
 

@@ -94,7 +94,7 @@ def test_inspect_tells_models_parts_checkpoints_and_runs_apart(
         assert main(["inspect", str(path), "--json"]) == 0
         kinds[path] = json.loads(lines(capsys)[0][0])
     assert [kinds[path]["kind"].split(":")[0] for path in kinds] == ["run", "model", "part of a model", "checkpoint"]
-    assert kinds[tiny_run]["facts"]["transformer"] == "step 40 of 40"
+    assert kinds[tiny_run]["facts"]["transformer"] == "step 24 of 24"
     parameters = {part["name"]: part["parameters"] for part in kinds[tiny_run / "model"]["parts"]}
     assert parameters["image"] == 21422
     assert main(["inspect", str(tiny_run / "model")]) == 0

@@ -15,6 +15,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 def test_train_follows_its_options_and_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_metadata(tmp_path / "data", 24, side=24)
     (tmp_path / "settings.yaml").write_text("image: {steps: 3}\ntransformer: {steps: 9, batch_size: 8}\n")
@@ -42,12 +43,16 @@ def test_train_follows_its_options_and_says_what_it_chose(tmp_path: Path, capsys
     assert main(["train", "--out", str(out)]) == 0, "a run goes on without naming its data again"
 
 
-def test_steps_are_fitted_into_the_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
+def test_steps_are_fitted_into_the_hours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trencadis.training.plan.FEWEST_STEPS", 3)
     data = write_metadata(tmp_path / "data", 24, side=24)
     out = tmp_path / "run"
-    assert main(["train", str(data), "--out", str(out), "--recipe", "tiny", "--hours", "0.002", "--threads", "1"]) == 0
+    assert main(["train", str(data), "--out", str(out), "--recipe", "tiny", "--hours", "0.0002", "--threads", "1"]) == 0
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert all(config[stage]["steps"] >= 20 for stage in ("image", "transformer", "ranker"))
+    assert all(config[stage]["steps"] >= 3 for stage in ("image", "transformer", "ranker"))
     assert "a step takes" in capsys.readouterr().out
 
 

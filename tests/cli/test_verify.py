@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.shapes import draw_shape
 from trencadis.cli import main
+from trencadis.drawn import Drawn
 from trencadis.errors import ConfigError
 from trencadis.pipeline import DALLE
 
@@ -21,10 +22,20 @@ def model(tiny_model: Path) -> DALLE:
     return DALLE.from_pretrained(tiny_model)
 
 
+@pytest.fixture(scope="module")
+def drawn(model: DALLE) -> Drawn:
+    return model.generate("a red circle", candidates=1, seed=3)
+
+
 @pytest.fixture
-def picture(model: DALLE, tmp_path: Path) -> Path:
-    (path,) = model.generate("a red circle", candidates=1, seed=3).save(tmp_path / "drawn")
+def picture(drawn: Drawn, tmp_path: Path) -> Path:
+    (path,) = drawn.save(tmp_path / "drawn")
     return path
+
+
+@pytest.fixture
+def loaded_once(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DALLE, "from_pretrained", lambda *_, **__: model)
 
 
 def verify(capsys: pytest.CaptureFixture[str], code: int, model: Path | str, *paths: Path) -> list[dict[str, Any]]:
@@ -110,6 +121,7 @@ def test_another_model_is_found_out(
     assert "the model is another" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_a_picture_of_a_shipped_model_needs_no_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shipped = DALLE.from_pretrained("emoji")
     shipped.ranker = None
@@ -142,6 +154,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("change", DAMAGED, ids=str)
 def test_a_damaged_record_is_one_line(
     change: dict[str, Any], picture: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
@@ -155,6 +168,7 @@ def test_a_damaged_record_is_one_line(
     assert "antigravity" not in sys.modules
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize(
     "text", [None, "", "no json", "[]", "{}", "[" * 100_000, '{"seed": 1}'], ids=lambda t: str(t)[:9]
 )

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.conftest import TINY_STEPS
+from tests.conftest import TINY_STEPS, TINY_VALIDATIONS
 from tests.shapes import draw_shape
 from trencadis.config import DataConfig
 from trencadis.data import Curated, KeptPair
@@ -67,8 +67,8 @@ def test_a_run_leaves_what_it_promises(tiny_run: Path) -> None:
         assert max(line["step"] for line in log if line["stage"] == stage) == settings["steps"]
         assert (tiny_run / "checkpoints" / stage / "latest").read_text().strip() == f"step-{settings['steps']:08d}"
     drawings = sorted(path.name for path in (tiny_run / "samples").glob("transformer-*.png"))
-    assert drawings[-1] == "transformer-00000040.png"
-    assert len(drawings) > 3
+    assert drawings[-1] == "transformer-00000024.png"
+    assert len(drawings) == TINY_VALIDATIONS
     assert (tiny_run / "tensorboard").is_dir()
     report = (tiny_run / "report.html").read_text()
     assert "data:image/png;base64" in report
@@ -168,8 +168,12 @@ def test_a_finished_run_started_again_changes_no_file(tmp_path: Path, tiny_run: 
     assert content(again) == before
 
 
-def test_a_stage_whose_part_is_there_is_not_entered(tmp_path: Path, tiny_run: Path) -> None:
+@pytest.mark.usefixtures("without_type_checks")
+def test_a_stage_whose_part_is_there_is_not_entered(
+    tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its perceptual network may have gone, and its checkpoints too."""
+    monkeypatch.setattr("trencadis.training.loop.VALIDATIONS", TINY_VALIDATIONS)
     out = tmp_path / "out"
     shutil.copytree(tiny_run, out)
     for path in ("model/ranker", "checkpoints"):
@@ -184,6 +188,7 @@ def test_a_stage_whose_part_is_there_is_not_entered(tmp_path: Path, tiny_run: Pa
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["ranker"]
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 def test_torch_is_left_as_it_was(tmp_path: Path, tiny_run: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(tiny_run, out)
@@ -202,9 +207,9 @@ import json, os, sys
 del os.sched_getaffinity
 sys.modules["fcntl"] = None
 from pathlib import Path
-from trencadis.run_directory import RunDirectory
-from trencadis.training.run import train
-train(Path(sys.argv[1]), json.loads(sys.argv[2]), recipe="tiny")
+from trencadis.training import loop, run
+loop.VALIDATIONS = 1
+run.train(Path(sys.argv[1]), json.loads(sys.argv[2]), recipe="tiny")
 """
 
 
@@ -224,6 +229,7 @@ def test_the_loser_of_a_race_for_a_new_run_leaves_it_alone(tmp_path: Path, shape
         assert run.pairs.read_text() == "what the first process has read so far"
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path) -> None:
     data = tmp_path / "shapes"
     shutil.copytree(shapes, data)
@@ -250,7 +256,7 @@ def test_few_pairs_hold_back_a_larger_share(
 
 def test_options_that_contradict_the_plan_are_refused(tiny_run: Path, shapes: Path) -> None:
     with pytest.raises(ConfigError, match=r"another transformer\.steps"):
-        train(tiny_run, {"transformer": {"steps": 41}})
+        train(tiny_run, {"transformer": {"steps": 25}})
     with pytest.raises(ConfigError, match="another hours"):
         train(tiny_run, {}, hours=7.0)
 
@@ -288,6 +294,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path, shapes: Path, overr
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
 def test_what_a_kill_left_half_written_is_swept_and_does_not_stop_the_next_start(tmp_path: Path, shapes: Path) -> None:
     out = tmp_path / "run"
     (tmp_path / ".image.0123abcd.partial").mkdir()

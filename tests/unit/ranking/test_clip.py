@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -178,15 +177,6 @@ def test_arguments_stay_as_they_are(clip: CLIP) -> None:
     clip(images, tokens, return_loss=True).backward()
     assert torch.equal(images, _images(2, 20, 20))
     assert torch.equal(tokens, clip.pad([[1], [2]]))
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """At these sizes more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -1,7 +1,6 @@
 """What a run is planned as, for a machine, a time and pictures that the tests make up."""
 
 import dataclasses
-from functools import cache
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flop
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.timing import Timing
 
-FLOPS = cache(training_flops)  # counting takes seconds
+# Counting calls every layer of every recipe.
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 
 class Unread:
@@ -46,7 +46,6 @@ def pairs(count: int = 100, side: int = 300, caption: str = "a red circle on a b
 
 def planned(hours: float, *, rate: float, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[RunConfig, Plan]:
     monkeypatch.setattr(planning, "_matmul_rate", lambda device: rate)
-    monkeypatch.setattr(planning, "training_flops", FLOPS)
     plan = Plan()
     return choose_sizes({"device": "cpu"}, None, hours, options.pop("data", pairs()), plan), plan
 
@@ -103,7 +102,7 @@ def test_overrides_stand_and_carry_over(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_larger_recipes_take_more_operations() -> None:
-    totals = [sum(FLOPS(recipe()).values()) for recipe in LADDER]
+    totals = [sum(training_flops(recipe()).values()) for recipe in LADDER]
     assert totals == sorted(totals)
     # By hand: six operations a parameter and position of the blocks, three times attention's two products, the heads.
     model = LADDER[0]().transformer_model()
@@ -111,7 +110,9 @@ def test_larger_recipes_take_more_operations() -> None:
     blocks = model.num_layers * 12 * model.dim**2
     attention = 3 * model.num_layers * 4 * positions**2 * model.dim
     heads = 6 * model.dim * (255 * (4096 + 256) + 64 * 512)
-    assert FLOPS(LADDER[0]())["transformer"] == pytest.approx(6 * blocks * positions + attention + heads, rel=0.02)
+    assert training_flops(LADDER[0]())["transformer"] == pytest.approx(
+        6 * blocks * positions + attention + heads, rel=0.02
+    )
 
 
 def test_steps_fill_the_time_and_leave_some() -> None:
