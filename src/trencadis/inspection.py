@@ -8,10 +8,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from trencadis.config import TransformerConfig
 from trencadis.errors import ModelError
 from trencadis.model_directory import find_model
-from trencadis.pretrained import read_json
+from trencadis.pretrained import config_from_dict, read_json
 from trencadis.run_directory import MANIFEST, META, STAGES, RunDirectory, checkpoint_step
+from trencadis.transformer import slot_bytes
 
 BYTES_OF_FLOAT32 = 4
 
@@ -64,7 +66,9 @@ def _model(directory: Path, settings: dict[str, Any]) -> Found:
     """Describe a whole model, with the memory that drawing takes: weights, and each candidate's keys and values."""
     parts = tuple(_folder(directory / name) for name in STAGES if (directory / name).is_dir())
     weights_bytes = sum(part.parameters for part in parts) * BYTES_OF_FLOAT32
-    candidate_bytes = _kv_cache_bytes(read_json(directory / "transformer" / "config.json"))
+    config = read_json(directory / "transformer" / "config.json")
+    config.pop("kind", None)
+    candidate_bytes = 2 * slot_bytes(config_from_dict(TransformerConfig, config))  # guidance needs two slots
     facts = {
         "name": settings.get("name", ""),
         "parameters": f"{sum(part.parameters for part in parts):,}",
@@ -73,13 +77,6 @@ def _model(directory: Path, settings: dict[str, Any]) -> Found:
         "draws by default with": ", ".join(f"{key} {value}" for key, value in settings.get("sampling", {}).items()),
     }
     return Found(directory, "model", facts, parts)
-
-
-def _kv_cache_bytes(config: dict[str, Any]) -> int:
-    """Return the size of a candidate's keys and values, with the caption and without, which guidance needs."""
-    heads = config.get("design", {}).get("num_kv_heads") or config["num_heads"]
-    width = heads * config["head_dim"]
-    return int(2 * 2 * config["num_layers"] * math.prod(config["grid_size"]) * width * BYTES_OF_FLOAT32)
 
 
 def _run(run: RunDirectory) -> Found:

@@ -21,11 +21,7 @@ from trencadis.config import TransformerConfig
 class Stream:
     """Sizes of the stream and what follows from them. Source: Ramesh et al. 2021, section 2.2 and appendix B.
 
-    Args:
-        text_len: Text positions, padding included.
-        text_vocab_size: Ids of the text tokenizer.
-        grid_size: Rows and columns of image tokens.
-        image_vocab_size: Number of image codes.
+    `text_len` includes the padding. `grid_size` is in rows and columns of image tokens.
     """
 
     text_len: int
@@ -35,17 +31,14 @@ class Stream:
 
     @classmethod
     def of(cls, config: TransformerConfig) -> "Stream":
-        """Return the stream that a transformer is built for."""
         return cls(config.text_len, config.text_vocab_size, config.grid_size, config.image_vocab_size)
 
     @property
     def image_len(self) -> int:
-        """Number of image tokens."""
         return self.grid_size[0] * self.grid_size[1]
 
     @property
     def stream_len(self) -> int:
-        """Number of positions."""
         return self.text_len + self.image_len
 
     @property
@@ -81,9 +74,7 @@ class Stream:
         return ~self.is_padding(text_tokens[:, :-1])
 
     def rows(self) -> Int[Tensor, " image_len"]:
-        """Return the row of each image token."""
         return torch.arange(self.image_len) // self.grid_size[1]
 
     def columns(self) -> Int[Tensor, " image_len"]:
-        """Return the column of each image token."""
         return torch.arange(self.image_len) % self.grid_size[1]

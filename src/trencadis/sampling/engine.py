@@ -34,6 +34,8 @@ class Engine:
     """
 
     def __init__(self, decoder: KVDecoder, slots: int) -> None:
+        if decoder.is_compiled:  # for powers of two only
+            slots = 1 << (slots - 1).bit_length()
         self.decoder, self.drawings, self.passes = decoder, list[Drawing](), 0
         self._cache = decoder.new_cache(slots, captions=slots)
         self._free = list(range(slots))

@@ -27,11 +27,8 @@ def image_prompt(
     pixels is masked.
 
     Args:
-        tokenizer: Of the model.
-        image: The picture.
         mask: Of the picture's size; transparent pixels are drawn anew, or white ones where it has no transparency.
         keep_rows: Rows of tokens that stay, from the top, in place of a mask.
-        device: Where the tokenizer is.
 
     Raises:
         ConfigError: Both or neither of `mask` and `keep_rows` are given, one of them is given without a picture, or

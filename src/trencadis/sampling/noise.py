@@ -31,8 +31,7 @@ def uniform_noise(
     """Return numbers uniform in (0, 1), both ends excluded.
 
     Args:
-        seeds: One seed a picture.
-        position: Raster index of the image token that is drawn. On the device, a captured graph can advance it.
+        position: Raster index of the image token that is drawn.
         count: How many numbers, one for each token of the vocabulary.
     """
     tokens = torch.arange(count, device=seeds.device)
@@ -45,11 +44,5 @@ def uniform_noise(
 def gumbel_noise(
     seeds: Int[Tensor, "*#batch"], position: int | Int[Tensor, "*#batch"], count: int
 ) -> Float[Tensor, "*batch count"]:
-    """Return Gumbel noise: the argmax of logits plus it is a draw from their softmax. Source: Gumbel 1954.
-
-    Args:
-        seeds: One seed a picture.
-        position: As `uniform_noise` takes it.
-        count: Size of the vocabulary.
-    """
+    """Return Gumbel noise: the argmax of logits plus it is a draw from their softmax. Source: Gumbel 1954."""
     return -torch.log(-torch.log(uniform_noise(seeds, position, count)))

@@ -1,19 +1,19 @@
 """Options of drawing image tokens, and what a callback gets while they are drawn."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from trencadis.errors import ConfigError
+from trencadis.config.base import Config, Count, Range
 
 GuidanceSchedule = Literal["constant", "linear", "cosine"]
 DecoderName = Literal["sequential", "jacobi"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(Config):
     """How tokens are drawn.
 
     Args:
@@ -25,39 +25,26 @@ class Sampling:
             as half a `cosine`; see `guidance_scales`.
         decoder: `sequential` draws one token a pass. `jacobi` draws several, in fewer passes, and the same picture.
         jacobi_window: How many tokens of a picture a pass of the Jacobi decoder reads.
-
-    Raises:
-        ConfigError: A value is out of its range.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance_scale: float = 3.0
+    temperature: Annotated[float, Range(1e-6, 100)] = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Range(1e-6, 1)] | None = None
+    guidance_scale: Annotated[float, Range(0, 100)] = 3.0
     guidance_schedule: GuidanceSchedule = "constant"
     decoder: DecoderName = "sequential"
-    jacobi_window: int = 8
+    jacobi_window: Count = 8
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, 0 < self.temperature <= 100, "a number in (0, 100]", "1.0")
-        _check("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "a whole number from 1", "256")
-        _check("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "a number in (0, 1]", "0.95")
-        scale = self.guidance_scale
-        _check("guidance_scale", scale, 0 <= scale <= 100, "a number in [0, 100]", "3.0")
-        _check("jacobi_window", self.jacobi_window, self.jacobi_window >= 1, "a whole number from 1", "8")
+        super().__post_init__()
         for name, choices in (("guidance_schedule", GuidanceSchedule), ("decoder", DecoderName)):
-            value, known = getattr(self, name), get_args(choices)
-            _check(name, value, value in known, f"one of {', '.join(known)}", known[0])
+            known = get_args(choices)
+            self._require(getattr(self, name) in known, name, expected=f"one of {', '.join(known)}")
 
     @property
     def guided(self) -> bool:
         """Whether the unconditional half is needed."""
         return self.guidance_scale != 1
-
-
-def _check(name: str, value: Any, holds: bool, expected: str, example: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} {value}", expected=expected, remedy=f"give one such as {example}")
 
 
 @dataclass(frozen=True)

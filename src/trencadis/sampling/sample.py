@@ -25,10 +25,7 @@ def sample_image_tokens(
     """Draw a grid of image tokens for each caption.
 
     Args:
-        decoder: Of the transformer to draw from.
-        text_tokens: One padded caption a picture.
         seeds: One seed a picture, in 0..2^63-1; a seed's picture does not depend on what else is in the batch.
-        sampling: How tokens are drawn.
         negative_tokens: A padded caption that guidance moves away from, in place of the empty one.
         image_prompt: Tokens that stay, the same for every picture. A token sees only what comes before it in raster
             order, so one drawn anew does not see kept ones below it or to its right.

@@ -73,8 +73,8 @@ class KVDecoder:
         self.transformer, self.weights, self.is_compiled = transformer, weights, is_compiled
         self.config, self.stream = transformer.config, transformer.stream
         with torch.no_grad():
-            self.blocks: list[Any] = [packed(block, weights) for block in transformer.blocks]
-            self.image_head = packed(transformer.image_head, weights)
+            self.blocks: list[Any] = [packed(block, weights, compiles=is_compiled) for block in transformer.blocks]
+            self.image_head = packed(transformer.image_head, weights, compiles=is_compiled)
         kernel_size, patterns = self.config.kernel_size, transformer.patterns
         windows = {
             pattern: Windows(pattern, self.stream, kernel_size=kernel_size, device=self.device)

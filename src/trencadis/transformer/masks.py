@@ -7,7 +7,6 @@ from it: the dense mask, the blocks that training computes, FlexAttention's bloc
 Source: Ramesh et al. 2021, appendix B.1 and figure 11.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,10 +51,6 @@ def image_visibility(
     Args:
         pattern: *row*: the previous `columns` tokens and itself. *column*: those above it and itself.
             *convolutional*: a square of `kernel_size` around it. *full*: all before it and itself.
-        query: Raster indices.
-        key: Raster indices, of a shape that broadcasts with the queries'.
-        columns: Width of the grid.
-        kernel_size: Side of the convolutional neighbourhood, odd.
     """
     distance = query - key
     causal = distance >= 0
@@ -117,21 +112,12 @@ def image_to_image(pattern: Pattern, stream: Stream, *, kernel_size: int) -> Boo
 
 def block_mask(pattern: Pattern, stream: Stream, *, kernel_size: int, device: torch.device) -> BlockMask:
     """Return FlexAttention's form of the dense mask."""
-    return create_block_mask(
-        mask_mod(pattern, stream, kernel_size=kernel_size),
-        B=None,
-        H=None,
-        Q_LEN=stream.stream_len,
-        KV_LEN=stream.stream_len,
-        device=device,
-    )
 
+    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return stream_visibility(pattern, stream, query, key, kernel_size=kernel_size)
 
-def mask_mod(
-    pattern: Pattern, stream: Stream, *, kernel_size: int
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Return the function of (batch, head, query, key) that FlexAttention asks, of one pair of positions at a time."""
-    return lambda _batch, _head, query, key: stream_visibility(pattern, stream, query, key, kernel_size=kernel_size)
+    length = stream.stream_len
+    return create_block_mask(visible, B=None, H=None, Q_LEN=length, KV_LEN=length, device=device)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,7 @@ def rotary_angles(stream: Stream, head_dim: int) -> Float[Tensor, "stream_len ha
     the picture begins behind it: text position i is at (i, i), and row r and column c of the picture are at
     (text_len + r, text_len + c). Sources: Su et al. 2021; for two axes, Heo et al. 2024; for the diagonal, Wang et al.
     2024 (Qwen2-VL).
-
-    Args:
-        stream: Of the model.
-        head_dim: Width of a head, a multiple of 4.
+    `head_dim` is a multiple of 4.
     """
     text = torch.arange(stream.text_len)
     rows = torch.cat([text, stream.text_len + stream.rows()])

@@ -33,13 +33,14 @@ LEVELS = 127  # of a signed byte, the same both ways
 ZERO_POINT = 128  # of an unsigned byte
 
 
-def packed(module: nn.Module, weights: Weights) -> nn.Module:
+def packed(module: nn.Module, weights: Weights, *, compiles: bool = False) -> nn.Module:
     """Return a copy of a module whose linear layers are laid out for decoding; other modules are shared, not copied.
 
     Args:
         module: In evaluation mode.
         weights: Type that the weights are rounded to. Where the processor has no units for it, products of the rounded
             weights are computed in float32.
+        compiles: Use torch's own products, which compile. A row then depends on the others up to rounding.
 
     Raises:
         ConfigError: The type is unknown, or there are no products for it on the device.
@@ -49,19 +50,19 @@ def packed(module: nn.Module, weights: Weights) -> nn.Module:
         raise ConfigError(f"weights {weights!r}", expected=expected, remedy="choose one of them")
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     replica = copy.deepcopy(module, shared)
-    _pack_children(replica, weights)
-    return DecodingLinear(replica, weights) if isinstance(replica, Linear) else replica
+    _pack_children(replica, weights, compiles)
+    return DecodingLinear(replica, weights, compiles) if isinstance(replica, Linear) else replica
 
 
-def _pack_children(module: nn.Module, weights: Weights) -> None:
+def _pack_children(module: nn.Module, weights: Weights, compiles: bool) -> None:
     for name, child in module.named_children():
         if isinstance(child, MLP):
-            up, down = (DecodingLinear(layer, weights) for layer in child.layers)
+            up, down = (DecodingLinear(layer, weights, compiles) for layer in child.layers)
             setattr(module, name, nn.Sequential(up, _ActivationModule(child.activation), down))
         elif isinstance(child, Linear):
-            setattr(module, name, DecodingLinear(child, weights))
+            setattr(module, name, DecodingLinear(child, weights, compiles))
         else:
-            _pack_children(child, weights)
+            _pack_children(child, weights, compiles)
 
 
 class _ActivationModule(nn.Module):
@@ -78,12 +79,13 @@ class _ActivationModule(nn.Module):
 class DecodingLinear(nn.Module):
     """A linear layer whose every row is computed as it would be alone."""
 
-    def __init__(self, linear: nn.Linear, weights: Weights) -> None:
+    def __init__(self, linear: nn.Linear, weights: Weights, compiles: bool = False) -> None:
         super().__init__()
-        weight, device = linear.weight.detach(), linear.weight.device.type
+        weight = linear.weight.detach()
+        is_plain = compiles or weight.device.type != "cpu"
         self.bias = None if linear.bias is None else linear.bias.detach()
-        self._product = _on_cpu(weight, weights) if device == "cpu" else _elsewhere(weight, weights)
-        self._sizes = steady_sizes(self._product, weights, *weight.shape) if device == "cpu" else ()
+        self._product = _plain(weight, weights) if is_plain else _on_cpu(weight, weights)
+        self._sizes = () if is_plain else steady_sizes(self._product, weights, *weight.shape)
 
     def forward(self, x: Float[Tensor, "*batch in_dim"]) -> Float[Tensor, "*batch out_dim"]:
         rows = x.reshape(-1, x.shape[-1])
@@ -170,13 +172,11 @@ def _int8(levels: Int[Tensor, "out_dim in_dim"], scales: Float[Tensor, "out_dim 
     return product
 
 
-def _elsewhere(weight: Tensor, weights: Weights) -> Product:
-    """Return torch's product on a GPU."""
+def _plain(weight: Tensor, weights: Weights) -> Product:
+    """Return torch's own product."""
     if weights == "int8":
-        remedy = "draw with float32 or bfloat16 weights, or on a processor"
-        raise ConfigError(
-            f"int8 weights on {weight.device.type}", expected="weights with products there", remedy=remedy
-        )
+        remedy = "draw with other weights, or on a CPU"
+        raise ConfigError("int8 weights on a GPU", expected="float32 or bfloat16", remedy=remedy)
     weight = weight.bfloat16() if weights == "bfloat16" else weight
     return lambda rows: F.linear(rows.to(weight.dtype), weight).to(rows.dtype)
 
