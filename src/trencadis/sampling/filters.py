@@ -76,7 +76,7 @@ def filter_logits(
     return logits
 
 
-def _of_rows(setting: float | Tensor, logits: Tensor) -> Tensor:
+def _of_rows(setting: float | int | Tensor, logits: Tensor) -> Tensor:
     return torch.as_tensor(setting, device=logits.device)[..., None]
 
 
