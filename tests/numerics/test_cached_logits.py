@@ -94,16 +94,6 @@ def test_sampling_draws_what_uncached_logits_say(attention: str, guidance_scale:
         assert torch.equal(drawn.flatten(1)[:, position], expected), position
 
 
-def test_a_seed_draws_the_same_tokens_alone_and_in_a_batch_of_8() -> None:
-    model = transformer(grid_size=(6, 6))
-    text = model.stream.pad_captions([[1, 2, 3]] * 8)
-    together = sample_image_tokens(KVDecoder(model), text, list(range(8)), Sampling())
-    assert len(set(map(tuple, together.flatten(1).tolist()))) == 8
-    for seed in range(8):
-        alone = sample_image_tokens(KVDecoder(model), text[:1], [seed], Sampling())
-        assert torch.equal(alone[0], together[seed])
-
-
 def test_neither_the_callers_captions_nor_its_image_prompt_are_changed() -> None:
     model = transformer()
     text, image = captions(model), torch.randint(17, (4, 5))

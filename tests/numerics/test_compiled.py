@@ -4,9 +4,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-pytestmark = pytest.mark.skipif(torch.version.cuda is not None and torch.cuda.is_available(), reason="see tests/gpu")
+pytestmark = pytest.mark.slow
 
 STEP = """
 import math, re

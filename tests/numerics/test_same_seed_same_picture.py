@@ -55,7 +55,7 @@ def assert_pictures_do_not_depend_on_others(model: Transformer, weights: Weights
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(model: Transformer, weights: Weights) -> None:
-    assert_pictures_do_not_depend_on_others(model, weights, 20)
+    assert_pictures_do_not_depend_on_others(model, weights, 12)
 
 
 @pytest.mark.slow
@@ -97,10 +97,11 @@ def requests(model: Transformer, choices: random.Random) -> Request:
     )
 
 
-def test_200_arrivals_and_cancellations_change_no_other_picture(model: Transformer) -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_arrivals_and_cancellations_change_no_other_picture(model: Transformer, count: int) -> None:
     choices, decoder = random.Random(5), KVDecoder(model)
     engine, drawings, cancelled = Engine(decoder, slots=24), list[Drawing](), list[Drawing]()
-    waiting = [requests(model, choices) for _ in range(200)]
+    waiting = [requests(model, choices) for _ in range(count)]
     most = 0
     while waiting or engine.drawings:
         while waiting and waiting[0].num_slots <= engine.free_slots and choices.random() < 0.6:
@@ -112,7 +113,7 @@ def test_200_arrivals_and_cancellations_change_no_other_picture(model: Transform
         engine.step()
     assert engine.free_slots == 24
     assert most > 5
-    assert len(cancelled) > 20
+    assert len(cancelled) > count / 10
     for drawing in drawings:
         request = drawing.request
         alone = sample_image_tokens(

@@ -6,8 +6,10 @@ its own position only.
 """
 
 from functools import cached_property
+from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -17,20 +19,17 @@ from trencadis.transformer.masks import ImageBlocks, Pattern, image_to_image
 GROUP = 16
 """Queries to a caption that are computed together; fewer are padded."""
 
-WINDOW_STEP = 32
-"""Windows of full attention grow by so many positions."""
-
 
 class Windows:
     """Which part of the cache each image position reads in a layer of one pattern, from the masks' one definition.
 
-    Positions are cached column by column where that makes windows shorter. A window is a slice, and a bias rules out
-    what the pattern does not see in it.
+    Positions are cached column by column where that makes windows shorter. A window is a slice from the first position
+    that is seen to the last. Only the convolutional pattern sees with gaps, which a bias rules out.
 
     Attributes:
         places: Where each raster index is cached.
         slices: The slice that each raster index reads.
-        biases: 0 where the position sees, −∞ elsewhere.
+        biases: 0 where the position sees, −∞ elsewhere; None where it sees the whole slice.
     """
 
     def __init__(self, pattern: Pattern, stream: Stream, *, kernel_size: int, device: torch.device) -> None:
@@ -44,23 +43,14 @@ class Windows:
         self.visible: Bool[Tensor, "image_len image_len"] = visible.to(device)
         self.place_table: Int[Tensor, " image_len"] = places.to(device)
         self.places: list[int] = places.tolist()
-        self.slices = _slices(visible, grows=pattern == "full")
+        firsts, ends = visible.int().argmax(1), stream.image_len - visible.flip(1).int().argmax(1)
+        self.slices = [slice(first, end) for first, end in zip(firsts.tolist(), ends.tolist(), strict=True)]
 
     @cached_property
-    def biases(self) -> list[Float[Tensor, "1 1 1 window"]]:
+    def biases(self) -> list[Float[Tensor, "1 1 1 window"] | None]:
         bias = torch.zeros(self.visible.shape).masked_fill_(~self.visible.cpu(), -torch.inf)
-        own = (row[window] for row, window in zip(bias, self.slices, strict=True))
-        return [row[None, None, None].to(self.visible.device) for row in own]
-
-
-def _slices(visible: Bool[Tensor, "image_len image_len"], *, grows: bool) -> list[slice]:
-    """Return slices that hold what each position sees: all of one length, or growing in steps where they start at 0."""
-    image_len = len(visible)
-    ends = image_len - visible.flip(1).int().argmax(1)
-    if grows:
-        return [slice(0, min(image_len, -(-int(end) // WINDOW_STEP) * WINDOW_STEP)) for end in ends]
-    width = int((ends - visible.int().argmax(1)).max())
-    return [slice(start, start + width) for start in (ends - width).clamp(min=0).tolist()]
+        own = (row[None, None, None, window] for row, window in zip(bias, self.slices, strict=True))
+        return [row.to(self.visible.device) if row.any() else None for row in own]
 
 
 def attention_with_lse(
@@ -93,10 +83,10 @@ def join(
 ) -> Float[Tensor, "*rows head_dim"]:
     """Return attention to two sets of keys from attention to each.
 
-    By single operations, none of which rounds differently at the end of a tensor than elsewhere, as `sigmoid` does.
+    The weight is written out: `sigmoid` rounds differently at the end of a tensor than elsewhere.
     """
-    weight = (1 / (1 + (first_lse - second_lse).exp())).to(first.dtype)[..., None]
-    return first + weight * (second - first)
+    weight = (first_lse - second_lse).exp_().add_(1).reciprocal_().to(first.dtype)[..., None]
+    return torch.lerp(first, second, weight)
 
 
 class CaptionGroups:
@@ -107,21 +97,14 @@ class CaptionGroups:
     """
 
     def __init__(self, captions: tuple[int, ...], device: torch.device) -> None:
-        self.of_group: list[int] = []
-        places: list[int] = []
-        used = GROUP
-        for caption in captions:
-            if used == GROUP or caption != self.of_group[-1]:
-                self.of_group.append(caption)
-                used = 0
-            places.append((len(self.of_group) - 1) * GROUP + used)
-            used += 1
-        self._places = torch.tensor(places, device=device)
-        first = self.of_group[0]
-        in_order = self.of_group == list(range(first, first + len(self.of_group)))
+        runs = [(caption, len(list(members))) for caption, members in groupby(captions)]
+        self._sizes = [size for _, size in runs]
+        self._groups = [caption for caption, size in runs for _ in range(-(-size // GROUP))]
+        first = self._groups[0]
+        in_order = self._groups == list(range(first, first + len(self._groups)))
         # In order, the groups' keys are a view of the cache; a single caption's are one, repeated.
-        self._slice = slice(first, first + len(self.of_group)) if in_order else None
-        self._single = first if len(set(self.of_group)) == 1 else None
+        self._slice = slice(first, first + len(self._groups)) if in_order else None
+        self._index = torch.tensor(self._groups, device=device)
 
     def attend(
         self,
@@ -130,22 +113,26 @@ class CaptionGroups:
         values: Float[Tensor, "heads captions text_len head_dim"],
     ) -> tuple[Float[Tensor, "rows heads head_dim"], Float[Tensor, "rows heads"]]:
         """Return the attention of each row to its caption, and the log-sum-exps."""
-        heads, head_dim = queries.shape[1:]
-        groups = len(self.of_group)
-        padded = queries.new_zeros(groups * GROUP, heads, head_dim)
-        padded[self._places] = queries
-        grouped = padded.view(groups, GROUP, heads, head_dim).transpose(1, 2)
+        runs = torch.split(queries, self._sizes)
+        padded = [F.pad(run, (0, 0, 0, 0, 0, -len(run) % GROUP)) for run in runs]
+        rows = padded[0] if len(padded) == 1 else torch.cat(padded)
+        grouped = rows.view(-1, GROUP, *queries.shape[1:]).transpose(1, 2)
         own_keys, own_values = (self._of_groups(tensor).transpose(0, 1) for tensor in (keys, values))
         seen, lse = attention_with_lse(grouped, own_keys, own_values, None)
-        seen, lse = seen.transpose(1, 2).flatten(0, 1), lse.transpose(1, 2).flatten(0, 1)
-        return seen[self._places], lse[self._places]
+        return self._unpadded(seen), self._unpadded(lse)
 
     def _of_groups(self, tensor: Tensor) -> Float[Tensor, "heads groups text_len head_dim"]:
         if self._slice is not None:
             return tensor[:, self._slice]
-        if self._single is not None:
-            return tensor[:, self._single, None].expand(-1, len(self.of_group), -1, -1)
-        return tensor[:, self.of_group]
+        if len(self._sizes) == 1:
+            return tensor[:, self._groups[0], None].expand(-1, len(self._groups), -1, -1)
+        return tensor.index_select(1, self._index)
+
+    def _unpadded(self, grouped: Float[Tensor, "groups heads queries *rest"]) -> Float[Tensor, "rows heads *rest"]:
+        rows = grouped.transpose(1, 2).flatten(0, 1)
+        padded = torch.split(rows, [-(-size // GROUP) * GROUP for size in self._sizes])
+        runs = [run[:size] for run, size in zip(padded, self._sizes, strict=True)]
+        return runs[0] if len(runs) == 1 else torch.cat(runs)
 
 
 def masked_cache_attention(
