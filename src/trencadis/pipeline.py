@@ -147,15 +147,9 @@ class DALLE(HubModel):
         candidates, keep = generation.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
         seeds = generation.consecutive_seeds(seed, candidates)
         images = self.draw(
-            [prompt] * candidates,
-            seeds,
-            chosen,
-            negative_prompt=negative_prompt,
-            image_prompt=kept,
-            weights=weights,
-            batch_size=batch_size,
-            callback=callback,
-        )
+            [prompt] * candidates, seeds, chosen, negative_prompt=negative_prompt, image_prompt=kept, weights=weights,
+            batch_size=batch_size, callback=callback,
+        )  # fmt: skip
         record = Record(
             prompt=prompt,
             seed=seeds[0],
