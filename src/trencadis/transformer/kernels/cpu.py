@@ -1,6 +1,6 @@
 """Products, MLP and RMSNorm for processors, with backward passes that store little.
 
-Private operators of torch are used here and in the other files of `kernels`, and nowhere else.
+In the transformer, private operators of torch are used in the files of `kernels` only.
 """
 
 import functools
