@@ -85,7 +85,7 @@ class Engine:
         if drawing in self.drawings:
             self.drawings.remove(drawing)
             self._free = sorted([*self._free, *drawing.slots])
-            for caption in dict.fromkeys(drawing.captions):
+            for caption in drawing.captions[:: len(drawing.seeds)]:  # once a half, as they were taken
                 self._captions.release(caption)
 
     def _drop_finished(self) -> list[Drawing]:

@@ -61,6 +61,14 @@ def test_a_caption_is_read_once_for_all_that_share_it(decoder: KVDecoder) -> Non
     assert engine.passes == 3 + 5 + 1
 
 
+def test_moving_away_from_the_caption_itself_frees_its_place(decoder: KVDecoder) -> None:
+    engine = Engine(decoder, slots=2)
+    for caption in ([1], [2], [3], [4], []):  # more than the cache has places for
+        text = decoder.stream.pad_captions([caption])[0]
+        engine.cancel(engine.admit(request(decoder, caption, 1, GUIDED, negative_tokens=text)))
+        assert engine.free_slots == 2
+
+
 def test_a_kept_prefix_is_read_in_one_pass(decoder: KVDecoder) -> None:
     kept = torch.tensor([[True, True, True], [True, False, True]])
     prompt = ImagePrompt(torch.tensor([[1, 2, 3], [4, 5, 6]]), kept)
