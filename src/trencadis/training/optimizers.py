@@ -86,7 +86,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig, *, peak: float
     (`decay`) to the final value at the last update, or earlier (`decay_end`).
     """
     peak = config.learning_rate if peak is None else peak
-    warmup_steps = max(1, round(0.02 * steps)) if config.warmup_steps is None else config.warmup_steps
+    warmup_steps = warmup(steps, config)
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
     return _WAYS[config.decay](
@@ -95,6 +95,11 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig, *, peak: float
         end=peak * config.final_learning_rate,
         steps=max(1, round(config.decay_end * (steps - 1)) - warmup_steps),
     )
+
+
+def warmup(steps: int, config: OptimizerConfig) -> int:
+    """Return how many of the steps the warm-up takes."""
+    return max(1, round(0.02 * steps)) if config.warmup_steps is None else config.warmup_steps
 
 
 def clip_gradients(model: nn.Module, max_norm: float | None) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from trencadis.errors import DivergenceError
 from trencadis.training.checkpoints import load_latest, save_checkpoint
 from trencadis.training.optimizer_state import EMA, optimizer_tensors, reset_rows, restore_optimizers
-from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers
+from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers, warmup
+from trencadis.training.schedules import Rewarming
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 
 MOST_SKIPPED = 20  # updates in a row
@@ -27,6 +29,7 @@ class Trainer:
         self.optimizers = optimizers(stage.model, stage.config.optimizer)
         self.ema = EMA(stage.model, stage.config.ema_decay)
         self.skipped = 0  # updates in a row, because the gradient was not finite
+        self.rewarming: Rewarming | None = None  # of a stage that has been given more steps
 
     def update(self, microbatches: Sequence[Any]) -> Metrics:
         """Make one update and return its metrics: terms of the loss as means over the update, and `gradient_norm`.
@@ -39,7 +42,7 @@ class Trainer:
         stage, config = self.stage, self.stage.config.optimizer
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.step, self.steps, config, peak=group["peak"])
+                group["lr"] = self._learning_rate(self.step, self.steps, peak=group["peak"])
             optimizer.zero_grad(set_to_none=True)
         metrics, observed = self._accumulate(microbatches, self._totals(microbatches))
         stage.after_backward()
@@ -59,6 +62,10 @@ class Trainer:
             )
         rate = self.optimizers[0].param_groups[0]["lr"]
         return metrics | _tensors({"learning_rate": rate, "gradient_norm": norm, "skipped": self.skipped})
+
+    def _learning_rate(self, step: int, steps: int, *, peak: float) -> float:
+        scheduled = learning_rate(step, steps, self.stage.config.optimizer, peak=peak)
+        return scheduled if self.rewarming is None else self.rewarming.rate(scheduled, step, peak=peak)
 
     def _totals(self, microbatches: Sequence[Any]) -> Totals:
         """Return the totals of the update, known before the first backward pass."""
@@ -101,11 +108,15 @@ class Trainer:
         }
         if extra := self.stage.extra_state():
             tensors["extra"] = extra
-        own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped}
+        rewarming = None if self.rewarming is None else asdict(self.rewarming)
+        own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped, "rewarming": rewarming}
         save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
     def resume(self, directory: Path) -> dict[str, Any]:
-        """Load the newest valid checkpoint and return its meta; nothing where there is none."""
+        """Load the newest valid checkpoint and return its meta; nothing where there is none.
+
+        If it was made on the way to fewer steps, the learning rate goes from there into the schedule of these ones.
+        """
         checkpoint = load_latest(directory)
         if checkpoint is None:
             return {}
@@ -114,6 +125,14 @@ class Trainer:
         restore_optimizers(self.optimizers, self.stage.model, checkpoint.tensors["optimizer"])
         self.stage.load_extra_state(checkpoint.tensors.get("extra", {}))
         self.step, self.skipped = checkpoint.step, checkpoint.meta.get("skipped", 0)
+        rewarming = checkpoint.meta.get("rewarming")
+        self.rewarming = None if rewarming is None else Rewarming(**rewarming)
+        before = checkpoint.meta.get("steps", self.steps)
+        if before != self.steps and 0 < self.step < self.steps:
+            share = self._learning_rate(self.step - 1, before, peak=1.0)
+            added = self.steps - self.step
+            steps = min(added, warmup(added, self.stage.config.optimizer))
+            self.rewarming = Rewarming(self.step, share, steps)
         return checkpoint.meta
 
 

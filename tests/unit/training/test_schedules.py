@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from trencadis.training.schedules import cosine_schedule
+from trencadis.training.schedules import Rewarming, cosine_schedule
 
 
 def test_the_way_from_start_to_end() -> None:
@@ -21,3 +21,15 @@ def test_it_never_turns_and_is_flat_at_both_ends(start: float, end: float) -> No
 
 def test_no_steps_is_the_end_at_once() -> None:
     assert cosine_schedule(0, start=1.0, end=0.5, steps=0) == 0.5
+
+
+def test_a_learning_rate_joins_a_longer_schedule() -> None:
+    """Here one that falls to its end, as does a shorter one whose last update had 5 % of the peak."""
+    peak, scheduled = 2.0, [1.5 - 0.1 * step for step in range(10)]
+    rewarming = Rewarming(step=100, share=0.05, steps=3)
+    rates = [rewarming.rate(rate, 100 + step, peak=peak) for step, rate in enumerate(scheduled)]
+    assert 0.1 < rates[0] < rates[1] < rates[2] < rates[3]
+    assert rates[3:] == scheduled[3:]
+    assert Rewarming(step=100, share=0.05, steps=0).rate(1.5, 100, peak=peak) == 1.5
+    flat = [Rewarming(step=0, share=0.05, steps=2).rate(0.1, step, peak=peak) for step in range(5)]
+    assert flat == pytest.approx([0.1] * 5), "a schedule that is as low there is not left"
