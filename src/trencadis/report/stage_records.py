@@ -1,6 +1,7 @@
 """How far each stage of a run has come, read for the report."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,9 @@ class StageRecord:
 
     @property
     def state(self) -> str:
-        if self.is_over or (self.steps is not None and self.last_step >= self.steps):
+        # A continued stage is not over, though later ones have begun before.
+        is_done = self.last_step >= self.steps if self.lines and self.steps is not None else self.is_over
+        if is_done:
             return "done"
         return "training" if self.lines else "to come"
 
@@ -47,10 +50,9 @@ def read_stages(run: RunDirectory, config: dict[str, Any]) -> list[StageRecord]:
     logged = list(dict.fromkeys(str(line["stage"]) for line in lines))
     names = [name for name in STAGES if name in logged or isinstance(config.get(name), dict)]
     names += [name for name in logged if name not in names]
-    stages, before_s = [], 0.0
+    stages, spent_s = [], _seconds(lines)
     for number, name in enumerate(names):
         own = [line for line in lines if line["stage"] == name]
-        until_s = max([before_s, *(line["elapsed_s"] for line in own)])
         settings = config.get(name)
         steps = settings.get("steps") if isinstance(settings, dict) else None
         stages.append(
@@ -58,10 +60,19 @@ def read_stages(run: RunDirectory, config: dict[str, Any]) -> list[StageRecord]:
                 name=name,
                 steps=steps if isinstance(steps, int) else None,
                 lines=own,
-                elapsed_s=until_s - before_s,
+                elapsed_s=spent_s[name],
                 pictures=chosen_pictures(run, name),
                 is_over=any(later in logged for later in names[number + 1 :]),
             )
         )
-        before_s = until_s
     return stages
+
+
+def _seconds(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the seconds of each stage, from one line of the log to the next. A continued run has stages twice."""
+    spent_s: dict[str, float] = defaultdict(float)
+    before_s = 0.0
+    for line in lines:
+        spent_s[str(line["stage"])] += max(0.0, line["elapsed_s"] - before_s)
+        before_s = max(before_s, line["elapsed_s"])
+    return spent_s
