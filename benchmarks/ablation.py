@@ -30,7 +30,7 @@ from trencadis.run_directory import RunDirectory
 from trencadis.text import CaptionTokenizer
 from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import read_config
-from trencadis.training.run_pairs import read_pairs
+from trencadis.training.known_pairs import resumed_pairs
 from trencadis.training.token_cache import cache_tokens, encode_middle
 from trencadis.training.trainer import Metrics, Trainer
 from trencadis.training.transformer import TransformerTraining
@@ -100,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run = RunDirectory(Path(arguments.run))
     config = read_config(run.config)
-    pairs = read_pairs(config.data, config.seed, run, resumed=True)
+    pairs = resumed_pairs(config.data, config.seed, run)
     vae = DiscreteVAE.from_pretrained(run.part("image"))
     tokenizer = CaptionTokenizer.from_pretrained(run.part("text"))
     device = torch.device("cpu")

@@ -35,7 +35,8 @@ from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.storage import write_picture
 from trencadis.training.image import ImageTraining
-from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.known_pairs import read_pairs
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.trainer import Trainer
 
 PEER = "DALLE-pytorch"
@@ -137,10 +138,10 @@ def main(argv: list[str] | None = None) -> None:
     first = next((name for name in arguments.contenders if not name.startswith(PEER)), "pocket")
     like, data = stage_of(first), DataConfig(path=arguments.train)
     with tempfile.TemporaryDirectory() as scratch:
-        pairs = read_pairs(data, SEED, RunDirectory(Path(scratch)), resumed=False)
+        pairs = read_pairs(data, SEED, RunDirectory(Path(scratch)))
     measured = DataConfig(path=arguments.held_out)
     with tempfile.TemporaryDirectory() as scratch:
-        others = read_pairs(measured, SEED, RunDirectory(Path(scratch)), resumed=False)
+        others = read_pairs(measured, SEED, RunDirectory(Path(scratch)))
     everything = tuple(sorted(others.train + others.validation, key=lambda pair: pair.sample_id))
     held_out = others.middle_crops(everything, like.model.image_size, measured)
     shown = torch.arange(arguments.shown) * (len(held_out) // arguments.shown)

@@ -17,7 +17,7 @@ from benchmarks.machine import setting
 from trencadis.pipeline import DALLE
 from trencadis.run_directory import RunDirectory
 from trencadis.training.config_files import read_config
-from trencadis.training.run_pairs import read_pairs
+from trencadis.training.known_pairs import resumed_pairs
 from trencadis.training.token_cache import encode_middle
 from trencadis.transformer import KVDecoder, Reads
 
@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = RunDirectory(Path(arguments.run))
     config = read_config(run.config)
-    pairs = read_pairs(config.data, config.seed, run, resumed=True)
+    pairs = resumed_pairs(config.data, config.seed, run)
     model = DALLE.from_pretrained(arguments.model or run.model)
     stream = model.transformer.stream
     captions = [model.text_tokenizer.encode(pair.captions[0], max_len=stream.text_len) for pair in pairs.validation]

@@ -57,6 +57,7 @@ class RunDirectory:
     plan = _Inside("plan.json")  # what was chosen, and why
     data = _Inside("data.json")  # how many pairs there are
     pairs = _Inside("pairs.json")  # which pairs are kept, and why others are not
+    trained = _Inside("trained.json")  # the steps that each part of the model was trained for
     log = _Inside("log.jsonl")
     report = _Inside("report.html")
     tokens = _Inside("tokens")  # the training pictures as tokens
@@ -73,8 +74,22 @@ class RunDirectory:
         return self.path.resolve().name
 
     def part(self, stage: str) -> Path:
-        """Return the trained part of a stage; it is there, and whole, once the stage has ended."""
+        """Return the trained part of a stage; it is there, and whole, once the stage has ended.
+
+        While a finished run is continued, it is the one before until the stage has ended again.
+        """
         return self.model / stage
+
+    def is_trained(self, stage: str, steps: int | None) -> bool:
+        """Return whether the part of a stage is there and was trained for that many steps, None where it has none."""
+        return self.part(stage).exists() and self.read_trained().get(stage, steps) == steps
+
+    def read_trained(self) -> dict[str, Any]:
+        return _json(self.trained, {})
+
+    def mark_trained(self, stage: str, steps: int) -> None:
+        """Note that the part of a stage has been trained for that many steps."""
+        write_whole(self.trained, json.dumps(self.read_trained() | {stage: steps}, indent=2) + "\n")
 
     def tensorboard(self, stage: str) -> Path:
         return self.path / "tensorboard" / stage
@@ -110,8 +125,17 @@ class RunDirectory:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the model is complete; nothing of a run is written after that."""
-        return all((self.model / name).exists() for name in ("config.json", "README.md"))
+        """Whether the model is complete and trained for the steps of the plan; nothing is written until it has more."""
+        if not all((self.model / name).exists() for name in ("config.json", "README.md")):
+            return False
+        settings = self.read_config()
+        planned = {stage: _like({}, settings.get(stage)).get("steps") for stage in STAGES}
+        return all(self.is_trained(stage, steps) for stage, steps in planned.items())
+
+    def withdraw_model(self) -> None:
+        """Leave no whole model, and no picture of its codes, until both are made again; parts stay."""
+        (self.model / "config.json").unlink(missing_ok=True)
+        self.code_portraits.unlink(missing_ok=True)
 
     def strangers(self) -> list[str]:
         """Return the names of what no run leaves in its directory before it has begun."""

@@ -19,7 +19,7 @@ from trencadis.data import read_picture
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
-from trencadis.training.run_pairs import read_pairs
+from trencadis.training.known_pairs import read_pairs
 from trencadis.training.trainer import Metrics, Trainer
 
 MODEL = RECIPES["tiny"]().image.model
@@ -96,7 +96,7 @@ def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
     monkeypatch.setattr(reconstruction, "Trainer", Watched)
     monkeypatch.setattr("benchmarks.reconstruction.time.process_time", lambda: clock[0])
     data = DataConfig(path=str(shapes))
-    pairs = read_pairs(data, 0, RunDirectory(tmp_path), resumed=False)
+    pairs = read_pairs(data, 0, RunDirectory(tmp_path))
     outcome = train_ours(stage_of("tiny-ibq"), pairs, data, torch.rand(4, 3, 16, 16), 40.0)
     assert (outcome.steps, outcome.processor_s) == (25, 40.0)
     assert shares == pytest.approx([spent / 40 for spent in (*range(21), 24, 28, 32, 36)], abs=0.02)

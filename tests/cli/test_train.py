@@ -7,7 +7,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.shapes import write_metadata
+from tests.shapes import write_metadata, write_shapes
 from trencadis.cli import main
 
 
@@ -41,6 +41,60 @@ def test_train_follows_its_options_and_says_what_it_chose(tmp_path: Path, capsys
     assert config["transformer"]["batch_size"] == 8
     assert config["transformer"]["model"]["num_layers"] == 2
     assert main(["train", "--out", str(out)]) == 0, "a run goes on without naming its data again"
+    assert f"{out} is finished; `trencadis train --out {out} --hours 1` continues it" in capsys.readouterr().out
+    assert main(["train", "--out", str(out), "--transformer.steps", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "transformer.steps 3" in printed
+    assert yaml.safe_load((out / "config.yaml").read_text())["transformer"]["steps"] == 3
+
+
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
+def test_paths_of_every_spelling_are_one_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was killed goes on from another folder, whichever way its data is named."""
+    data = write_metadata(tmp_path / "data", 24, side=24)
+    (tmp_path / "link").symlink_to(data, target_is_directory=True)
+    (tmp_path / "settings.yaml").write_text("data: {path: data}\n")
+    (data / "inside").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(data)
+    out = str(data / "run")
+    steps = [f"--{stage}.steps=1" for stage in ("image", "transformer", "ranker")]
+    assert main(["train", ".", "--out", "run", "--recipe", "tiny", "--threads", "1", *steps]) == 0
+    monkeypatch.chdir(tmp_path)
+    for named in (
+        ["data"],
+        ["~/data"],
+        [f"{tmp_path}/./data/"],
+        ["link"],
+        ["data/inside/.."],
+        [],
+        ["--config", "settings.yaml"],
+    ):
+        (data / "run" / "model" / "config.json").unlink()
+        assert main(["train", *named, "--out", out]) == 0, capsys.readouterr().err
+        assert (data / "run" / "model" / "config.json").exists()
+    path = yaml.safe_load((data / "run" / "config.yaml").read_text())["data"]["path"]
+    assert Path(path).is_absolute()
+
+
+def test_what_is_left_out_is_one_line_before_the_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_shapes(tmp_path / "data", 12, side=24)
+    (data / "00003.txt").write_text("x")
+    monkeypatch.setattr("trencadis.training.run._Run.all_stages", lambda run: None)
+    steps = [f"--{stage}.steps=1" for stage in ("image", "transformer", "ranker")]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), "--recipe", "tiny", *steps]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("left out: 1 of 12 pairs (1 caption too short)")
+    assert lines[1].startswith("recipe tiny")
+
+
+def test_an_address_is_refused_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "https://example.org/pictures", "--out", str(tmp_path / "run")]) == 2
+    assert "'https://example.org/pictures' is not a local path" in errors(capsys)[0]
 
 
 @pytest.mark.usefixtures("one_validation", "without_type_checks")

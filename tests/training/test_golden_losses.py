@@ -21,7 +21,8 @@ from trencadis.run_directory import RunDirectory
 from trencadis.text import CaptionTokenizer
 from trencadis.training.clip import RankerBatch, RankerTraining
 from trencadis.training.image import ImageBatch, ImageTraining
-from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.known_pairs import read_pairs
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import CaptionDraws
 from trencadis.training.trainer import Trainer
 from trencadis.training.transformer import StreamBatch, TransformerTraining
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def pairs(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
-    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")), resumed=False)
+    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")))
 
 
 def drawings(step: int) -> tuple[Tensor, list[list[int]]]:
@@ -102,7 +103,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = write_shapes(Path(folder) / "shapes", 60, side=32)
-        of_run = read_pairs(DataConfig(path=str(source)), 0, RunDirectory(Path(folder)), resumed=False)
+        of_run = read_pairs(DataConfig(path=str(source)), 0, RunDirectory(Path(folder)))
         table = {f"{stage} {recipe}": list(LOSSES[stage](recipe, of_run)) for stage, recipe in CASES}
     rows = [f'  "{name}": {json.dumps([float(f"{loss:.7g}") for loss in losses])}' for name, losses in table.items()]
     TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

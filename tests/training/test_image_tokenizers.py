@@ -22,8 +22,9 @@ from trencadis.pipeline import DALLE
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.image import ImageTraining
+from trencadis.training.known_pairs import read_pairs
 from trencadis.training.run import train
-from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.trainer import Trainer
 
 KINDS = ("tiny", "tiny-strided", "tiny-ibq", "tiny-vqvae", "tiny-vqgan")
@@ -37,7 +38,7 @@ def data(shapes: Path) -> DataConfig:
 
 @pytest.fixture(scope="module")
 def pairs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
-    return read_pairs(data, 0, RunDirectory(tmp_path_factory.mktemp("pairs")), resumed=False)
+    return read_pairs(data, 0, RunDirectory(tmp_path_factory.mktemp("pairs")))
 
 
 def stage_of(recipe: str, **changes: object) -> ImageStage:

@@ -19,7 +19,8 @@ from trencadis.image.loss_terms import TERMS
 from trencadis.recipes import MODERN_DESIGN, RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.image import ImageBatch, ImageTraining
-from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.known_pairs import read_pairs
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
 from trencadis.training.trainer import Trainer, weighted_sum
 from trencadis.training.transformer import StreamBatch
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def pairs(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
-    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")), resumed=False)
+    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")))
 
 
 def gradient(stage: Stage[Any], microbatches: Sequence[Any], step: int = 4) -> tuple[Tensor, dict[str, float]]:

@@ -12,48 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 from tests.conftest import TINY_STEPS, TINY_VALIDATIONS
 from tests.shapes import draw_shape
+from tests.training.runs import Start, assert_same_weights, content, log_of, start_and_kill
 from trencadis.config import DataConfig
 from trencadis.data import Curated, KeptPair
 from trencadis.errors import ConfigError, DataError, StorageError, UserError
 from trencadis.run_directory import RunDirectory
+from trencadis.training.known_pairs import read_pairs
 from trencadis.training.run import train
-from trencadis.training.run_pairs import read_pairs
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a run's model."""
-    return {
-        f"{path.parent.name}/{name}": tensor
-        for path in sorted((run / "model").rglob("*.safetensors"))
-        for name, tensor in load_file(path).items()
-    }
-
-
-def log_of(run: Path) -> list[dict[str, object]]:
-    """The lines of a run's log without their times, which never go back."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    times = [line.pop("elapsed_s") for line in lines]
-    assert times == sorted(times)
-    return lines
-
-
-def content(run: Path) -> dict[Path, tuple[bytes, int]]:
-    """Every file's bytes and the time of its last change."""
-    paths = (path for path in run.rglob("*") if path.is_file())
-    return {path.relative_to(run): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    ours, theirs = weights(one), weights(other)
-    assert ours.keys() == theirs.keys()
-    assert len(ours) > 50
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    tokenizers = [(run / "model" / "text" / "tokenizer.json").read_bytes() for run in (one, other)]
-    assert tokenizers[0] == tokenizers[1]
 
 
 def test_a_run_leaves_what_it_promises(tiny_run: Path) -> None:
@@ -90,46 +58,6 @@ def test_each_stage_learns(tiny_run: Path) -> None:
     assert ranker[-1] < ranker[0]
 
 
-# Trains into each of the directories given, in a process of its own that kills itself at the moment that goes with it:
-# after so many calls of a function, counted in a stage where one is named.
-KILLING = """
-import itertools, json, os, signal, sys
-from pathlib import Path
-import torch._dynamo, torch.utils.tensorboard  # once for all processes
-from trencadis.run_log import RunLog
-from trencadis.training import loop, run
-from trencadis.training.trainer import Trainer
-
-settings, starts = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-# Several updates a line, and a checkpoint every second update, between the lines too.
-loop.LOG_LINES, loop.VALIDATIONS = 3, 2
-updates = itertools.count(1)
-loop.SavingTimes.is_due = lambda self: next(updates) % 2 == 0
-FUNCTIONS = {"update": (Trainer, "update"), "log": (RunLog, "append"), "save": (Trainer, "save"),
-             "picture": (loop, "write_picture"), "report": (run, "write_report"), "plan": (run, "write_config")}
-
-def kill_after(name, stage, calls):
-    owner, attribute = FUNCTIONS[name]
-    function, left = getattr(owner, attribute), itertools.count(calls - 1, -1)
-    def call(*args, **kwargs):
-        result = function(*args, **kwargs)
-        of = args[0].stage.name if isinstance(args[0], Trainer) else args[1] if isinstance(args[0], RunLog) else stage
-        if of == stage and next(left) == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(owner, attribute, call)
-
-for out, moment in starts:
-    process = os.fork()
-    if process == 0:
-        if moment is not None:
-            kill_after(*moment)
-        run.train(Path(out), settings, recipe="tiny")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == (0 if moment is None else -signal.SIGKILL), moment
-"""
-
-
 @pytest.mark.timeout(200)
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, shapes: Path) -> None:
     chance = random.Random(20)
@@ -139,8 +67,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, shapes: Path) -
     settings = {"data": {"path": str(shapes)}, "threads": 1, "image": {"steps": 7}, "transformer": {"steps": 7}}
     settings["ranker"] = {"steps": 6, "batch_size": 8}
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    starts = [(str(unbroken), None), *((str(killed), moment) for moment in moments), (str(killed), None)]
-    subprocess.run([sys.executable, "-c", KILLING, json.dumps(settings), json.dumps(starts)], check=True)
+    ends = [(unbroken, None), *((killed, moment) for moment in moments), (killed, None)]
+    start_and_kill([Start(out, settings, {"recipe": "tiny"}, moment) for out, moment in ends])
     assert log_of(killed) == log_of(unbroken)
     assert_same_weights(killed, unbroken)
     for path in (unbroken / "samples").iterdir():
@@ -229,17 +157,57 @@ def test_the_loser_of_a_race_for_a_new_run_leaves_it_alone(tmp_path: Path, shape
         assert run.pairs.read_text() == "what the first process has read so far"
 
 
+def unfinished(run: Path, tiny_run: Path) -> Path:
+    """Copy a run and take away its last stage."""
+    shutil.copytree(tiny_run, run)
+    (run / "model" / "config.json").unlink()
+    shutil.rmtree(run / "model" / "ranker")
+    return run
+
+
 @pytest.mark.usefixtures("one_validation", "without_type_checks")
-def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path) -> None:
-    data = tmp_path / "shapes"
+def test_a_run_goes_on_with_its_pairs_where_the_data_has_moved_and_grown(
+    tmp_path: Path, shapes: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trencadis.training.loop.VALIDATIONS", TINY_VALIDATIONS)
+    data, out = tmp_path / "moved", unfinished(tmp_path / "run", tiny_run)
     shutil.copytree(shapes, data)
-    settings = {"data": {"path": str(data)}, "threads": 1, **{name: {"steps": 1} for name in TINY_STEPS}}
-    train(tmp_path / "run", settings, recipe="tiny")
     image, caption = draw_shape(999, 32)
-    image.save(data / "added.png")
+    for name in ("000.png", "added.png"):
+        image.save(data / name)
     (data / "added.txt").write_text(caption)
-    with pytest.raises(DataError, match="has changed"):
-        train(tmp_path / "run", settings, recipe="tiny")
+    said: list[str] = []
+    train(out, {"data": {"path": str(data)}}, say=said.append)
+    assert [line for line in said if "since the run was planned: 1;" in line]
+    assert log_of(out) == log_of(tiny_run)
+    assert_same_weights(out, tiny_run)
+    assert yaml.safe_load((out / "config.yaml").read_text())["data"]["path"] == str(data)
+
+
+def test_data_that_changed_under_a_run_is_refused(tmp_path: Path, shapes: Path, tiny_run: Path) -> None:
+    data, out = tmp_path / "shapes", unfinished(tmp_path / "run", tiny_run)
+    shutil.copytree(shapes, data)
+    (data / "00004.txt").write_text("another caption")
+    before = content(out)
+    with pytest.raises(DataError, match=r"1 of the run's 60 pairs .*00004\.png \(changed\)"):
+        train(out, {"data": {"path": str(data)}})
+    assert content(out) == before
+
+
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
+def test_a_run_inside_its_data_is_resumed(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its samples are pictures too."""
+    monkeypatch.setattr("trencadis.training.loop.VALIDATIONS", 3)
+    data = tmp_path / "pictures"
+    shutil.copytree(shapes, data)
+    steps = {name: {"steps": 3, "batch_size": 8} for name in TINY_STEPS}
+    settings = {"data": {"path": str(data)}, "threads": 1, **steps}
+    train(data / "run", settings, recipe="tiny")
+    (data / "run" / "model" / "config.json").unlink()
+    shutil.rmtree(data / "run" / "model" / "ranker")
+    said: list[str] = []
+    train(data / "run", settings, recipe="tiny", say=said.append)
+    assert (data / "run" / "model" / "config.json").exists()
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(60, 1, 14), (500, 18, 48), (5000, 60, 150)])
@@ -247,18 +215,22 @@ def test_few_pairs_hold_back_a_larger_share(
     count: int, least: int, most: int, tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tuple(KeptPair(index, f"{index}.png", (f"drawing {index}",), 1.0, (8, 8)) for index in range(count))
-    monkeypatch.setattr("trencadis.training.run_pairs.curate", lambda *_, **__: Curated(kept, (), "fingerprint"))
-    pairs = read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path), resumed=False)
+    monkeypatch.setattr("trencadis.training.known_pairs.examine", lambda *_, **__: Curated(kept, (), "fingerprint"))
+    pairs = read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path))
     assert pairs.kept == count
     assert least <= len(pairs.validation) <= most
     assert len(pairs.train) + len(pairs.validation) == count
 
 
-def test_options_that_contradict_the_plan_are_refused(tiny_run: Path, shapes: Path) -> None:
-    with pytest.raises(ConfigError, match=r"another transformer\.steps"):
-        train(tiny_run, {"transformer": {"steps": 25}})
+def test_options_that_contradict_the_plan_are_refused(tmp_path: Path, tiny_run: Path) -> None:
+    for steps in (23, 25):
+        with pytest.raises(ConfigError, match=r"another transformer\.steps"):
+            train(unfinished(tmp_path / f"run-{steps}", tiny_run), {"transformer": {"steps": steps}})
     with pytest.raises(ConfigError, match="another hours"):
-        train(tiny_run, {}, hours=7.0)
+        train(tmp_path / "run-23", {}, hours=7.0)
+    for settings in ({"transformer": {"steps": 23}}, {"transformer": {"batch_size": 3}}, {"seed": 5}):
+        with pytest.raises(ConfigError, match="than the run was planned with"):
+            train(tiny_run, settings)
 
 
 def test_nothing_is_left_where_training_could_not_begin(tmp_path: Path) -> None:

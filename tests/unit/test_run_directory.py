@@ -150,7 +150,17 @@ def test_a_run_is_told_from_a_folder_of_pictures(tmp_path: Path) -> None:
 
 def test_no_other_file_spells_a_path_of_a_run() -> None:
     names = {"config.yaml", "plan.json", "data.json", "pairs.json", "log.jsonl", "report.html", "checkpoints", "tokens"}
-    names |= {"samples", "captions.json", "codes.json", "codes.png", ".lock", "latest", "manifest.json", "meta.json"}
+    names |= {
+        "trained.json",
+        "samples",
+        "captions.json",
+        "codes.json",
+        "codes.png",
+        ".lock",
+        "latest",
+        "manifest.json",
+        "meta.json",
+    }
     package = Path(trencadis.__file__).parent
     for path in package.rglob("*.py"):
         nodes = ast.walk(ast.parse(path.read_text("utf-8")))

@@ -1,8 +1,8 @@
 """`trencadis train`: every part of a model, from captioned pictures, with one command."""
 
 import argparse
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jsonargparse
 
@@ -10,10 +10,7 @@ from trencadis.cli.arguments import existing_file, one_of, output_directory, rea
 from trencadis.config import RunConfig
 from trencadis.config.plain import Settings, merge, nest, overlay, setting_names
 
-if TYPE_CHECKING:
-    from trencadis.training.plan import Plan
-
-HELP = "trains a model on captioned pictures, or resumes a training"
+HELP = "trains a model on captioned pictures, resumes a training, or continues a finished one"
 
 _OWN = {"recipe", "seed", "hours", "device", "data.path", "image.pretrained"}  # options with a name of their own
 _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
@@ -22,8 +19,12 @@ _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", nargs="?", type=str, help="folder, shards or metadata file, as `trencadis data check` reads them")
-    add("--out", required=True, type=output_directory(), help="output folder; an existing run in it is resumed")
-    add("--hours", type=real(0, low_open=True, example=1), help="time budget (default: 1)")
+    add("--out", required=True, type=output_directory(), help="output folder; a run in it is resumed")
+    add(
+        "--hours",
+        type=real(0, low_open=True, example=1),
+        help="time budget (default: 1); a finished run is continued for it",
+    )
     about = "such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)"
     add("--recipe", type=str, help=about)
     add("--seed", type=seed(), help="seed of everything random (default: 0)")
@@ -58,25 +59,32 @@ def run(arguments: jsonargparse.Namespace) -> int:
     return 0
 
 
-def _say(plan: "Plan") -> None:
-    width = max(len(f"{choice['what']} {choice['value']}") for choice in plan.choices)
-    for choice in plan.choices:
-        print(f"{choice['what'] + ' ' + choice['value']:<{width}}   {choice['why']}", flush=True)
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _overrides(arguments: jsonargparse.Namespace) -> Settings:
     """Return the given settings, nested: those of the file, with those of the command line in their place."""
     from trencadis.training.config_files import read_settings
 
-    path = arguments.path
-    path = None if path is None else "::".join(str(Path(part).absolute()) for part in path.split("::"))
     values = {name: arguments.get(name) for name in ("recipe", "seed", "hours", "device", *_OTHERS)}
-    values |= {"data.path": path, "image.pretrained": _absolute(arguments.image_tokenizer)}
+    values |= {"data.path": arguments.path, "image.pretrained": _absolute(arguments.image_tokenizer)}
     values["image.losses.perceptual_network"] = _absolute(values["image.losses.perceptual_network"])
     given = nest((name, value) for name, value in values.items() if value is not None)
-    return merge({} if arguments.settings is None else read_settings(arguments.settings), given)
+    settings = merge({} if arguments.settings is None else read_settings(arguments.settings), given)
+    data = settings.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        settings["data"] = data | {"path": "::".join(map(_absolute_data, data["path"].split("::")))}
+    return settings
 
 
 def _absolute(name: str | None) -> str | None:
     """Return an existing path as an absolute one, for a resume from elsewhere; other names stay."""
     return str(Path(name).absolute()) if name is not None and Path(name).exists() else name
+
+
+def _absolute_data(part: str) -> str:
+    """Return a path or pattern as an absolute one; an address stays, to be refused as one."""
+    if re.match(r"[a-z][a-z0-9+.-]+:", part) and not Path(part).exists():
+        return part
+    return str(Path(part).expanduser().absolute()) if part else part

@@ -3,7 +3,7 @@
 from trencadis.data.batches import PairBatch, PairBatches
 from trencadis.data.crop_boxes import CAPTIONED_CROPS, TOKENIZER_CROPS, CropRule
 from trencadis.data.crops import Pictures
-from trencadis.data.curation import curate, fingerprint, is_current
+from trencadis.data.curation import curate, examine, fingerprint, pair_stamp, require_kept
 from trencadis.data.image_files import decode_picture, picture_size, read_picture
 from trencadis.data.order import SampleOrder
 from trencadis.data.pairs import Curated, Dropped, KeptPair
@@ -22,9 +22,11 @@ __all__ = [
     "SampleOrder",
     "curate",
     "decode_picture",
+    "examine",
     "fingerprint",
-    "is_current",
     "open_source",
+    "pair_stamp",
     "picture_size",
     "read_picture",
+    "require_kept",
 ]

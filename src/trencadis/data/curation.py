@@ -1,7 +1,7 @@
 """Which pairs are trained on, and why the others are left out."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -26,6 +26,7 @@ TOO_WIDE = "picture too wide"
 # Pixels of the short edge at which a picture is decoded to see whether it is whole, where the format allows it.
 _JUDGED_SIDE = 64
 _DETAIL_CHARS = 200
+_STAMP_CHARS = 16  # 64 bits: two captions of one picture differ in them
 
 
 def curate(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
@@ -50,16 +51,19 @@ def require_kept(curated: Curated) -> None:
     raise DataError(given, expected="at least one captioned picture", remedy=remedy)
 
 
-def examine(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
-    """Judge each pair as `curate` does, and return the verdicts even if nothing is left."""
+def examine(
+    source: PairSource, filters: FilterConfig, *, indices: Sequence[int] | None = None, progress: bool = False
+) -> Curated:
+    """Judge each pair, or those of some indices, as `curate` does; return the verdicts even if nothing is left."""
     judge = partial(_judge, source, filters, CaptionFilter(filters))
-    verdicts: Iterable[KeptPair | Dropped] = prefetch(judge, range(len(source)), ahead=64)
+    indices = range(len(source)) if indices is None else indices
+    verdicts: Iterable[KeptPair | Dropped] = prefetch(judge, indices, ahead=64)
     if progress:
-        verdicts = track(verdicts, "checking pairs", len(source))
+        verdicts = track(verdicts, "checking pairs", len(indices))
     judged = list(verdicts)
     kept = tuple(pair for pair in judged if isinstance(pair, KeptPair))
     dropped = tuple(pair for pair in judged if isinstance(pair, Dropped))
-    return Curated(kept, dropped, fingerprint(source, filters))
+    return Curated(kept, dropped, fingerprint(filters))
 
 
 class _UnfitError(Exception):
@@ -68,13 +72,13 @@ class _UnfitError(Exception):
 
 
 def _judge(source: PairSource, filters: FilterConfig, caption_filter: CaptionFilter, index: int) -> KeptPair | Dropped:
-    sample_id = source.sample_id(index)
+    sample_id, stamp = source.sample_id(index), pair_stamp(source, index)
     try:
         captions = _fitting_captions(source, index, caption_filter)
         image_size = _fitting_size(source, index, filters)
     except _UnfitError as unfit:
-        return Dropped(index, sample_id, unfit.reason, unfit.detail)
-    return KeptPair(index, sample_id, captions, source.weight(index), image_size)
+        return Dropped(index, sample_id, unfit.reason, unfit.detail, stamp)
+    return KeptPair(index, sample_id, captions, source.weight(index), image_size, stamp)
 
 
 def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFilter) -> tuple[str, ...]:
@@ -119,18 +123,19 @@ def _size_fault(height: int, width: int, filters: FilterConfig) -> str | None:
     return None
 
 
-def is_current(curated: Curated, source: PairSource, filters: FilterConfig) -> bool:
-    return curated.fingerprint == fingerprint(source, filters)
+def fingerprint(filters: FilterConfig) -> str:
+    """Return a SHA-256 of the filters: verdicts of the same filters hold for the same pairs."""
+    return hashlib.sha256(repr(filters).encode()).hexdigest()
 
 
-def fingerprint(source: PairSource, filters: FilterConfig) -> str:
-    """Return a SHA-256 of the filters and of every pair's name, captions, weight and, where known, file size."""
-    digest = hashlib.sha256(repr(filters).encode())
-    for index in range(len(source)):
-        captions: tuple[str, ...] | None = None
-        with suppress(UserError):
-            captions = source.captions(index)
-        size_bytes = source.image_size_bytes(index) if isinstance(source, SizedSource) else None
-        stamp = (source.sample_id(index), captions, source.weight(index), size_bytes)
-        digest.update(repr(stamp).encode())
-    return digest.hexdigest()
+def pair_stamp(source: PairSource, index: int) -> str:
+    """Return what tells whether a pair has changed: a hash of its captions and weight, and its picture's size in bytes.
+
+    It is the same for a copy of the pair, for its captions in another order, and on another machine.
+    """
+    captions: list[str] | None = None
+    with suppress(UserError):
+        captions = sorted(source.captions(index))
+    size_bytes = source.image_size_bytes(index) if isinstance(source, SizedSource) else None
+    digest = hashlib.sha256(repr((captions, source.weight(index))).encode()).hexdigest()
+    return f"{digest[:_STAMP_CHARS]}-{size_bytes}"

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class KeptPair:
         captions: Those that passed; at least one.
         weight: Share of epochs in which it appears, in (0, 1].
         image_size: Height and width of its picture in pixels, upright.
+        stamp: `curation.pair_stamp` of what was judged.
     """
 
     index: int
@@ -26,6 +27,7 @@ class KeptPair:
     captions: tuple[str, ...]
     weight: float
     image_size: tuple[int, int]
+    stamp: str = field(default="", compare=False)
 
     def caption(self, seed: int, epoch: int) -> str:
         """Return the one of its captions that an epoch uses."""
@@ -40,11 +42,12 @@ class Dropped:
     sample_id: str
     reason: str
     detail: str
+    stamp: str = field(default="", compare=False)  # as of a `KeptPair`
 
 
 @dataclass(frozen=True)
 class Curated:
-    """The kept and the dropped pairs of a source, in its order, with the `curation.fingerprint` of the source."""
+    """The kept and the dropped pairs of a source, in its order, with the `curation.fingerprint` of the filters."""
 
     kept: tuple[KeptPair, ...]
     dropped: tuple[Dropped, ...]

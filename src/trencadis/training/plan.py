@@ -1,7 +1,7 @@
 """The plan of a run: sizes and steps chosen by the data, the machine and the time, with the reasons."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
@@ -40,6 +40,9 @@ PICTURES_WORTH_IT = 30_000
 ASSUMED_MFU = 0.4
 """Assumed share of a plain matrix product's FLOP/s that training reaches, used only to pick a recipe."""
 
+REPORT_S = 5.0
+"""Kept for the report."""
+
 LENGTH_SAMPLE = 20_000  # captions
 FEWEST_STEPS = 20
 
@@ -59,6 +62,12 @@ class Plan:
 
     def save(self, run: RunDirectory) -> None:
         run.write_choices(self.choices)
+
+    def lines(self) -> list[str]:
+        """Return the choices as a table of two columns."""
+        named = [(f"{choice['what']} {choice['value']}", choice["why"]) for choice in self.choices]
+        width = max((len(name) for name, _ in named), default=0)
+        return [f"{name:<{width}}   {why}" for name, why in named]
 
 
 def draft(overrides: Mapping[str, Any], recipe: str | None) -> RunConfig:
@@ -217,31 +226,47 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
     most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
     left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
     fitted: dict[str, StageConfig] = {}
-    shares = {name: share for name, share in SHARES.items() if name != "image" or config.image.pretrained is None}
-    whole = sum(shares.values())
-    for name, share in shares.items():
+    for name, share in shares_of(config).items():
         stage: StageConfig = getattr(config, name)
         if stage.steps is not None:
             plan.say(f"{name}.steps", stage.steps, "asked for")
             continue
-        step_s = timing.step_s[name]
-        steps = max(FEWEST_STEPS, int((share / whole * left_s * USED - timing.look_s[name]) / step_s))
-        # The EMA spans at most 3 % of a run, so that a short one does not average over untrained weights.
-        ema_decay = min(stage.ema_decay, 1 - 1 / max(2.0, 0.03 * steps))
-        fitted[name] = replace(stage, steps=steps, ema_decay=ema_decay)
-        why = f"{share / whole:.0%} of the time for training; a step takes {step_s * 1000:.0f} ms here"
-        plan.say(f"{name}.steps", steps, why)
+        steps = steps_in(share * left_s, timing, name)
+        fitted[name] = replace(stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps)))
+        plan.say(f"{name}.steps", steps, why_so_many(share, timing, name))
     config = replace(config, **fitted)  # type: ignore[arg-type]
-    return _fit_variants(config, most_crops, pairs, plan)
-
-
-def _fit_variants(config: RunConfig, most_crops: int, pairs: RunPairs, plan: Plan) -> RunConfig:
-    stage = config.transformer
-    if stage.token_variants is not None:
+    if config.transformer.token_variants is not None:
         return config
+    return fit_variants(config, most_crops, pairs, plan)
+
+
+def shares_of(config: RunConfig, stages: Sequence[str] = tuple(SHARES)) -> dict[str, float]:
+    """Return the share of the training time of each of some stages; together they have all of it."""
+    shares = {name: SHARES[name] for name in stages if name != "image" or config.image.pretrained is None}
+    whole = sum(shares.values())
+    return {name: share / whole for name, share in shares.items()}
+
+
+def steps_in(seconds: float, timing: Timing, stage: str) -> int:
+    """Return how many updates of a stage fit into a time, its validations included."""
+    return max(FEWEST_STEPS, int((seconds * USED - timing.look_s[stage]) / timing.step_s[stage]))
+
+
+def why_so_many(share: float, timing: Timing, stage: str) -> str:
+    return f"{share:.0%} of the time for training; a step takes {timing.step_s[stage] * 1000:.0f} ms here"
+
+
+def longest_ema(steps: int) -> float:
+    """Return the largest decay of an EMA, which spans at most 3 % of a run, so that it forgets untrained weights."""
+    return 1 - 1 / max(2.0, 0.03 * steps)
+
+
+def fit_variants(config: RunConfig, most_crops: int, pairs: RunPairs, plan: Plan, *, least: int = 1) -> RunConfig:
+    """Return the config with as many crops of each picture as its epochs are worth, from `least` to `most_crops`."""
+    stage = config.transformer
     assert stage.steps is not None
     epochs = stage.steps * stage.batch_size / sum(pair.weight for pair in pairs.train)
-    variants = max(1, min(round(epochs / SEEN), most_crops, MOST_VARIANTS))
+    variants = max(least, min(round(epochs / SEEN), most_crops, MOST_VARIANTS))
     why = f"the pairs pass {epochs:.0f} times; a crop is best seen {SEEN} times"
     plan.say("transformer.token_variants", variants, why)
     return replace(config, transformer=replace(stage, token_variants=variants))

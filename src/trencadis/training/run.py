@@ -1,9 +1,10 @@
 """A whole run: byte-pair encoding, image tokenizer, cached tokens, transformer, CLIP; and the model that they make."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
 from trencadis.image.code_portraits import code_portraits
 from trencadis.pipeline import DALLE
+from trencadis.protocols import Savable
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.report.page import write_report
@@ -27,9 +29,11 @@ from trencadis.run_log import RunLog
 from trencadis.storage import write_picture
 from trencadis.training.build_stages import Stages, check_models
 from trencadis.training.config_files import read_config, write_config
+from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
+from trencadis.training.known_pairs import Say, read_pairs, resumed_pairs, silent
 from trencadis.training.loop import fit
-from trencadis.training.plan import Plan, choose_sizes, draft, fit_steps
-from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.plan import REPORT_S, Plan, choose_sizes, draft, fit_steps
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
@@ -37,7 +41,6 @@ from trencadis.training.token_cache import cache_tokens, encode_middle
 from trencadis.transformer import Transformer
 
 TrainedStage = TypeVar("TrainedStage", bound=Stage[Any])
-REPORT_S = 5.0
 
 
 def train(
@@ -46,10 +49,12 @@ def train(
     *,
     recipe: str | None = None,
     hours: float | None = None,
-    say: Callable[[Plan], None] | None = None,
+    say: Say = silent,
 ) -> RunConfig:
-    """Train every part of a model; a run that was stopped is resumed, and a finished one is left as it is.
+    """Train every part of a model. A run that was stopped is resumed; a finished one is continued if it is asked to be.
 
+    A finished run goes on for `hours`, to more steps in `overrides`, or with new pairs in the data that these name.
+    Otherwise it is left as it is, as it is by the hours and the data that it was planned with.
     Torch's number of threads, its random state and its choice of deterministic algorithms are put back at the end.
 
     Args:
@@ -57,7 +62,7 @@ def train(
         overrides: Settings that are not to be chosen, nested as `RunConfig` is; `data.path` among them.
         recipe: Name of the recipe; None chooses one by the time.
         hours: Time budget; None is 1, or what the run was planned for.
-        say: Called with what was chosen, where this call plans the run.
+        say: Called with each line for the user: what is left out, the plan, and how a finished run is continued.
 
     Raises:
         UserError: The settings, the data or the directory cannot be used. Where nothing had begun, nothing is left.
@@ -66,12 +71,13 @@ def train(
     began_s, run = time.monotonic(), RunDirectory(run_directory)
     with _torch_state_restored(), run.lock() as is_new:
         try:
-            config, pairs = _begin(run, overrides, recipe, hours, began_s, say)
+            begin = _begin_again if run.has_begun else _begin
+            config, pairs = begin(run, overrides, recipe, hours, began_s, say)
         except UserError:
             if is_new and not run.has_begun:
                 run.clear()
             raise
-        if not run.is_finished:
+        if pairs is not None:
             torch.set_num_threads(config.threads)
             if config.device == "cpu":
                 torch.use_deterministic_algorithms(True)
@@ -94,26 +100,14 @@ def _torch_state_restored() -> Iterator[None]:
 
 
 def _begin(
-    run: RunDirectory,
-    overrides: Settings,
-    recipe: str | None,
-    hours: float | None,
-    began_s: float,
-    say: Callable[[Plan], None] | None,
+    run: RunDirectory, overrides: Settings, recipe: str | None, hours: float | None, began_s: float, say: Say
 ) -> tuple[RunConfig, RunPairs]:
-    """Return the plan of a run that has one, or make it."""
-    if run.has_begun:
-        config = read_config(run.config)
-        named = {"recipe": recipe, "hours": hours}
-        _check_same(config, overrides | {name: value for name, value in named.items() if value is not None})
-        if not run.is_finished:
-            usable_device(config.device)
-        return config, read_pairs(config.data, config.seed, run, resumed=True)
+    """Plan a run."""
     if strangers := run.strangers():
         found = f"{run.path} holds {strangers[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
     given = draft(overrides, recipe)
-    pairs = read_pairs(given.data, given.seed, run, resumed=False)
+    pairs = read_pairs(given.data, given.seed, run, say)
     run.write_data(pairs.summary())
     plan = Plan()
     hours = 1.0 if hours is None else hours
@@ -124,18 +118,44 @@ def _begin(
     config = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
     plan.save(run)
     write_config(run.config, config)
-    if say is not None:
-        say(plan)
+    for line in plan.lines():
+        say(line)
     return config, pairs
 
 
-def _check_same(config: RunConfig, asked: Settings) -> None:
-    if changed := differing(config, overlay(config, asked)):
+def _begin_again(
+    run: RunDirectory, overrides: Settings, recipe: str | None, hours: float | None, began_s: float, say: Say
+) -> tuple[RunConfig, RunPairs | None]:
+    """Return the plan and the pairs of a run that has a plan; no pairs where it is finished and left as it is."""
+    config = read_config(run.config)
+    named = {"recipe": recipe, "hours": hours}
+    asked = overlay(config, overrides | {name: value for name, value in named.items() if value is not None})
+    if run.is_finished:
+        more = {f"{name}.steps" for name in more_steps(config, asked)}
+        _check_same(config, asked, but=PLANNED_ANEW | more)
+        return continue_run(run, config, overrides, hours, began_s, say) or (config, None)
+    _check_same(config, asked, but={"data.path"})
+    usable_device(config.device)
+    pairs = resumed_pairs(asked.data, config.seed, run, say)
+    if asked.data.path != config.data.path:
+        config = replace(config, data=asked.data)
+        write_config(run.config, config)
+    return config, pairs
+
+
+def _check_same(config: RunConfig, asked: RunConfig, *, but: Collection[str]) -> None:
+    changed = [name for name in differing(config, asked) if name not in but and not _is_same_path(config, asked, name)]
+    if changed:
         raise ConfigError(
             f"another {changed[0]} than the run was planned with",
             expected="the plan in the run's config.yaml",
             remedy="drop the option to resume the run, or choose another --out",
         )
+
+
+def _is_same_path(config: RunConfig, asked: RunConfig, setting: str) -> bool:
+    one, other = (attrgetter(setting)(settings) for settings in (config, asked))
+    return isinstance(one, str) and isinstance(other, str) and is_same_place(one, other)
 
 
 @dataclass(frozen=True)
@@ -174,35 +194,37 @@ class _Run:
     def _image_tokenizer(self, stages: Stages) -> DiscreteVAE:
         """Return the image tokenizer: trained, or a copy of the one that the run was given."""
         part, config = self.run.part("image"), self.config.image
-        if part.exists():
+        if self.run.is_trained("image", config.steps):
             return load_image_tokenizer(part, image_size=config.model.image_size).to(self.device)
-        vae = self._fit(stages.image()).model if config.pretrained is None else stages.given_tokenizer()
-        vae.save_pretrained(part)
-        return vae
+        if config.pretrained is not None:
+            vae = stages.given_tokenizer()
+            vae.save_pretrained(part)
+            return vae
+        # Until the transformer knows the codes of a tokenizer that is trained further, there is no whole model.
+        self.run.withdraw_model()
+        return self._fit(stages.image()).model
 
     def _transformer(self, stages: Stages, vae: DiscreteVAE) -> Transformer:
-        part = self.run.part("transformer")
-        if part.exists():
-            return Transformer.from_pretrained(part)
+        if self.run.is_trained("transformer", self.config.transformer.steps):
+            return Transformer.from_pretrained(self.run.part("transformer"))
         stage = stages.transformer(vae, *self._tokens(vae))
         self.run.write_captions(stage.shown)
-        transformer = self._fit(stage).model
-        transformer.save_pretrained(part)
-        return transformer
+        return self._fit(stage).model
 
     def _ranker(self, stages: Stages) -> CLIP:
-        part = self.run.part("ranker")
-        if part.exists():
-            return CLIP.from_pretrained(part)
-        clip = self._fit(stages.ranker()).model
-        clip.save_pretrained(part)
-        return clip
+        if self.run.is_trained("ranker", self.config.ranker.steps):
+            return CLIP.from_pretrained(self.run.part("ranker"))
+        return self._fit(stages.ranker()).model
 
     def _fit(self, stage: TrainedStage) -> TrainedStage:
+        """Train a stage to its last step, and put its model into the model directory."""
         steps = stage.config.steps
         assert steps is not None, "a plan fixes the steps of every stage"
         fit(stage, steps, self.run, self.log, save_every_s=self.config.save_every_s)
         write_report(self.run)
+        assert isinstance(stage.model, Savable)
+        stage.model.save_pretrained(self.run.part(stage.name))
+        self.run.mark_trained(stage.name, steps)
         return stage
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from trencadis.config import FilterConfig
-from trencadis.data import Curated, Dropped, KeptPair, curate, fingerprint, is_current, open_source
+from trencadis.data import Curated, Dropped, KeptPair, curate, fingerprint, open_source, pair_stamp
 from trencadis.errors import ConfigError, DataError, StorageError
 
 Maker = Callable[..., bytes]
@@ -144,24 +145,42 @@ def break_caption(root: Path) -> None:
     (root / "a.txt").write_bytes(b"\xff")
 
 
-@pytest.mark.parametrize("change", [change_caption, change_picture, add_pair, break_caption])
-def test_change_of_the_data_is_noticed(folder: Path, change: Callable[[Path], None]) -> None:
-    curated = curate(open_source(str(folder)), FilterConfig())
-    assert is_current(curated, open_source(str(folder)), FilterConfig())
+def reorder_captions(root: Path) -> None:
+    lines = (root / "a.txt").read_text("utf-8").splitlines()
+    (root / "a.txt").write_text("\n".join(reversed(lines)), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_seen"),
+    [
+        (change_caption, True),
+        (change_picture, True),
+        (break_caption, True),
+        (add_pair, False),
+        (reorder_captions, False),
+    ],
+)
+def test_the_stamp_of_a_pair_shows_whether_it_has_changed(
+    folder: Path, change: Callable[[Path], None], is_seen: bool
+) -> None:
+    before = curate(open_source(str(folder)), FilterConfig()).kept[0]
     change(folder)
-    assert not is_current(curated, open_source(str(folder)), FilterConfig())
-
-
-def test_change_of_the_filters_is_noticed(folder: Path) -> None:
     source = open_source(str(folder))
-    curated = curate(source, FilterConfig())
-    assert not is_current(curated, source, FilterConfig(min_caption_chars=4))
+    assert source.sample_id(0) == before.sample_id == "a.jpg"
+    assert (pair_stamp(source, 0) != before.stamp) == is_seen
 
 
-def test_fingerprint_holds_where_the_data_is_moved(folder: Path, tmp_path: Path) -> None:
-    before = fingerprint(open_source(str(folder)), FilterConfig())
-    folder.rename(tmp_path / "elsewhere")
-    assert fingerprint(open_source(str(tmp_path / "elsewhere")), FilterConfig()) == before
+def test_the_stamps_hold_where_the_data_is_copied(folder: Path, tmp_path: Path) -> None:
+    before = curate(open_source(str(folder)), FilterConfig())
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    after = curate(open_source(str(tmp_path / "elsewhere")), FilterConfig())
+    assert [pair.stamp for pair in after.kept] == [pair.stamp for pair in before.kept]
+    assert len({pair.stamp for pair in before.kept}) == 3
+
+
+def test_the_fingerprint_is_that_of_the_filters() -> None:
+    assert fingerprint(FilterConfig()) == fingerprint(FilterConfig())
+    assert fingerprint(FilterConfig()) != fingerprint(FilterConfig(min_caption_chars=4))
 
 
 def curated_of(count: int) -> Curated:

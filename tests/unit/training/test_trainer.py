@@ -14,7 +14,8 @@ from trencadis.errors import DivergenceError
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.image import ImageBatch, ImageTraining
-from trencadis.training.run_pairs import RunPairs, read_pairs
+from trencadis.training.known_pairs import read_pairs
+from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.trainer import Trainer
 
@@ -64,9 +65,39 @@ def test_skipped_updates_are_counted_over_a_restart(tmp_path: Path) -> None:
     assert float(healed.update(BAD)["skipped"]) == 1
 
 
+class Warming(Diverging):
+    config = StageConfig()
+
+
+def rates(trainer: Trainer, count: int) -> list[float]:
+    return [float(trainer.update(GOOD)["learning_rate"]) for _ in range(count)]
+
+
+def test_a_longer_training_goes_on_with_the_same_rates_over_a_restart(tmp_path: Path) -> None:
+    first = Trainer(Warming(), 20)
+    shorter = rates(first, 20)
+    first.save(tmp_path)
+    unbroken = Trainer(Warming(), 220)
+    unbroken.resume(tmp_path)
+    longer = rates(unbroken, 200)
+    planned = rates(Trainer(Warming(), 220), 220)
+    assert shorter[-1] < longer[0] < longer[1]
+    assert longer[4:] == planned[24:], "after the 4 updates of the rise, 2 % of what is added"
+    broken: list[float] = []
+    for count in (2, 3, 100):
+        resumed = Trainer(Warming(), 220)
+        resumed.resume(tmp_path)
+        broken += rates(resumed, count)
+        resumed.save(tmp_path)
+    assert broken == longer[:105]
+    again = Trainer(Warming(), 400)
+    again.resume(tmp_path)
+    assert longer[104] < rates(again, 1)[0]
+
+
 @pytest.fixture
 def pairs(shapes: Path, tmp_path: Path) -> RunPairs:
-    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path), resumed=False)
+    return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path))
 
 
 def image_trainer(recipe: str, pairs: RunPairs) -> Trainer:
