@@ -6,7 +6,7 @@ from trencadis.data.crops import Pictures
 from trencadis.data.curation import curate, fingerprint, is_current
 from trencadis.data.image_files import decode_picture, picture_size, read_picture
 from trencadis.data.order import SampleOrder
-from trencadis.data.pairs import Curated, Dropped, KeptPair
+from trencadis.data.pairs import Curated, Dropped, KeptPair, ListedSource, Omitted
 from trencadis.data.sources import open_source
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "Curated",
     "Dropped",
     "KeptPair",
+    "ListedSource",
+    "Omitted",
     "PairBatch",
     "PairBatches",
     "Pictures",

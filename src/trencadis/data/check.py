@@ -11,7 +11,7 @@ from PIL import Image
 from trencadis.config import DataConfig, FilterConfig
 from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet, titled
 from trencadis.data.image_files import decode_picture
-from trencadis.data.pairs import Curated, Dropped
+from trencadis.data.pairs import Curated, Dropped, Omitted
 from trencadis.data.training_sheet import evenly, training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
@@ -63,13 +63,11 @@ def report_of(curated: Curated) -> Report:
     captions = [caption for pair in curated.kept for caption in pair.captions]
     sizes = [pair.image_size for pair in curated.kept]
     return Report(
-        pairs=len(curated.kept) + len(curated.dropped),
+        pairs=len(curated.kept) + len(curated.left_out),
         kept=len(curated.kept),
         expected_per_epoch=sum((pair.weight for pair in curated.kept), 0.0),
         dropped=curated.counts(),
-        examples={
-            reason: [(pair.sample_id, pair.detail) for pair in pairs] for reason, pairs in _examples(curated).items()
-        },
+        examples={reason: [(_name(one), one.detail) for one in some] for reason, some in _examples(curated).items()},
         captions=len(captions),
         distinct_captions=len(set(captions)),
         caption_chars=_spread([len(caption) for caption in captions]),
@@ -82,22 +80,34 @@ def report_of(curated: Curated) -> Report:
     )
 
 
-def _examples(curated: Curated) -> dict[str, list[Dropped]]:
-    examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
-    for pair in curated.dropped:
-        if len(examples[pair.reason]) < EXAMPLES:
-            examples[pair.reason].append(pair)
+def _examples(curated: Curated) -> dict[str, list[Dropped | Omitted]]:
+    examples: dict[str, list[Dropped | Omitted]] = {reason: [] for reason in curated.counts()}
+    for one in curated.left_out:
+        if len(examples[one.reason]) < EXAMPLES:
+            examples[one.reason].append(one)
     return examples
+
+
+def _name(one: Dropped | Omitted) -> str:
+    return one.sample_id if isinstance(one, Dropped) else one.name
+
+
+def left_out_line(curated: Curated) -> str:
+    """Return one line that says how many are kept, and how many are left out by each reason; empty if none is."""
+    if not curated.left_out:
+        return ""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
+    return f"{len(curated.kept):,} pairs; left out: {counts} (`trencadis data check` names them)"
 
 
 def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
     """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
     kept = [(pair.index, pair.captions[0]) for pair in evenly(curated.kept, _SHEET_KEPT)]
     turns = zip_longest(*_examples(curated).values())  # the first of each reason, then the second of each, …
-    examples = [pair for turn in turns for pair in turn if pair is not None][:_SHEET_DROPPED]
+    examples = [one for turn in turns for one in turn if isinstance(one, Dropped)][:_SHEET_DROPPED]
     dropped = [(pair.index, f"{pair.reason}: {pair.sample_id}") for pair in examples]
     sections = []
-    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.dropped):,}", dropped)):
+    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.left_out):,}", dropped)):
         if tiles:
             images = [_picture(source, index, config.filters) for index, _ in tiles]
             sections.append((title, contact_sheet(images, [label for _, label in tiles], _SHEET_COLUMNS)))

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from trencadis.config import FilterConfig
 from trencadis.data.caption_filters import CaptionFilter
 from trencadis.data.files import SizedSource
 from trencadis.data.image_files import decode_picture, picture_size
-from trencadis.data.pairs import Curated, Dropped, KeptPair
+from trencadis.data.pairs import BROKEN_ROW, DAMAGED_SHARD, Curated, Dropped, KeptPair, ListedSource
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError, PictureError, UserError
 from trencadis.progress import track
@@ -23,6 +24,8 @@ TOO_MANY_PIXELS = "too many pixels"
 TOO_SMALL = "picture too small"
 TOO_NARROW = "picture too narrow"
 TOO_WIDE = "picture too wide"
+# What is at fault in itself, whatever the filters are.
+DAMAGED = frozenset({BROKEN_ROW, DAMAGED_SHARD, UNREADABLE_CAPTION, UNREADABLE_PICTURE, NO_PICTURE})
 # Pixels of the short edge at which a picture is decoded to see whether it is whole, where the format allows it.
 _JUDGED_SIDE = 64
 _DETAIL_CHARS = 200
@@ -45,9 +48,22 @@ def require_kept(curated: Curated) -> None:
     if curated.kept:
         return
     counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
-    given = f"none of {len(curated.dropped):,} pairs is left ({counts})" if counts else "the dataset has no pair"
+    given = f"none of {len(curated.left_out):,} pairs is left ({counts})" if counts else "the dataset has no pair"
     remedy = "run `trencadis data check` to see which, then loosen the filters or correct the data"
     raise DataError(given, expected="at least one captioned picture", remedy=remedy)
+
+
+def require_whole(curated: Curated) -> None:
+    """Raise a `DataError` that names what is damaged, if anything is."""
+    damaged = [one for one in curated.left_out if one.reason in DAMAGED]
+    if not damaged:
+        return
+    first = damaged[0]
+    name = first.sample_id if isinstance(first, Dropped) else first.name
+    more = f", and {len(damaged) - 1:,} more" if len(damaged) > 1 else ""
+    given = f"{first.reason}: {name}" + (f" ({first.detail})" if first.detail else "") + more
+    remedy = "correct what `trencadis data check` lists, or leave it out without strict"
+    raise DataError(given, expected="nothing damaged, as strict is asked", remedy=remedy)
 
 
 def examine(source: PairSource, filters: FilterConfig, *, progress: bool = False) -> Curated:
@@ -59,6 +75,9 @@ def examine(source: PairSource, filters: FilterConfig, *, progress: bool = False
     judged = list(verdicts)
     kept = tuple(pair for pair in judged if isinstance(pair, KeptPair))
     dropped = tuple(pair for pair in judged if isinstance(pair, Dropped))
+    if isinstance(source, ListedSource):
+        kept = tuple(replace(pair, held_out=pair.index in source.held_out) for pair in kept)
+        return Curated(kept, dropped, fingerprint(source, filters), tuple(source.omitted))
     return Curated(kept, dropped, fingerprint(source, filters))
 
 

@@ -3,14 +3,31 @@
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from trencadis.data.pairs import Omitted
 from trencadis.errors import DataError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_HEIF_SUFFIXES = (".heic", ".heif")
+_CAN_READ_HEIF = find_spec("pillow_heif") is not None
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *(_HEIF_SUFFIXES if _CAN_READ_HEIF else ()),
+)
+OTHER_PICTURE_SUFFIXES = (
+    *(() if _CAN_READ_HEIF else _HEIF_SUFFIXES),
+    *(".svg", ".svgz", ".ai", ".eps", ".emf", ".wmf"),
+    *(".psd", ".psb", ".xcf", ".kra", ".ora", ".clip"),
+    *(".jxl", ".jp2", ".j2k", ".jpx", ".jpf", ".hif", ".avifs", ".apng", ".mng", ".qoi", ".flif", ".bpg", ".jxr"),
+    *(".tga", ".ico", ".cur", ".icns", ".pcx", ".dds", ".sgi", ".xbm", ".xpm", ".ktx"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".exr", ".hdr", ".dib"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw", ".pef", ".srw", ".x3f"),
+)
+"""Of pictures in formats that are not read: they are left out and counted."""
 # A caption file is read whole. A larger one is not a caption file.
 MAX_CAPTIONS_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 2**30
@@ -42,8 +59,15 @@ class PictureFile:
 class FilesSource:
     """Pairs whose pictures are files below a root; a `PairSource`. Caption files are read when they are asked for."""
 
-    def __init__(self, root: Path, files: Sequence[PictureFile]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[PictureFile],
+        omitted: Sequence[Omitted] = (),
+        held_out: Collection[int] = frozenset(),
+    ) -> None:
         self._root, self._files = root, files
+        self.omitted, self.held_out = tuple(omitted), frozenset(held_out)
 
     def __len__(self) -> int:
         return len(self._files)

@@ -5,10 +5,12 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trencadis.data.coco import is_coco, is_cub, open_coco, open_cub
 from trencadis.data.files import SizedSource, open_folder, unreadable
+from trencadis.data.pairs import ListedSource
 from trencadis.data.shards import ShardsSource, shortest_distinct_names
 from trencadis.data.table import TABLE_NAMES, open_table
 from trencadis.errors import DataError
@@ -47,6 +49,14 @@ class JoinedSource:
     def __init__(self, sources: Sequence[PairSource], names: Sequence[str]) -> None:
         self._names, self._sources = tuple(names), tuple(sources)
         self._places = [(part, index) for part, source in enumerate(sources) for index in range(len(source))]
+        listed = [
+            (name, source) for name, source in zip(names, sources, strict=True) if isinstance(source, ListedSource)
+        ]
+        self.omitted = tuple(
+            replace(one, name=f"{name}/{one.name}") for name, source in listed for one in source.omitted
+        )
+        held_out = [source.held_out if isinstance(source, ListedSource) else () for source in sources]
+        self.held_out = frozenset(at for at, (part, index) in enumerate(self._places) if index in held_out[part])
 
     def __len__(self) -> int:
         return len(self._places)
