@@ -96,6 +96,14 @@ class RunDirectory:
         paths = (self.path / "samples").glob("*.png")
         return sorted((int(match[1]), path) for path in paths if (match := name.fullmatch(path.name)))
 
+    @classmethod
+    def is_run(cls, path: Path) -> bool:
+        """Return whether a folder is a run's own, begun or still being planned; it holds no data to train on."""
+        run = cls(path)
+        if run.has_begun:
+            return any(own.is_file() for own in (run.plan, run.pairs, run.log))
+        return run.lock_file.is_file() and not run.strangers()
+
     @property
     def has_begun(self) -> bool:
         return self.config.exists()

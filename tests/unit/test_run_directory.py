@@ -128,6 +128,26 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert run.strangers() == ["samples"]
 
 
+def test_a_run_is_told_from_a_folder_of_pictures(tmp_path: Path) -> None:
+    """Also one that is being planned; a folder with a config of its own, or a stale lock, is no run."""
+    run = RunDirectory(tmp_path / "run")
+    with run.lock():
+        assert RunDirectory.is_run(run.path)
+        write_whole(run.pairs, "{}")
+        assert RunDirectory.is_run(run.path)
+        write_whole(run.config, "")
+        write_whole(run.sample("image", 7), b"")
+        assert RunDirectory.is_run(run.path)
+    assert RunDirectory.is_run(run.path)
+    pictures = tmp_path / "pictures"
+    write_whole(pictures / "heart.png", b"")
+    assert not RunDirectory.is_run(pictures)
+    for name in ("config.yaml", ".lock"):
+        write_whole(pictures / name, "")
+        assert not RunDirectory.is_run(pictures)
+    assert not RunDirectory.is_run(tmp_path / "absent")
+
+
 def test_no_other_file_spells_a_path_of_a_run() -> None:
     names = {"config.yaml", "plan.json", "data.json", "pairs.json", "log.jsonl", "report.html", "checkpoints", "tokens"}
     names |= {"samples", "captions.json", "codes.json", "codes.png", ".lock", "latest", "manifest.json", "meta.json"}
