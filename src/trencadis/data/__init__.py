@@ -3,7 +3,7 @@
 from trencadis.data.batches import PairBatch, PairBatches
 from trencadis.data.crop_boxes import CAPTIONED_CROPS, TOKENIZER_CROPS, CropRule
 from trencadis.data.crops import Pictures
-from trencadis.data.curation import curate, fingerprint, is_current
+from trencadis.data.curation import curate, fingerprint, is_current, require_whole
 from trencadis.data.image_files import decode_picture, picture_size, read_picture
 from trencadis.data.order import SampleOrder
 from trencadis.data.pairs import Curated, Dropped, KeptPair, ListedSource, Omitted
@@ -29,4 +29,5 @@ __all__ = [
     "open_source",
     "picture_size",
     "read_picture",
+    "require_whole",
 ]

@@ -37,14 +37,17 @@ class Report:
     Captions and pictures are those of the kept pairs; spreads are None where no pair is kept. Sides are in pixels.
 
     Args:
+        pairs: Those that are kept, and everything captioned or pictorial that is left out.
+        held_out: Kept pairs that the dataset itself sets aside for validation.
         expected_per_epoch: Kept pairs in an average epoch, by their weights.
-        dropped: Number of pairs left out by each reason, most first.
+        dropped: How much is left out by each reason, most first.
         examples: Some of them by reason: name and detail.
         aspect_ratios: Width over height.
     """
 
     pairs: int
     kept: int
+    held_out: int
     expected_per_epoch: float
     dropped: dict[str, int]
     examples: dict[str, list[tuple[str, str]]]
@@ -65,6 +68,7 @@ def report_of(curated: Curated) -> Report:
     return Report(
         pairs=len(curated.kept) + len(curated.left_out),
         kept=len(curated.kept),
+        held_out=sum(pair.held_out for pair in curated.kept),
         expected_per_epoch=sum((pair.weight for pair in curated.kept), 0.0),
         dropped=curated.counts(),
         examples={reason: [(_name(one), one.detail) for one in some] for reason, some in _examples(curated).items()},
@@ -136,6 +140,8 @@ def report_lines(report: Report, path: str | Path) -> list[str]:
             f"    height: {report.image_heights} pixels",
             f"    width over height: {report.aspect_ratios}",
         ]
+    if report.held_out:
+        lines += ["", f"held out, as the dataset is split: {report.held_out:,} of the {report.kept:,} pairs"]
     if report.expected_per_epoch < report.kept - 0.5:
         lines += ["", f"weights: an epoch holds about {report.expected_per_epoch:,.0f} of the {report.kept:,} pairs"]
     return ["".join(character if character.isprintable() else "�" for character in line) for line in lines]

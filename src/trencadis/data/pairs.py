@@ -17,10 +17,11 @@ OTHER_FORMAT = "picture of a format that is not read"
 LONE_CAPTION = "caption without a picture"
 UNLISTED = "picture that the table does not list"
 LOOSE_PICTURE = "loose picture beside shards"
-LOOSE_CAPTION = "loose caption beside shards"
+NO_FOLDER = "annotations without their pictures"
 OTHER_DATASET = "another dataset in the folder"
 BROKEN_ROW = "broken row"
 DAMAGED_SHARD = "damaged shard"
+DAMAGED_TABLE = "damaged table"
 
 # A split's name begins the name of its folder or files: train2017, val, test-00000-of-00002.parquet.
 _SPLIT = re.compile(r"(train|training)|(val|valid|validation|dev|test|testing)", re.IGNORECASE)

@@ -8,7 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trencadis.config import DataConfig
-from trencadis.data import CropRule, Curated, KeptPair, PairBatches, Pictures, curate, is_current, open_source
+from trencadis.data import (
+    CropRule,
+    Curated,
+    KeptPair,
+    PairBatches,
+    Pictures,
+    curate,
+    is_current,
+    open_source,
+    require_whole,
+)
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
@@ -60,8 +70,10 @@ def read_pairs(config: DataConfig, seed: int, run: RunDirectory, *, resumed: boo
     Raises:
         DataError: The dataset cannot be used, has fewer than two usable pairs, or has changed since the run began.
     """
-    source = open_source(config.path)
+    source = open_source(config.path, config)
     curated = _curated(source, config, run, resumed=resumed)
+    if config.strict:
+        require_whole(curated)
     few = min(LARGEST_SHARE, ENOUGH_PAIRS / len(curated.kept)) if curated.kept else 0.0
     train, validation = curated.split(max(config.held_out, few), seed)
     if not train or not validation:
