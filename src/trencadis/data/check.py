@@ -10,6 +10,7 @@ from PIL import Image
 
 from trencadis.config import DataConfig, FilterConfig
 from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet, titled
+from trencadis.data.curation import DAMAGED
 from trencadis.data.image_files import decode_picture
 from trencadis.data.pairs import Curated, Dropped, Omitted
 from trencadis.data.training_sheet import evenly, training_sections
@@ -41,7 +42,7 @@ class Report:
         held_out: Kept pairs that the dataset itself sets aside for validation.
         expected_per_epoch: Kept pairs in an average epoch, by their weights.
         dropped: How much is left out by each reason, most first.
-        examples: Some of them by reason: name and detail.
+        examples: Some of them by reason, all of those that are damaged: name and detail.
         aspect_ratios: Width over height.
     """
 
@@ -87,7 +88,7 @@ def report_of(curated: Curated) -> Report:
 def _examples(curated: Curated) -> dict[str, list[Dropped | Omitted]]:
     examples: dict[str, list[Dropped | Omitted]] = {reason: [] for reason in curated.counts()}
     for one in curated.left_out:
-        if len(examples[one.reason]) < EXAMPLES:
+        if one.reason in DAMAGED or len(examples[one.reason]) < EXAMPLES:
             examples[one.reason].append(one)
     return examples
 
@@ -126,7 +127,8 @@ def report_lines(report: Report, path: str | Path) -> list[str]:
     for reason, count in report.dropped.items():
         lines += ["", f"left out, {reason}: {count:,}"]
         lines += [f"    {name}" + (f"  ({detail})" if detail else "") for name, detail in report.examples[reason]]
-        lines += [f"    and {count - EXAMPLES:,} more"] if count > EXAMPLES else []
+        more = count - len(report.examples[reason])
+        lines += [f"    and {more:,} more"] if more else []
     if report.captions_per_pair:
         per_pair = f"{report.captions_per_pair.least:g} to {report.captions_per_pair.most:g} a pair"
         lines += [

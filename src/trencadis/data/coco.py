@@ -32,12 +32,12 @@ def open_coco(listing: Listing) -> FilesSource:
     splits: dict[str, str] = {}  # of each picture
     faults = []
     for path in sorted(listing.root.glob(f"annotations/{_BEGINNING}*.json")):
-        split = path.stem.removeprefix(_BEGINNING)
+        split, reason = path.stem.removeprefix(_BEGINNING), NO_FOLDER
         try:
             folder = _coco_folder(listing.root, split)
+            reason = DAMAGED_TABLE
             found, broken = _coco_pictures(path, folder)
         except DataError as error:
-            reason = DAMAGED_TABLE if "cannot be read" in error.given else NO_FOLDER
             omitted.append(Omitted(f"annotations/{path.name}", reason, error.given))
             faults.append(error)
             continue
