@@ -14,16 +14,16 @@ class FilterConfig(Config):
     """Which pairs are left out. Source: Ramesh et al. 2021, section 2.3.
 
     Args:
-        min_caption_chars: Shortest caption kept, in characters.
+        min_caption_chars: Shortest caption kept, in letters, digits and symbols: a Chinese word or a number has one.
         language: ISO 639-1 code that captions must be in, such as en; needs the `language` extra.
-        boilerplate: Leave out captions such as "photographed on 3 May 2011".
+        boilerplate: Leave out captions such as "photographed on 3 May 2011" or a file's name, and cut off credits.
         min_aspect_ratio: Narrowest picture kept, as width over height.
         max_aspect_ratio: Widest picture kept, as width over height.
         min_image_side: Smallest short edge kept, in pixels.
         max_image_pixels: Largest picture kept, in pixels; larger ones are refused before they are decoded.
     """
 
-    min_caption_chars: Whole = 3
+    min_caption_chars: Whole = 1
     language: str | None = None
     boilerplate: bool = True
     min_aspect_ratio: Aspect = 0.5

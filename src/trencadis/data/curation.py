@@ -103,10 +103,10 @@ def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFil
         raise _UnfitError(UNREADABLE_CAPTION, error.given) from error
     if not captions:
         raise _UnfitError(NO_CAPTION)
-    faults = [caption_filter.fault(caption) for caption in captions]
-    fitting = tuple(caption for caption, fault in zip(captions, faults, strict=True) if fault is None)
+    verdicts = [caption_filter.judge(caption) for caption in captions]
+    fitting = tuple(verdict.caption for verdict in verdicts if verdict.fault is None)
     if not fitting:
-        raise _UnfitError(faults[0] or "", captions[0][:_DETAIL_CHARS])
+        raise _UnfitError(verdicts[0].fault or "", captions[0][:_DETAIL_CHARS])
     return fitting
 
 

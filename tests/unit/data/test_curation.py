@@ -30,7 +30,7 @@ def mixed(tmp_path: Path, picture: Maker) -> Path:
         "damaged.png": (whole[: len(whole) // 2], b"a square of noise"),
         "latin.png": (picture(), b"ein K\xf6nig"),
         "none.png": (picture(), None),
-        "short.png": (picture(), b"a"),
+        "short.png": (picture(), b"..."),
         "small.png": (picture((8, 40)), b"a red square"),
         "tall.png": (picture((20, 41)), b"a red square"),
         "text.png": (b"no picture at all", b"a red square"),
