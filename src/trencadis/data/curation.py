@@ -10,7 +10,16 @@ from trencadis.config import FilterConfig
 from trencadis.data.caption_filters import CaptionFilter
 from trencadis.data.files import SizedSource
 from trencadis.data.image_files import decode_picture, picture_size
-from trencadis.data.pairs import BROKEN_ROW, DAMAGED_SHARD, DAMAGED_TABLE, Curated, Dropped, KeptPair, ListedSource
+from trencadis.data.pairs import (
+    BROKEN_ROW,
+    COMPRESSED_SHARD,
+    DAMAGED_SHARD,
+    DAMAGED_TABLE,
+    Curated,
+    Dropped,
+    KeptPair,
+    ListedSource,
+)
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError, PictureError, UserError
 from trencadis.progress import track
@@ -25,7 +34,9 @@ TOO_SMALL = "picture too small"
 TOO_NARROW = "picture too narrow"
 TOO_WIDE = "picture too wide"
 # What is at fault in itself, whatever the filters are.
-DAMAGED = frozenset({BROKEN_ROW, DAMAGED_SHARD, DAMAGED_TABLE, UNREADABLE_CAPTION, UNREADABLE_PICTURE, NO_PICTURE})
+DAMAGED = frozenset(
+    {BROKEN_ROW, COMPRESSED_SHARD, DAMAGED_SHARD, DAMAGED_TABLE, UNREADABLE_CAPTION, UNREADABLE_PICTURE, NO_PICTURE}
+)
 # Pixels of the short edge at which a picture is decoded to see whether it is whole, where the format allows it.
 _JUDGED_SIDE = 64
 _DETAIL_CHARS = 200

@@ -220,8 +220,8 @@ def _is_filled(value: Any) -> bool:
     return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 
-def captions_of_json(raw: bytes) -> tuple[str, ...]:
-    """Return the captions in a JSON object.
+def captions_of_json(raw: bytes, columns: Sequence[str] = CAPTION_COLUMNS) -> tuple[str, ...]:
+    """Return the captions in a JSON object, under the first of some keys that is filled.
 
     Raises:
         ValueError: It is no JSON object, or its caption is not text.
@@ -229,4 +229,4 @@ def captions_of_json(raw: bytes) -> tuple[str, ...]:
     content = json.loads(raw.decode("utf-8-sig"))
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
-    return captions_in(content)
+    return captions_in(content, columns)

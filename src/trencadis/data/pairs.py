@@ -21,6 +21,9 @@ NO_FOLDER = "annotations without their pictures"
 OTHER_DATASET = "another dataset in the folder"
 BROKEN_ROW = "broken row"
 DAMAGED_SHARD = "damaged shard"
+COMPRESSED_SHARD = "compressed shard"
+NO_FILE = "link in a shard"
+SAME_KEY = "another picture of the same key"
 DAMAGED_TABLE = "damaged table"
 
 # A split's name begins the name of its folder or files: train2017, val, test-00000-of-00002.parquet.

@@ -23,6 +23,7 @@ from trencadis.data.folders import (
     open_folder,
 )
 from trencadis.data.pairs import DAMAGED_TABLE, LOOSE_PICTURE, UNLISTED, ListedSource, Omitted, held_out_names
+from trencadis.data.parquet import ParquetSource, is_embedded
 from trencadis.data.shards import ShardsSource, shortest_distinct_names
 from trencadis.data.table import open_table
 from trencadis.errors import DataError
@@ -41,8 +42,9 @@ def open_source(path: str, reading: ReadingConfig | None = None) -> PairSource:
 
     Args:
         path: A folder of captioned pictures; a folder with `metadata.jsonl`, `.csv`, `.tsv` or `.parquet`, or any such
-            table itself; MS-COCO's or CUB-200's folder; a folder of tar shards; a shard, a glob (`shards/*.tar`) or a
-            brace range (`shards/{000..099}.tar`); or several of these, separated by `::`.
+            table itself; MS-COCO's or CUB-200's folder; a folder of tar shards, or of parquet files with pictures in
+            them; a shard, a glob (`shards/*.tar`) or a brace range (`shards/{000..099}.tar`); or several of these,
+            separated by `::`.
         reading: What files are taken for; None takes them for what they are called.
 
     Raises:
@@ -53,7 +55,9 @@ def open_source(path: str, reading: ReadingConfig | None = None) -> PairSource:
     if len(places) == 1:
         return _open_one(places[0], reading)
     if all(_is_shard(place) for place in places):
-        return ShardsSource(places)
+        return ShardsSource(places, reading)
+    if all(is_embedded(place, reading) for place in places):
+        return ParquetSource(places, reading)
     return JoinedSource([_open_one(place, reading) for place in places], shortest_distinct_names(places))
 
 
@@ -133,11 +137,13 @@ def _open_one(place: Path, reading: ReadingConfig) -> PairSource:
     if place.is_dir():
         return _open_directory(place, reading)
     name = place.name.lower()
+    if is_embedded(place, reading):
+        return ParquetSource([place], reading)
     if name.endswith(TABLE_SUFFIXES):
         # A table of the usual name is that of its folder; one of another name speaks for itself only.
         return _open_listed(place, reading) if is_table_name(name) else open_table(place, reading)
     if _is_shard(place):
-        return ShardsSource([place])
+        return ShardsSource([place], reading)
     raise DataError(f"{place} is a file of another kind", expected=_EXPECTED, remedy="name the pictures' folder")
 
 
@@ -154,27 +160,33 @@ def _open_directory(root: Path, reading: ReadingConfig) -> PairSource:
 
 
 def _opener(root: Path, reading: ReadingConfig) -> Callable[[], PairSource] | None:
-    """Return what opens the dataset that a folder holds: its table, COCO, CUB or shards; None where it has none."""
+    """Return what opens the dataset that a folder holds: its table, COCO, CUB, shards or parquet with pictures.
+
+    None where it has none.
+    """
     files = sorted(place for place in root.iterdir() if not is_passed_over(place.name) and place.is_file())
     tables = {place.name.lower(): place for place in files}
     for name in TABLE_NAMES:
-        if name in tables:
+        if name in tables and not is_embedded(tables[name], reading):
             return partial(_open_listed, tables[name], reading)
     if is_coco(root):
         return lambda: open_coco(list_folder(root))
     if is_cub(root):
         return partial(open_cub, root, reading)
     shards = [place for place in files if is_shard_name(place.name)]
-    return partial(_open_shards, root, shards) if shards else None
+    if shards:
+        return lambda: _with_the_rest(root, ShardsSource(shards, reading), shards)
+    embedded = [place for place in files if is_embedded(place, reading)]
+    return (lambda: _with_the_rest(root, ParquetSource(embedded, reading), embedded)) if embedded else None
 
 
 def _open_listed(table: Path, reading: ReadingConfig) -> PairSource:
     return open_table(table, reading, list_folder(table.parent))
 
 
-def _open_shards(root: Path, shards: Sequence[Path]) -> PairSource:
-    beside = list_folder(root).omitted({place.name for place in shards}, unlisted=LOOSE_PICTURE)
-    source = ShardsSource(shards)
+def _with_the_rest(root: Path, source: PairSource, files: Sequence[Path]) -> PairSource:
+    """Return a source with what lies beside its files as omitted."""
+    beside = list_folder(root).omitted({place.name for place in files}, unlisted=LOOSE_PICTURE)
     return JoinedSource([source], [""], beside) if beside else source
 
 
