@@ -83,12 +83,12 @@ def test_what_is_left_out_is_one_line_before_the_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_shapes(tmp_path / "data", 12, side=24)
-    (data / "00003.txt").write_text("x")
+    (data / "00003.txt").write_text("IMG_1234.jpg")
     monkeypatch.setattr("trencadis.training.run._Run.all_stages", lambda run: None)
     steps = [f"--{stage}.steps=1" for stage in ("image", "transformer", "ranker")]
     assert main(["train", str(data), "--out", str(tmp_path / "run"), "--recipe", "tiny", *steps]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("left out: 1 of 12 pairs (1 caption too short)")
+    assert lines[0].startswith("11 pairs; left out: 1 ")
     assert lines[1].startswith("recipe tiny")
 
 

@@ -2,29 +2,40 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trencadis.transformer import Weights
 from trencadis.transformer.kernels import decoding_linear
+from trencadis.transformer.kernels.cpu import Activation
 from trencadis.transformer.kernels.decoding_linear import BLOCK, SIZES, DecodingLinear, in_sizes, steady_sizes
 from trencadis.transformer.layers import Linear
 
 WEIGHTS: tuple[Weights, ...] = ("float32", "bfloat16", "int8")
 
 
+def activated(y: Tensor, activation: Activation | None) -> Tensor:
+    if activation is None:
+        return y
+    return F.gelu(y) if activation == "gelu" else F.relu(y).square()
+
+
 @pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("activation", [None, "gelu", "relu2"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_row_is_near_the_exact_one_and_does_not_depend_on_the_others(weights: Weights, bias: bool) -> None:
+def test_a_row_is_near_the_exact_one_and_does_not_depend_on_the_others(
+    weights: Weights, bias: bool, activation: Activation | None
+) -> None:
     torch.manual_seed(0)
     linear = Linear(64, 48, bias=bias)
-    layer = DecodingLinear(linear, weights)
+    layer = DecodingLinear(linear, weights, activation=activation)
     x = torch.randn(150, 64) * torch.tensor([1e-3, 1.0, 1e3])[torch.arange(150) % 3, None]
     with torch.no_grad():
-        together, exact = layer(x), linear(x)
+        together, exact = layer(x), activated(linear(x), activation)
         for rows in (1, 2, 3, 7, 16, 33, 64, 65, 100):
             for start in (0, 150 - rows):
                 assert torch.equal(layer(x[start : start + rows]), together[start : start + rows])
-    limit = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.03}[weights]
+    limit = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.03}[weights] * (2 if activation == "relu2" else 1)
     assert ((together - exact).norm(dim=1) / exact.norm(dim=1)).max() < limit
 
 
@@ -37,7 +48,7 @@ def unsteady(rows: Tensor) -> Tensor:
 
 def test_sizes_at_which_a_kernel_adds_up_otherwise_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding_linear, "_STEADY", {})
-    sizes = steady_sizes(unsteady, "float32", 3, 32)
+    sizes = steady_sizes(unsteady, "float32", in_dim=32)
     assert BLOCK in sizes
     assert not {1, 2, 32} & set(sizes)
     rows = torch.randn(70, 32)

@@ -160,7 +160,7 @@ def test_more_pairs_are_trained_on_and_the_others_stay_where_they_are(
     train_before = {pair["sample_id"] for pair in before["kept"]} - set(before["held_out"])
     assert not train_before & set(after["held_out"]), "nothing that was trained on is measured on"
     assert RunDirectory(finished).read_captions()[: len(drawn)] == drawn
-    assert any(line.startswith("left out: 1 of 100 pairs") for line in said)
+    assert any(line.startswith("99 pairs; left out: 1 no caption") for line in said)
     assert any(line.startswith("pairs 99") and "40 new ones, 1 gone or changed" in line for line in said)
     assert any(
         line.startswith("text tokenizer stays") and " of 40 new captions are cut to 16 tokens" in line for line in said

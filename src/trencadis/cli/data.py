@@ -8,7 +8,8 @@ from pathlib import Path
 import jsonargparse
 
 from trencadis.cli.arguments import integer
-from trencadis.config import DataConfig, FilterConfig
+from trencadis.config import DataConfig, FilterConfig, ReadingConfig
+from trencadis.config.base import Config
 from trencadis.config.data import Fit
 
 HELP = "reads a dataset, counts, and shows what would be dropped and what training sees"
@@ -18,15 +19,36 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("action", choices=["check"], help="what to do: check counts, and changes nothing")
     add("path", type=str, help="a folder, a metadata table, or tar shards by path, glob or range")
-    meanings = dict(re.findall(r"^ +(\w+): (.+)\.$", FilterConfig.__doc__ or "", re.MULTILINE))
-    for field in dataclasses.fields(FilterConfig):
-        option, kind = f"--{field.name.replace('_', '-')}", typing.get_type_hints(FilterConfig)[field.name]
-        help_text = re.sub(r"^[A-Z](?=[a-z])", lambda letter: letter[0].lower(), meanings[field.name])
-        add(option, type=kind, default=field.default, help=help_text)
+    for config in (ReadingConfig, FilterConfig):
+        _add_settings(parser, config)
     add("--fit", choices=typing.get_args(Fit), default=DataConfig.fit, help="how pictures are cropped")
     add("--image-size", type=integer(low=8, high=1024), default=64, help="side of the crops, in pixels")
-    add("--out", type=str, default="data-check.png", help="where the contact sheet goes: a .png or folder")
+    about = (
+        "where the contact sheet goes: a .png or folder, outside of the data (default: data-check.png, here or above)"
+    )
+    add("--out", type=str, help=about)
     add("--json", action="store_true", help="prints the figures as JSON")
+
+
+def _add_settings(parser: jsonargparse.ArgumentParser, config: type[Config]) -> None:
+    """Add an option for each setting of a config; its docstring says what it means."""
+    meanings = dict(re.findall(r"^ +(\w+): (.+)\.$", config.__doc__ or "", re.MULTILINE))
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        option, help_text = f"--{field.name.replace('_', '-')}", meanings[field.name]
+        help_text = re.sub(r"^[A-Z](?=[a-z])", lambda letter: letter[0].lower(), help_text)
+        if field.default is False:
+            parser.add_argument(option, action="store_true", help=help_text)
+        else:
+            parser.add_argument(option, type=hints[field.name], default=field.default, help=help_text)
+
+
+def _config(arguments: jsonargparse.Namespace) -> DataConfig:
+    filters, reading = (
+        {field.name: arguments[field.name] for field in dataclasses.fields(config)}
+        for config in (FilterConfig, ReadingConfig)
+    )
+    return DataConfig(path=arguments.path, fit=arguments.fit, filters=FilterConfig(**filters), **reading)
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
@@ -35,23 +57,42 @@ def run(arguments: jsonargparse.Namespace) -> int:
 
     from trencadis.data import open_source
     from trencadis.data.check import report_lines, report_of, sheet_of
-    from trencadis.data.curation import examine, require_kept
+    from trencadis.data.curation import examine, require_kept, require_whole
     from trencadis.storage import write_picture
 
-    filters = FilterConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(FilterConfig)})
-    config = DataConfig(path=arguments.path, fit=arguments.fit, filters=filters)
-    source = open_source(arguments.path)
-    curated = examine(source, filters, progress=True)
-    report, out = report_of(curated), _sheet_path(Path(arguments.out))
+    config = _config(arguments)
+    out = _sheet_path(arguments.out, arguments.path)
+    source = open_source(arguments.path, config)
+    curated = examine(source, config.filters, progress=True)
+    report = report_of(curated)
     write_picture(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
     if arguments.json:
         print(json.dumps({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2))
     else:
         print("\n".join([*report_lines(report, arguments.path), "", f"contact sheet: {out}"]))
     require_kept(curated)
+    if config.strict:
+        require_whole(curated)
     return 0
 
 
-def _sheet_path(out: Path) -> Path:
-    out = out.expanduser()
-    return out if out.suffix.lower() == ".png" and not out.is_dir() else out / "data-check.png"
+def _sheet_path(given: str | None, data: str) -> Path:
+    """Return where the sheet goes. It is never among the data, where it would be one more picture."""
+    from trencadis.data.folders import SHEET_NAME
+    from trencadis.data.sources import data_folders
+    from trencadis.errors import ConfigError
+
+    folders = data_folders(data)
+    out = Path(SHEET_NAME if given is None else given).expanduser()
+    out = out if out.suffix.lower() == ".png" and not out.is_dir() else out / SHEET_NAME
+    around = [folder for folder in folders if out.resolve().is_relative_to(folder)]
+    if not around:
+        return out
+    above = min(around, key=lambda folder: len(folder.parts)).parent / SHEET_NAME
+    if given is None and not any(above.is_relative_to(folder) for folder in folders):
+        return above
+    raise ConfigError(
+        f"the contact sheet {out} would lie among the data in {around[0]}",
+        expected="a place outside of it",
+        remedy="choose another --out",
+    )

@@ -4,7 +4,7 @@ Imports nothing heavy, so that `--help` stays fast. Sizes are (height, width) in
 """
 
 from trencadis.config.clip import CLIPConfig, CLIPSizes, TowerConfig
-from trencadis.config.data import DataConfig, FilterConfig
+from trencadis.config.data import DataConfig, FilterConfig, ReadingConfig
 from trencadis.config.image import (
     AttentiveConfig,
     CategoricalCodes,
@@ -35,6 +35,7 @@ __all__ = [
     "OptimizerConfig",
     "PublishedConfig",
     "RankerStage",
+    "ReadingConfig",
     "RunConfig",
     "StageConfig",
     "StridedConfig",

@@ -6,36 +6,21 @@ The paper leaves out captions that are too short, not English, or "consist prima
 
 import re
 import threading
-from typing import Any
+import unicodedata
+from typing import Any, NamedTuple
 
 from trencadis.config import FilterConfig
+from trencadis.data.caption_credits import DATE, TAKEN, THING, without_credits
 from trencadis.errors import ConfigError, DataError
 
 TOO_SHORT = "caption too short"
 BOILERPLATE = "boilerplate caption"
 OTHER_LANGUAGE = "caption in another language"
 
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)[a-z]*\.?"
-_WEEKDAY = r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s+)?"
-_TIME = r"(?:,?\s*(?:at\s+|T)?\d{1,2}:\d{2}(?::\d{2})?(?:\s*[ap]\.?m\.?)?)?"
-_DATES = (
-    r"\d{4}[-/.:]\d{1,2}[-/.:]\d{1,2}",
-    r"\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})",
-    rf"\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+\d{{4}}",
-    rf"{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}",
-    rf"{_MONTH}\s+\d{{4}}",
-    r"(?:19|20)\d{6}",
-    r"(?:19|20)\d{2}",
-)
-_DATE = rf"{_WEEKDAY}(?:{'|'.join(_DATES)}){_TIME}"
-_THING = r"(?:(?:the|this|a|an|my)\s+)?(?:photo(?:graph)?s?|pictures?|images?|pics?|snapshots?|videos?|scans?)"
-_DONE = r"(?:photographed|taken|shot|captured|created|uploaded|posted|scanned|digiti[sz]ed|published|recorded|dated?)"
 _PHRASES = (
-    rf"\b(?:{_THING}\s+)?(?:(?:was|were|is)\s+)?(?:originally\s+)?{_DONE}\s*(?:on|in|at|:)?\s*{_DATE}(?!\w)",
-    rf"\b{_THING}\s*(?:from|of|on|:)?\s*{_DATE}(?!\w)",
-    r"\b(?:photo(?:graph)?|picture|image)\s+(?:by|credit|courtesy)\b[^.;]*",
+    rf"\b{TAKEN}",
+    rf"\b{THING}\s*(?:from|of|on|:)?\s*{DATE}(?!\w)",
     r"\ball rights reserved\b",
-    r"(?:\bcopyright\s*(?:\(c\)|©|\d{4})|©)[^.;]*",
     r"\b(?:no|without) (?:caption|description|title)(?: (?:available|provided))?\b",
     r"\bhttps?://\S+|\bwww\.\S+",
 )
@@ -47,12 +32,19 @@ _FILE_NAMES = (
     r"screen\s?shot[-_ \d.:]*(?:at[ \d.:]*(?:[ap]m)?)?",
     r"p\d{7}",
     r"[\w\-.()]+\.(?:jpe?g|png|webp|gif|tiff?|bmp|heic|cr2|nef|arw|dng)",
-    r"[\d_\-./:#() ]+",
-    _DATE,
+    r"(?!\d{1,3}$)[\d_\-./:#() ]+",  # a number of three digits may be what is drawn
+    DATE,
 )
 _FILE_NAME = re.compile("|".join(f"(?:{name})" for name in _FILE_NAMES), re.IGNORECASE)
 # Only the beginning of a caption is judged, so that no text takes long.
 _JUDGED_CHARS = 500
+
+
+class Verdict(NamedTuple):
+    """A caption as it is kept; or the caption as it came, and why it is left out."""
+
+    caption: str
+    fault: str | None
 
 
 class CaptionFilter:
@@ -67,15 +59,21 @@ class CaptionFilter:
         self._filters = filters
         self._language = None if filters.language is None else _LanguageGuess(filters.language)
 
-    def fault(self, caption: str) -> str | None:
-        """Return why a caption is left out; None where it is kept."""
-        if len(caption) < self._filters.min_caption_chars:
-            return TOO_SHORT
-        if self._filters.boilerplate and is_boilerplate(caption):
-            return BOILERPLATE
-        if self._language is not None and not self._language.fits(caption):
-            return OTHER_LANGUAGE
-        return None
+    def judge(self, caption: str) -> Verdict:
+        """Return what is kept of a caption, without a credit at its end, or why it is left out."""
+        text = without_credits(caption) if self._filters.boilerplate else caption
+        if self._filters.boilerplate and (is_boilerplate(text) or not text):
+            return Verdict(caption, BOILERPLATE)
+        if _told_chars(text) < self._filters.min_caption_chars:
+            return Verdict(caption, TOO_SHORT)
+        if self._language is not None and not self._language.fits(text):
+            return Verdict(caption, OTHER_LANGUAGE)
+        return Verdict(text, None)
+
+
+def _told_chars(text: str) -> int:
+    """Count letters, digits and symbols, but no spaces, punctuation, marks and invisible characters."""
+    return sum(unicodedata.category(character)[0] in "LNS" for character in text)
 
 
 def is_boilerplate(caption: str) -> bool:

@@ -10,8 +10,9 @@ from PIL import Image
 
 from trencadis.config import DataConfig, FilterConfig
 from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet, titled
+from trencadis.data.curation import DAMAGED
 from trencadis.data.image_files import decode_picture
-from trencadis.data.pairs import Curated, Dropped
+from trencadis.data.pairs import Curated, Dropped, Omitted
 from trencadis.data.training_sheet import evenly, training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
@@ -37,14 +38,17 @@ class Report:
     Captions and pictures are those of the kept pairs; spreads are None where no pair is kept. Sides are in pixels.
 
     Args:
+        pairs: Those that are kept, and everything captioned or pictorial that is left out.
+        held_out: Kept pairs that the dataset itself sets aside for validation.
         expected_per_epoch: Kept pairs in an average epoch, by their weights.
-        dropped: Number of pairs left out by each reason, most first.
-        examples: Some of them by reason: name and detail.
+        dropped: How much is left out by each reason, most first.
+        examples: Some of them by reason, all of those that are damaged: name and detail.
         aspect_ratios: Width over height.
     """
 
     pairs: int
     kept: int
+    held_out: int
     expected_per_epoch: float
     dropped: dict[str, int]
     examples: dict[str, list[tuple[str, str]]]
@@ -63,13 +67,12 @@ def report_of(curated: Curated) -> Report:
     captions = [caption for pair in curated.kept for caption in pair.captions]
     sizes = [pair.image_size for pair in curated.kept]
     return Report(
-        pairs=len(curated.kept) + len(curated.dropped),
+        pairs=len(curated.kept) + len(curated.left_out),
         kept=len(curated.kept),
+        held_out=sum(pair.held_out for pair in curated.kept),
         expected_per_epoch=sum((pair.weight for pair in curated.kept), 0.0),
         dropped=curated.counts(),
-        examples={
-            reason: [(pair.sample_id, pair.detail) for pair in pairs] for reason, pairs in _examples(curated).items()
-        },
+        examples={reason: [(_name(one), one.detail) for one in some] for reason, some in _examples(curated).items()},
         captions=len(captions),
         distinct_captions=len(set(captions)),
         caption_chars=_spread([len(caption) for caption in captions]),
@@ -82,22 +85,34 @@ def report_of(curated: Curated) -> Report:
     )
 
 
-def _examples(curated: Curated) -> dict[str, list[Dropped]]:
-    examples: dict[str, list[Dropped]] = {reason: [] for reason in curated.counts()}
-    for pair in curated.dropped:
-        if len(examples[pair.reason]) < EXAMPLES:
-            examples[pair.reason].append(pair)
+def _examples(curated: Curated) -> dict[str, list[Dropped | Omitted]]:
+    examples: dict[str, list[Dropped | Omitted]] = {reason: [] for reason in curated.counts()}
+    for one in curated.left_out:
+        if one.reason in DAMAGED or len(examples[one.reason]) < EXAMPLES:
+            examples[one.reason].append(one)
     return examples
+
+
+def _name(one: Dropped | Omitted) -> str:
+    return one.sample_id if isinstance(one, Dropped) else one.name
+
+
+def left_out_line(curated: Curated) -> str:
+    """Return one line that says how many are kept, and how many are left out by each reason; empty if none is."""
+    if not curated.left_out:
+        return ""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
+    return f"{len(curated.kept):,} pairs; left out: {counts} (`trencadis data check` names them)"
 
 
 def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
     """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
     kept = [(pair.index, pair.captions[0]) for pair in evenly(curated.kept, _SHEET_KEPT)]
     turns = zip_longest(*_examples(curated).values())  # the first of each reason, then the second of each, …
-    examples = [pair for turn in turns for pair in turn if pair is not None][:_SHEET_DROPPED]
+    examples = [one for turn in turns for one in turn if isinstance(one, Dropped)][:_SHEET_DROPPED]
     dropped = [(pair.index, f"{pair.reason}: {pair.sample_id}") for pair in examples]
     sections = []
-    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.dropped):,}", dropped)):
+    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.left_out):,}", dropped)):
         if tiles:
             images = [_picture(source, index, config.filters) for index, _ in tiles]
             sections.append((title, contact_sheet(images, [label for _, label in tiles], _SHEET_COLUMNS)))
@@ -112,7 +127,8 @@ def report_lines(report: Report, path: str | Path) -> list[str]:
     for reason, count in report.dropped.items():
         lines += ["", f"left out, {reason}: {count:,}"]
         lines += [f"    {name}" + (f"  ({detail})" if detail else "") for name, detail in report.examples[reason]]
-        lines += [f"    and {count - EXAMPLES:,} more"] if count > EXAMPLES else []
+        more = count - len(report.examples[reason])
+        lines += [f"    and {more:,} more"] if more else []
     if report.captions_per_pair:
         per_pair = f"{report.captions_per_pair.least:g} to {report.captions_per_pair.most:g} a pair"
         lines += [
@@ -126,6 +142,8 @@ def report_lines(report: Report, path: str | Path) -> list[str]:
             f"    height: {report.image_heights} pixels",
             f"    width over height: {report.aspect_ratios}",
         ]
+    if report.held_out:
+        lines += ["", f"held out, as the dataset is split: {report.held_out:,} of the {report.kept:,} pairs"]
     if report.expected_per_epoch < report.kept - 0.5:
         lines += ["", f"weights: an epoch holds about {report.expected_per_epoch:,.0f} of the {report.kept:,} pairs"]
     return ["".join(character if character.isprintable() else "�" for character in line) for line in lines]

@@ -4,36 +4,82 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trencadis.data.files import FilesSource, PictureFile, joined_files, open_folder, tidy_captions
+from trencadis.config.data import ReadingConfig
+from trencadis.data.files import FilesSource, PictureFile, joined_files, tidy_captions
+from trencadis.data.folders import Listing, list_folder, open_folder
+from trencadis.data.pairs import BROKEN_ROW, DAMAGED_TABLE, NO_FOLDER, UNLISTED, Omitted, held_out_names
 from trencadis.errors import DataError
+
+_BEGINNING = "captions_"
 
 
 def is_coco(root: Path) -> bool:
-    return any(root.glob("annotations/captions_*.json"))
+    return any(root.glob(f"annotations/{_BEGINNING}*.json"))
 
 
-def open_coco(root: Path) -> FilesSource:
+def open_coco(listing: Listing) -> FilesSource:
     """Return the pairs of MS-COCO: `annotations/captions_<split>.json`, pictures in `<split>/` or `images/`.
+
+    One split suffices. Of several, `val` is held out where there is `train`.
 
     Source: Lin et al. 2014; Chen et al. 2015 (captions).
 
     Raises:
-        DataError: An annotation file differs from the published format, or the folder of its pictures is missing.
+        DataError: No annotation file has the published format, or none has its pictures.
     """
     files: list[PictureFile] = []
-    for path in sorted(root.glob("annotations/captions_*.json")):
-        folder = _coco_folder(root, path.stem.removeprefix("captions_"))
+    omitted: list[Omitted] = []
+    splits: dict[str, str] = {}  # of each picture
+    faults = []
+    for path in sorted(listing.root.glob(f"annotations/{_BEGINNING}*.json")):
+        split, reason = path.stem.removeprefix(_BEGINNING), NO_FOLDER
         try:
-            content = json.loads(path.read_text("utf-8"))
-            captions: dict[Any, list[str]] = {}
-            for annotation in content["annotations"]:
-                captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
-            named = [(str(image["file_name"]), captions.get(image["id"], [])) for image in content["images"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            given = f"{path} cannot be read: {type(error).__name__}: {str(error)[:80]}"
-            raise DataError(given, expected="COCO's captions", remedy="download it again") from error
-        files.extend(PictureFile(f"{folder}/{_file_name(name)}", tidy_captions(texts)) for name, texts in named)
-    return FilesSource(root, joined_files(files))
+            folder = _coco_folder(listing.root, split)
+            reason = DAMAGED_TABLE
+            found, broken = _coco_pictures(path, folder)
+        except DataError as error:
+            omitted.append(Omitted(f"annotations/{path.name}", reason, error.given))
+            faults.append(error)
+            continue
+        files += found
+        omitted += broken
+        splits |= {file.name: split for file in found}
+    if not files:
+        raise faults[0]
+    files = joined_files(files)
+    held_out = held_out_names(splits.values())
+    indices = {index for index, file in enumerate(files) if splits[file.name] in held_out}
+    return FilesSource(listing.root, files, omitted + listing.omitted(splits, unlisted=UNLISTED), indices)
+
+
+def _coco_pictures(path: Path, folder: str) -> tuple[list[PictureFile], list[Omitted]]:
+    """Return the pictures of an annotation file, and what is broken in it."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        images, annotations = list(content["images"]), list(content["annotations"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {str(error)[:80]}") from error
+    captions: dict[Any, list[str]] = {}
+    files, broken = [], []
+    for number, annotation in enumerate(annotations, 1):
+        try:
+            captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
+        except (KeyError, TypeError):
+            broken.append(f"annotation {number}")
+    for number, image in enumerate(images, 1):
+        try:
+            name, texts = _file_name(str(image["file_name"])), captions.get(image["id"], [])
+        except (KeyError, TypeError):
+            broken.append(f"image {number}")
+        else:
+            files.append(PictureFile(f"{folder}/{name}", tidy_captions(texts)))
+    if not files:
+        raise _damaged(path, "no image with an id and a file_name")
+    return files, [Omitted(f"annotations/{path.name}, {place}", BROKEN_ROW, "keys are missing") for place in broken]
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} cannot be read: {why}", expected="COCO's captions", remedy="download it again")
 
 
 def _file_name(name: str) -> str:
@@ -54,7 +100,7 @@ def is_cub(root: Path) -> bool:
     return (root / "images").is_dir() and _cub_captions(root) is not None
 
 
-def open_cub(root: Path) -> FilesSource:
+def open_cub(root: Path, reading: ReadingConfig) -> FilesSource:
     """Return the pairs of CUB-200: `images/<class>/<name>.jpg`, captions in `text_c10/<class>/<name>.txt`.
 
     Source: Wah et al. 2011; Reed et al. 2016 (captions).
@@ -62,7 +108,9 @@ def open_cub(root: Path) -> FilesSource:
     Raises:
         DataError: There is no picture, or no caption.
     """
-    return open_folder(root / "images", _cub_captions(root))
+    captions = _cub_captions(root)
+    assert captions is not None
+    return open_folder(list_folder(root / "images"), reading, list_folder(captions))
 
 
 def _cub_captions(root: Path) -> Path | None:

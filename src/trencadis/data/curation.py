@@ -3,13 +3,23 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from trencadis.config import FilterConfig
 from trencadis.data.caption_filters import CaptionFilter
 from trencadis.data.files import SizedSource
 from trencadis.data.image_files import decode_picture, picture_size
-from trencadis.data.pairs import Curated, Dropped, KeptPair
+from trencadis.data.pairs import (
+    BROKEN_ROW,
+    COMPRESSED_SHARD,
+    DAMAGED_SHARD,
+    DAMAGED_TABLE,
+    Curated,
+    Dropped,
+    KeptPair,
+    ListedSource,
+)
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError, PictureError, UserError
 from trencadis.progress import track
@@ -23,6 +33,10 @@ TOO_MANY_PIXELS = "too many pixels"
 TOO_SMALL = "picture too small"
 TOO_NARROW = "picture too narrow"
 TOO_WIDE = "picture too wide"
+# What is at fault in itself, whatever the filters are.
+DAMAGED = frozenset(
+    {BROKEN_ROW, COMPRESSED_SHARD, DAMAGED_SHARD, DAMAGED_TABLE, UNREADABLE_CAPTION, UNREADABLE_PICTURE, NO_PICTURE}
+)
 # Pixels of the short edge at which a picture is decoded to see whether it is whole, where the format allows it.
 _JUDGED_SIDE = 64
 _DETAIL_CHARS = 200
@@ -46,9 +60,22 @@ def require_kept(curated: Curated) -> None:
     if curated.kept:
         return
     counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
-    given = f"none of {len(curated.dropped):,} pairs is left ({counts})" if counts else "the dataset has no pair"
+    given = f"none of {len(curated.left_out):,} pairs is left ({counts})" if counts else "the dataset has no pair"
     remedy = "run `trencadis data check` to see which, then loosen the filters or correct the data"
     raise DataError(given, expected="at least one captioned picture", remedy=remedy)
+
+
+def require_whole(curated: Curated) -> None:
+    """Raise a `DataError` that names what is damaged, if anything is."""
+    damaged = [one for one in curated.left_out if one.reason in DAMAGED]
+    if not damaged:
+        return
+    first = damaged[0]
+    name = first.sample_id if isinstance(first, Dropped) else first.name
+    more = f", and {len(damaged) - 1:,} more" if len(damaged) > 1 else ""
+    given = f"{first.reason}: {name}" + (f" ({first.detail})" if first.detail else "") + more
+    remedy = "correct what `trencadis data check` lists, or leave it out without strict"
+    raise DataError(given, expected="nothing damaged, as strict is asked", remedy=remedy)
 
 
 def examine(
@@ -63,6 +90,9 @@ def examine(
     judged = list(verdicts)
     kept = tuple(pair for pair in judged if isinstance(pair, KeptPair))
     dropped = tuple(pair for pair in judged if isinstance(pair, Dropped))
+    if isinstance(source, ListedSource):
+        kept = tuple(replace(pair, held_out=pair.index in source.held_out) for pair in kept)
+        return Curated(kept, dropped, fingerprint(filters), tuple(source.omitted))
     return Curated(kept, dropped, fingerprint(filters))
 
 
@@ -78,7 +108,7 @@ def _judge(source: PairSource, filters: FilterConfig, caption_filter: CaptionFil
         image_size = _fitting_size(source, index, filters)
     except _UnfitError as unfit:
         return Dropped(index, sample_id, unfit.reason, unfit.detail, stamp)
-    return KeptPair(index, sample_id, captions, source.weight(index), image_size, stamp)
+    return KeptPair(index, sample_id, captions, source.weight(index), image_size, stamp=stamp)
 
 
 def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFilter) -> tuple[str, ...]:
@@ -88,10 +118,10 @@ def _fitting_captions(source: PairSource, index: int, caption_filter: CaptionFil
         raise _UnfitError(UNREADABLE_CAPTION, error.given) from error
     if not captions:
         raise _UnfitError(NO_CAPTION)
-    faults = [caption_filter.fault(caption) for caption in captions]
-    fitting = tuple(caption for caption, fault in zip(captions, faults, strict=True) if fault is None)
+    verdicts = [caption_filter.judge(caption) for caption in captions]
+    fitting = tuple(verdict.caption for verdict in verdicts if verdict.fault is None)
     if not fitting:
-        raise _UnfitError(faults[0] or "", captions[0][:_DETAIL_CHARS])
+        raise _UnfitError(verdicts[0].fault or "", captions[0][:_DETAIL_CHARS])
     return fitting
 
 

@@ -1,19 +1,45 @@
 """Pairs whose pictures are files: in a folder with captions beside them, or listed in a table."""
 
 import errno
+import json
+import math
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from trencadis.data.pairs import Omitted
 from trencadis.errors import DataError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_HEIF_SUFFIXES = (".heic", ".heif")
+_CAN_READ_HEIF = find_spec("pillow_heif") is not None
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *(_HEIF_SUFFIXES if _CAN_READ_HEIF else ()),
+)
+OTHER_PICTURE_SUFFIXES = (
+    *(() if _CAN_READ_HEIF else _HEIF_SUFFIXES),
+    *(".svg", ".svgz", ".ai", ".eps", ".emf", ".wmf"),
+    *(".psd", ".psb", ".xcf", ".kra", ".ora", ".clip"),
+    *(".jxl", ".jp2", ".j2k", ".jpx", ".jpf", ".hif", ".avifs", ".apng", ".mng", ".qoi", ".flif", ".bpg", ".jxr"),
+    *(".tga", ".ico", ".cur", ".icns", ".pcx", ".dds", ".sgi", ".xbm", ".xpm", ".ktx"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".exr", ".hdr", ".dib"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw", ".pef", ".srw", ".x3f"),
+)
+"""Of pictures in formats that are not read: they are left out and counted."""
 # A caption file is read whole. A larger one is not a caption file.
 MAX_CAPTIONS_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 2**30
+CAPTION_COLUMNS = (
+    *("captions", "caption", "text", "prompt", "title", "description", "alt_text", "alt"),
+    *("sentences", "sentence", "comment"),
+)
+"""Columns of a table, or keys of a JSON, that hold captions. The first filled one counts."""
 
 
 @runtime_checkable
@@ -30,33 +56,40 @@ class PictureFile:
 
     Args:
         name: Path relative to the source's root, with forward slashes.
-        captions: The captions, or a text file with one on each line, or None.
+        captions: The captions that are known; none where they are in files.
+        caption_files: Where they are; the first one that is not blank counts.
         weight: Share of epochs in which it appears, in (0, 1].
     """
 
     name: str
-    captions: tuple[str, ...] | Path | None
+    captions: tuple[str, ...] = ()
+    caption_files: tuple[Path, ...] = ()
     weight: float = 1.0
 
 
 class FilesSource:
     """Pairs whose pictures are files below a root; a `PairSource`. Caption files are read when they are asked for."""
 
-    def __init__(self, root: Path, files: Sequence[PictureFile]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[PictureFile],
+        omitted: Sequence[Omitted] = (),
+        held_out: Collection[int] = frozenset(),
+    ) -> None:
         self._root, self._files = root, files
+        self._ids = _distinct_ids([file.name for file in files])
+        self.omitted, self.held_out = tuple(omitted), frozenset(held_out)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def sample_id(self, index: int) -> str:
-        # A file name may be any bytes; an id is always text.
-        return os.fsencode(self._files[index].name).decode("utf-8", "backslashreplace")
+        return self._ids[index]
 
     def captions(self, index: int) -> tuple[str, ...]:
-        captions = self._files[index].captions
-        if isinstance(captions, Path):
-            return _read_captions(captions)
-        return captions or ()
+        file = self._files[index]
+        return file.captions or next(filter(None, map(_read_captions, file.caption_files)), ())
 
     def weight(self, index: int) -> float:
         return self._files[index].weight
@@ -98,27 +131,44 @@ def read_regular_file(path: Path, most_bytes: int) -> bytes:
     return path.read_bytes()
 
 
+def plain_name(name: str) -> str:
+    """Return a file name as text, the same however the file system composes its characters."""
+    # A file name may be any bytes.
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def _distinct_ids(names: Sequence[str]) -> list[str]:
+    """Return the plain names; where two are the same, one of them keeps its own characters."""
+    plain = [plain_name(name) for name in names]
+    count = Counter(plain)
+    return [name if count[text] > 1 else text for name, text in zip(names, plain, strict=True)]
+
+
 def joined_files(files: Iterable[PictureFile]) -> list[PictureFile]:
     """Merge entries of the same picture: all their captions, the largest weight."""
     by_name: dict[str, PictureFile] = {}
     for file in files:
         known = by_name.get(file.name)
         if known is not None:
-            assert isinstance(known.captions, tuple)
-            assert isinstance(file.captions, tuple)
-            file = PictureFile(file.name, known.captions + file.captions, max(known.weight, file.weight))
+            weight = max(known.weight, file.weight)
+            file = PictureFile(file.name, known.captions + file.captions, weight=weight)
         by_name[file.name] = file
     return list(by_name.values())
 
 
 def _read_captions(path: Path) -> tuple[str, ...]:
-    expected, remedy = "UTF-8 text, one caption a line", "save the file as UTF-8"
+    is_json = path.suffix.lower() == ".json"
+    expected = 'JSON such as {"caption": "a dog"}' if is_json else "UTF-8 text, one caption a line"
     try:
-        return caption_lines(read_regular_file(path, MAX_CAPTIONS_BYTES))
+        raw = read_regular_file(path, MAX_CAPTIONS_BYTES)
+        return captions_of_json(raw) if is_json else caption_lines(raw)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 at byte {error.start}", expected=expected, remedy=remedy) from error
+        given = f"{path.name} is not UTF-8 at byte {error.start}"
+        raise DataError(given, expected=expected, remedy="save the file as UTF-8") from error
     except OSError as error:
         raise unreadable(path, error, expected=expected, remedy="check the file") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path.name} has no readable caption", expected=expected, remedy="check the file") from error
 
 
 def caption_lines(raw: bytes) -> tuple[str, ...]:
@@ -145,50 +195,38 @@ def captions_of(value: Any) -> tuple[str, ...]:
     return tidy_captions(captions)
 
 
-def open_folder(root: Path, captions_root: Path | None = None) -> FilesSource:
-    """Return the pictures below a folder, with the captions in the `.txt` of the same stem.
-
-    Args:
-        root: Searched recursively; hidden files and folders are skipped.
-        captions_root: Where the `.txt` files are, in the same subfolders; None means beside the pictures.
+def captions_in(cells: Mapping[str, Any], columns: Sequence[str] = CAPTION_COLUMNS) -> tuple[str, ...]:
+    """Return the captions in the first of some columns that is filled; none where all are blank.
 
     Raises:
-        DataError: There is no picture, or not one caption.
+        ValueError: What it holds is not text.
     """
-    captions_root = captions_root or root
-    files = [PictureFile(name, _caption_file(captions_root, name)) for name in _picture_names(root)]
-    if not files:
-        given = f"no picture ({', '.join(PICTURE_SUFFIXES)}) in {root}"
-        raise DataError(given, expected="captioned pictures", remedy="check the path")
-    if all(file.captions is None for file in files):
-        given = f"{len(files):,} pictures in {root} without a caption"
-        remedy = "put a .txt of the same name beside each picture, or a metadata.jsonl into the folder"
-        raise DataError(given, expected="captioned pictures", remedy=remedy)
-    return FilesSource(root, files)
+    by_name = plain_cells(cells)
+    return captions_of(next((by_name[column] for column in columns if _is_filled(by_name.get(column))), ()))
 
 
-def _caption_file(root: Path, name: str) -> Path | None:
-    path = (root / name).with_suffix(".txt")
-    return path if path.is_file() else None
+def plain_cells(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return cells by the names of their columns in lower case, without spaces around them."""
+    return {column_name(name): value for name, value in cells.items()}
 
 
-def _picture_names(root: Path) -> list[str]:
-    paths = (Path(folder) / name for folder, names in _folders(root) for name in names)
-    return sorted(path.relative_to(root).as_posix() for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
+def column_name(name: str) -> str:
+    return name.strip().lower()
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _is_filled(value: Any) -> bool:
+    if isinstance(value, float) and math.isnan(value):
+        return False  # how pandas writes an empty cell
+    return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 
-def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder with its files. Links are followed, but no folder is entered twice."""
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield folder, [name for name in names if not name.startswith(".")]
+def captions_of_json(raw: bytes, columns: Sequence[str] = CAPTION_COLUMNS) -> tuple[str, ...]:
+    """Return the captions in a JSON object, under the first of some keys that is filled.
+
+    Raises:
+        ValueError: It is no JSON object, or its caption is not text.
+    """
+    content = json.loads(raw.decode("utf-8-sig"))
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return captions_in(content, columns)

@@ -1,30 +1,46 @@
-"""Pairs in tar shards, as WebDataset and img2dataset write them: `key.jpg` with `key.txt` or `key.json`.
+"""Pairs in tar shards, as WebDataset and img2dataset write them: `key.jpg` with `key.txt`, `key.caption` or `key.json`.
 
-The headers are read once. A member's bytes are then read at their offset in the shard; nothing is extracted.
+The headers are read once. A member's bytes are then read at their offset in the shard; nothing is extracted. What comes
+before damage in a shard is used, and the damage is accounted for.
 """
 
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from trencadis.config.data import ReadingConfig
 from trencadis.data.files import (
+    CAPTION_COLUMNS,
     MAX_CAPTIONS_BYTES,
     MAX_PICTURE_BYTES,
+    OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
     caption_lines,
-    captions_of,
+    captions_of_json,
+    column_name,
+    plain_name,
     unreadable,
+)
+from trencadis.data.pairs import (
+    COMPRESSED_SHARD,
+    DAMAGED_SHARD,
+    LONE_CAPTION,
+    NO_FILE,
+    OTHER_FORMAT,
+    SAME_KEY,
+    Omitted,
+    held_out_names,
 )
 from trencadis.errors import DataError
 from trencadis.progress import track
 
 _EXPECTED = "a whole, uncompressed tar shard"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_CAPTION_KEYS = ("caption", "captions", "text")
+_TEXT_SUFFIXES = (".txt", ".caption")
+_TEXT_BEFORE_JSON = (*_TEXT_SUFFIXES, ".json")
 
 
 class _Place(NamedTuple):
@@ -36,33 +52,42 @@ class _Place(NamedTuple):
 
 @dataclass(slots=True)
 class _Sample:
-    """The members of a shard that share a key."""
+    """A picture of a shard, and its captions by the suffix of their member."""
 
     shard: int
     key: str
-    picture: _Place | None = None
-    text: _Place | None = None
-    table: _Place | None = None
+    picture: _Place
+    captions: dict[str, _Place] = field(default_factory=dict)
 
 
 class ShardsSource:
-    """The pairs of tar shards; a `PairSource`. A sample id is "shard/key".
+    """The pairs of tar shards; a `PairSource` and a `ListedSource`. A sample id is "shard/key".
 
     Raises:
-        DataError: A shard cannot be read, is compressed, cut short or damaged, or none holds a picture.
+        DataError: No shard holds a picture that can be read; the first fault of a shard is named.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], reading: ReadingConfig | None = None) -> None:
         self._paths = tuple(paths)
         self._names = shortest_distinct_names(self._paths)
+        given = None if reading is None else reading.caption_column
+        self._columns = CAPTION_COLUMNS if given is None else (column_name(given),)
         self._samples: list[_Sample] = []
+        omitted: list[Omitted] = []
+        faults: list[DataError] = []
         numbered = enumerate(self._paths)
         for number, path in track(numbered, "reading shards", len(paths)) if len(paths) > 1 else numbered:
-            self._samples.extend(_scan(path, number))
-        if not any(sample.picture for sample in self._samples):
-            given = f"no picture in {self._paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-            remedy = "name members key.jpg and key.txt, with no other dot in them"
-            raise DataError(given, expected="members such as 0001.jpg beside 0001.txt", remedy=remedy)
+            shard = _Shard(path, number)
+            self._samples += shard.samples()
+            omitted += (Omitted(f"{self._names[number]}{name}", *why) for name, *why in self._left_out(shard))
+            faults += [] if shard.fault is None else [shard.fault]
+        if not self._samples:
+            raise faults[0] if faults else _no_picture(self._paths)
+        held_out = held_out_names(path.name for path in self._paths)
+        self.omitted = tuple(omitted)
+        self.held_out = frozenset(
+            index for index, sample in enumerate(self._samples) if self._paths[sample.shard].name in held_out
+        )
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -72,18 +97,19 @@ class ShardsSource:
         return f"{self._names[sample.shard]}/{sample.key}"
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Return the lines of the `.txt` member, or else the caption in the `.json` member."""
+        """Return the lines of the `.txt` or `.caption` member, or else the caption in the `.json` member."""
         sample = self._samples[index]
-        place = sample.text or sample.table
-        if place is None:
-            return ()
-        remedy = "write the shard again"
+        captions = (self._captions_at(sample, suffix) for suffix in _TEXT_BEFORE_JSON if suffix in sample.captions)
+        return next(filter(None, captions), ())
+
+    def _captions_at(self, sample: _Sample, suffix: str) -> tuple[str, ...]:
+        place, remedy = sample.captions[suffix], "write the shard again"
         if place.size > MAX_CAPTIONS_BYTES:
             given = f"the captions of {sample.key} are over {MAX_CAPTIONS_BYTES:,} bytes"
             raise DataError(given, expected="captions", remedy=remedy)
         raw = self._read(sample.shard, place)
         try:
-            return caption_lines(raw) if sample.text else _captions_of_json(raw)
+            return caption_lines(raw) if suffix in _TEXT_SUFFIXES else captions_of_json(raw, self._columns)
         except UnicodeDecodeError as error:
             raise DataError(f"the captions of {sample.key} are not UTF-8", expected="UTF-8", remedy=remedy) from error
         except (ValueError, RecursionError) as error:
@@ -95,14 +121,10 @@ class ShardsSource:
         return 1.0
 
     def image_size_bytes(self, index: int) -> int:
-        picture = self._samples[index].picture
-        return -1 if picture is None else picture.size
+        return self._samples[index].picture.size
 
     def image_bytes(self, index: int) -> bytes:
         sample = self._samples[index]
-        if sample.picture is None:
-            remedy = "put the picture into the shard, or take the caption out"
-            raise DataError(f"no picture beside the caption of {sample.key}", expected="a picture", remedy=remedy)
         if sample.picture.size > MAX_PICTURE_BYTES:
             given = f"the picture of {sample.key} has {sample.picture.size:,} bytes"
             raise DataError(given, expected=f"at most {MAX_PICTURE_BYTES:,}", remedy="take it out")
@@ -121,6 +143,30 @@ class ShardsSource:
             raise DataError(f"{path} is cut short", expected=_EXPECTED, remedy="write or download it again")
         return raw
 
+    def _left_out(self, shard: "_Shard") -> Iterator[tuple[str, str, str]]:
+        """Yield the name, behind the shard's, the reason and the detail of what is no pair."""
+        if shard.fault is not None:
+            yield "", COMPRESSED_SHARD if shard.is_compressed else DAMAGED_SHARD, shard.fault.given
+        yield from ((f"/{name}", reason, "") for name, reason in shard.others)
+        for key, captions in shard.lone_captions().items():
+            if any(suffix in _TEXT_SUFFIXES or self._is_caption(shard, captions[suffix]) for suffix in captions):
+                yield f"/{key}", LONE_CAPTION, ""
+
+    def _is_caption(self, shard: "_Shard", place: _Place) -> bool:
+        """Whether a .json holds a caption. Statistics and other data may lie in a shard too."""
+        try:
+            return place.size <= MAX_CAPTIONS_BYTES and bool(
+                captions_of_json(self._read(shard.number, place), self._columns)
+            )
+        except (DataError, ValueError, RecursionError):
+            return False
+
+
+def _no_picture(paths: Sequence[Path]) -> DataError:
+    given = f"no picture in {paths[0]}" + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
+    remedy = "name members key.jpg and key.txt"
+    return DataError(given, expected="members such as 0001.jpg beside 0001.txt", remedy=remedy)
+
 
 def shortest_distinct_names(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return the shortest endings of the paths that are all different, so that names hold on another machine."""
@@ -132,29 +178,101 @@ def shortest_distinct_names(paths: Sequence[Path]) -> tuple[str, ...]:
     raise DataError(f"{paths[0]} is named twice", expected="each part of the dataset once", remedy="name it once")
 
 
-def _scan(path: Path, shard: int) -> list[_Sample]:
-    samples: dict[str, _Sample] = {}
-    try:
-        with open(path, "rb") as file:
-            _refuse_compressed(path, file.read(6))
+class _Shard:
+    """What the headers of a shard say, up to the first damage.
+
+    Attributes:
+        fault: Why it could not be read to its end.
+        others: Names of pictures that are no pairs, each with the reason.
+    """
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path, self.number, self.is_compressed = path, number, False
+        self.fault: DataError | None = None
+        self.others: list[tuple[str, str]] = []
+        self._pictures: dict[str, _Sample] = {}
+        self._suffixes: dict[str, str] = {}
+        self._captions: dict[str, dict[str, _Place]] = {}
+        try:
+            self._scan()
+        except DataError as error:
+            self.fault = error
+        except OSError as error:
+            self.fault = unreadable(path, error, expected=_EXPECTED)
+        except MemoryError:
+            raise
+        except Exception as error:  # damage makes tarfile raise its own errors, OverflowError and others
+            given = f"the shard {path} is damaged or cut short ({error})"
+            self.fault = DataError(given, expected=_EXPECTED, remedy="write or download it again")
+            self.fault.__cause__ = error
+        self._give_captions()
+
+    def samples(self) -> list[_Sample]:
+        return list(self._pictures.values())
+
+    def lone_captions(self) -> dict[str, dict[str, _Place]]:
+        """Return the captions of no picture, by their key."""
+        return self._captions
+
+    def _scan(self) -> None:
+        with open(self.path, "rb") as file:
+            self._refuse_compressed(file.read(6))
+            size_bytes = file.seek(0, os.SEEK_END)
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in _members(archive):
-                    _note(samples, member, shard)
+                    if member.offset_data + member.size > size_bytes:
+                        raise tarfile.ReadError("the last member is cut short")
+                    self._note(member)
                 end = archive.offset
             file.seek(end)
             # tarfile takes a damaged header for the end of the archive. The real end is two blocks of zeros; some tools
             # write one.
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end mark")
-    except DataError:
-        raise
-    except OSError as error:
-        raise unreadable(path, error, expected=_EXPECTED) from error
-    except Exception as error:  # damage makes tarfile raise its own errors, OverflowError and others
-        given = f"the shard {path} is damaged or cut short ({error})"
-        raise DataError(given, expected=_EXPECTED, remedy="write or download it again") from error
-    return list(samples.values())
+
+    def _refuse_compressed(self, beginning: bytes) -> None:
+        for magic, name in _COMPRESSED.items():
+            if beginning.startswith(magic):
+                self.is_compressed = True
+                remedy = "decompress it first; pictures gain nothing from being compressed again"
+                raise DataError(f"the shard {self.path} is compressed with {name}", expected=_EXPECTED, remedy=remedy)
+
+    def _note(self, member: tarfile.TarInfo) -> None:
+        """Note a picture or a caption; other members are passed over."""
+        folder, _, base = member.name.rpartition("/")
+        stem, suffix = os.path.splitext(base)  # noqa: PTH122  # a name in a tar is no path of this system
+        suffix = suffix.lower()
+        name = plain_name(str(PurePosixPath(folder) / base))
+        if not stem or base.startswith("._"):  # macOS's own
+            return
+        if not member.isreg() or member.issparse():
+            if suffix in PICTURE_SUFFIXES:
+                self.others.append((name, NO_FILE))
+        elif suffix in OTHER_PICTURE_SUFFIXES:
+            self.others.append((name, OTHER_FORMAT))
+        elif suffix in (*PICTURE_SUFFIXES, *_TEXT_BEFORE_JSON):
+            key = plain_name(str(PurePosixPath(folder) / stem))
+            place = _Place(member.offset_data, member.size)
+            # Of two members with one name the later counts, as in any tar.
+            if suffix not in PICTURE_SUFFIXES:
+                self._captions.setdefault(key, {})[suffix] = place
+            elif self._suffixes.setdefault(key, suffix) == suffix:
+                self._pictures[key] = _Sample(self.number, key, place)
+            else:
+                self.others.append((name, SAME_KEY))
+
+    def _give_captions(self) -> None:
+        """Give each picture the captions of its key; or of its whole name, or of what is before the first dot."""
+        for key in self._captions.keys() & self._pictures.keys():
+            self._pictures[key].captions = self._captions.pop(key)
+        for key in list(self._captions):
+            folder, slash, base = key.rpartition("/")
+            stem, suffix = os.path.splitext(key)  # noqa: PTH122
+            keys = (stem if suffix.lower() in PICTURE_SUFFIXES else None, folder + slash + base.partition(".")[0])
+            owner = next((self._pictures[one] for one in keys if one in self._pictures), None)
+            if owner is not None and not owner.captions:
+                owner.captions = self._captions.pop(key)
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -166,38 +284,3 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         last = member.offset_data
         yield member
         archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
-
-
-def _note(samples: dict[str, _Sample], member: tarfile.TarInfo, shard: int) -> None:
-    """Add a member to its sample. Members that are not plain files, or of another kind, are skipped."""
-    if not member.isreg() or member.issparse():
-        return
-    folder, _, base = member.name.rpartition("/")
-    stem, dot, suffix = base.partition(".")
-    suffix = dot + suffix.lower()
-    if not stem or suffix not in (*PICTURE_SUFFIXES, ".txt", ".json"):
-        return
-    key = os.fsencode(str(PurePosixPath(folder) / stem)).decode("utf-8", "backslashreplace")
-    sample = samples.setdefault(key, _Sample(shard, key))
-    place = _Place(member.offset_data, member.size)
-    # Of two members with one name the later counts, as in any tar.
-    if suffix == ".txt":
-        sample.text = place
-    elif suffix == ".json":
-        sample.table = place
-    else:
-        sample.picture = place
-
-
-def _refuse_compressed(path: Path, beginning: bytes) -> None:
-    for magic, name in _COMPRESSED.items():
-        if beginning.startswith(magic):
-            remedy = "decompress it first; pictures gain nothing from being compressed again"
-            raise DataError(f"the shard {path} is compressed with {name}", expected=_EXPECTED, remedy=remedy)
-
-
-def _captions_of_json(raw: bytes) -> tuple[str, ...]:
-    content = json.loads(raw.decode("utf-8-sig"))
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    return captions_of(next((content[key] for key in _CAPTION_KEYS if content.get(key)), ()))

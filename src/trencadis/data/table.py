@@ -1,67 +1,124 @@
-"""Pairs listed in a table: `metadata.jsonl`, `metadata.csv` or `metadata.parquet`.
+"""Pairs listed in a table: JSON lines, CSV or parquet, with a column of paths and one of captions.
 
-Columns: `file_name` (`file`, `image`); `captions` (or `caption`, `text`), text or a list of texts; optional `weight`.
-Paths are relative to the table and stay below it.
+Paths are relative to the table and stay below it. A column `weight` is optional.
 """
 
-import csv
-import json
 import math
-from collections.abc import Iterator
-from itertools import chain
-from pathlib import Path, PurePosixPath
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from trencadis.data.files import FilesSource, PictureFile, captions_of, joined_files, unreadable
+from trencadis.config.data import ReadingConfig
+from trencadis.data.files import (
+    CAPTION_COLUMNS,
+    FilesSource,
+    PictureFile,
+    captions_in,
+    column_name,
+    joined_files,
+    unreadable,
+)
+from trencadis.data.folders import Listing
+from trencadis.data.pairs import BROKEN_ROW, UNLISTED, Omitted
+from trencadis.data.table_rows import Row, read_rows
 from trencadis.errors import DataError
 
-TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-FILE_COLUMNS = ("file_name", "file", "image")
-CAPTION_COLUMNS = ("captions", "caption", "text")
-_EXPECTED = "rows with file_name and caption, weight optional"
+FILE_COLUMNS = (
+    *("file_name", "file", "image", "filename", "filepath", "file_path", "path"),
+    *("image_path", "image_file", "image_name", "img", "picture"),
+)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_SHOWN_COLUMNS = 30
 
-Row = tuple[str, dict[str, Any]]
 
-
-def open_table(path: Path) -> FilesSource:
+def open_table(path: Path, reading: ReadingConfig, listing: Listing | None = None) -> FilesSource:
     """Return the pairs of a table. Rows that name the same picture are one pair with all their captions.
 
+    Args:
+        listing: Of the table's folder, to tell which pictures in it are not listed.
+
     Raises:
-        DataError: The table cannot be read or has no row, or a row is broken; its line is named.
+        DataError: The table cannot be read, has no column of paths or none of captions, or no row is whole.
     """
-    readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
+    table = _Table.of(path, reading)
     try:
-        files = joined_files(_picture_file(place, row) for place, row in readers[path.suffix.lower()](path))
+        table.read(read_rows(path, table.file_columns, {*table.file_columns, *table.caption_columns, "weight"}))
     except OSError as error:
-        raise unreadable(path, error, expected=_EXPECTED, remedy="check the file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8", expected=_EXPECTED, remedy="save it as UTF-8") from error
-    if not files:
-        raise DataError(f"{path} has no row", expected=_EXPECTED, remedy="list the pictures in it")
-    return FilesSource(path.parent, files)
+        raise unreadable(path, error, expected="a table of pictures", remedy="check the file") from error
+    except UnicodeError as error:
+        remedy = "save it as UTF-8"
+        raise DataError(f"{path} is not text ({error})", expected="a table of pictures", remedy=remedy) from error
+    if not table.files:
+        given = f"{path}, {table.broken[0].name}: {table.broken[0].detail}" if table.broken else f"{path} has no row"
+        remedy = "correct the rows" if table.broken else "list the pictures in it"
+        raise DataError(given, expected="rows with the path of a picture and its caption", remedy=remedy)
+    check_captions(path, table.columns, table.caption_columns)
+    broken = [Omitted(f"{path.name}, {one.name}", one.reason, one.detail) for one in table.broken]
+    others = listing.omitted({*table.named, path.name}, unlisted=UNLISTED) if listing else []
+    return FilesSource(path.parent, joined_files(table.files), broken + others)
 
 
-def _broken(place: str, given: str, expected: str = _EXPECTED) -> DataError:
-    return DataError(f"{place}: {given}", expected=expected, remedy="correct the row or remove it")
+def check_captions(path: Path, names: Iterable[str], columns: Sequence[str]) -> None:
+    """Refuse a table that has no column of captions; the columns are named."""
+    if not set(names) & set(columns):
+        given = f"{path} has the columns {', '.join(names)[:200]}"
+        remedy = "rename one, or name it as caption_column"
+        raise DataError(given, expected=f"captions in one of {', '.join(columns)}", remedy=remedy)
 
 
-def _picture_file(place: str, row: dict[str, Any]) -> PictureFile:
-    name = next((row[column] for column in FILE_COLUMNS if row.get(column) is not None), None)
-    if not isinstance(name, str) or not name:
-        raise _broken(place, f"no {' or '.join(FILE_COLUMNS)}")
-    parts = PurePosixPath(name).parts
-    odd = "\0" in name or name.encode("utf-8", "replace").decode() != name
-    if odd or not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-        raise _broken(place, f"the path {name!r}", "a relative path that stays in the table's folder")
-    try:
-        captions = captions_of(next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), ()))
-    except ValueError as error:
-        raise _broken(place, "a caption that is not text", "text, or a list of texts") from error
-    return PictureFile(PurePosixPath(name).as_posix(), captions, _weight(place, row))
+@dataclass
+class _Table:
+    """What has been read of a table."""
+
+    folder: "_Folder"
+    file_columns: tuple[str, ...]
+    caption_columns: tuple[str, ...]
+    files: list[PictureFile] = field(default_factory=list)
+    broken: list[Omitted] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)  # every picture that is there, also those of broken rows
+    columns: dict[str, None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path, reading: ReadingConfig) -> "_Table":
+        files = FILE_COLUMNS if reading.file_column is None else (column_name(reading.file_column),)
+        captions = CAPTION_COLUMNS if reading.caption_column is None else (column_name(reading.caption_column),)
+        return cls(_Folder(path.parent), files, captions)
+
+    def read(self, rows: Iterator[Row]) -> None:
+        for row in rows:
+            for name in row.cells:
+                if len(self.columns) < _SHOWN_COLUMNS or name in self.caption_columns:
+                    self.columns[name] = None
+            try:
+                self.files.append(self._picture(row))
+            except ValueError as error:
+                self.broken.append(Omitted(row.place, BROKEN_ROW, str(error)))
+
+    def _picture(self, row: Row) -> PictureFile:
+        """Return the picture of a row. Raises a ValueError that says what is wrong with the row."""
+        given = next((row.cells[column] for column in self.file_columns if row.cells.get(column)), None)
+        name = self.folder.find(given) if isinstance(given, str) else None
+        if name is not None:
+            self.named.add(name)
+        if row.fault:
+            raise ValueError(row.fault)
+        if not isinstance(given, str):
+            found = f" (it has {', '.join(row.cells)[:100]})" if given is None else ""
+            raise ValueError(f"no {' or '.join(self.file_columns[:3])} that is a path{found}")
+        try:
+            captions = captions_in(row.cells, self.caption_columns)
+        except ValueError:
+            raise ValueError("a caption that is not text") from None
+        weight = _weight(row.cells.get("weight"))
+        return PictureFile(name or self.folder.missing(given), captions, weight=weight)
 
 
-def _weight(place: str, row: dict[str, Any]) -> float:
-    given = row.get("weight")
+def _weight(given: Any) -> float:
     if given in (None, ""):
         return 1.0
     try:
@@ -69,60 +126,82 @@ def _weight(place: str, row: dict[str, Any]) -> float:
     except (TypeError, ValueError, OverflowError):
         weight = math.nan
     if not 0 < weight <= 1:
-        raise _broken(place, f"weight {given!r}", "a number above 0 and up to 1")
+        raise ValueError(f"weight {str(given)[:50]!r}, which is not a number above 0 and up to 1")
     return weight
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
+class _Folder:
+    """Finds the files that a table names, however it spells them. None outside of its own folder is found."""
+
+    def __init__(self, root: Path) -> None:
+        self._roots = tuple(dict.fromkeys((os.path.abspath(root), os.path.realpath(root))))  # noqa: PTH100
+        self._entries: dict[str, dict[str, str]] = {}
+
+    def find(self, given: str) -> str | None:
+        """Return the path of a file that is there, relative to the folder."""
+        for name in self._spellings(given):
+            if name is None:
                 continue
-            place = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise _broken(place, "no JSON", "one JSON object a line") from error
-            if not isinstance(row, dict):
-                raise _broken(place, f"a JSON {type(row).__name__}", "one JSON object a line")
-            yield place, row
+            if _is_file(f"{self._roots[0]}/{name}"):
+                return name
+            found = self._alike(name)
+            if found is not None:
+                return found
+        return None
+
+    def missing(self, given: str) -> str:
+        """Return the path of a file that is not there. Raises a ValueError if it is none in the folder."""
+        spellings = self._spellings(given)
+        if not spellings or None in spellings:
+            raise ValueError(f"the path {given[:200]!r}, which is not in the table's folder")
+        return str(spellings[-1])
+
+    def _spellings(self, given: str) -> list[str | None]:
+        """Return what a cell may mean, relative to the folder; None is for a path that leads out of it."""
+        plain = given.strip()
+        quoted = len(plain) > 2 and plain[0] == plain[-1] and plain[0] in "\"'"
+        plain = plain[1:-1] if quoted else plain
+        return [self._relative(name) for name in dict.fromkeys((given, plain, plain.replace("\\", "/")))]
+
+    def _relative(self, name: str) -> str | None:
+        is_text = "\0" not in name and name.encode("utf-8", "replace").decode() == name
+        if not is_text or _ADDRESS.match(name) or (_DRIVE.match(name) and os.sep == "/"):
+            return None
+        name = os.path.expanduser(name)  # noqa: PTH111
+        for root in self._roots:
+            path = os.path.normpath(name if os.path.isabs(name) else f"{root}/{name}")  # noqa: PTH117
+            if path.startswith(root.rstrip(os.sep) + os.sep):
+                return os.path.relpath(path, root).replace(os.sep, "/")
+        return None
+
+    def _alike(self, name: str) -> str | None:
+        """Return the one file whose name differs only in how characters are composed, or in upper and lower case."""
+        place = self._roots[0]
+        parts = []
+        for part in name.split("/"):
+            if place not in self._entries:
+                self._entries[place] = _entries(place)
+            plain = unicodedata.normalize("NFC", part)
+            found = self._entries[place].get(plain) or self._entries[place].get(plain.casefold())
+            if found is None:
+                return None
+            parts.append(found)
+            place = f"{place}/{found}"
+        return "/".join(parts) if _is_file(place) else None
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            _check_columns(path, reader.fieldnames or ())
-            for row in reader:
-                place = f"{path}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    raise _broken(place, "a row with more or fewer cells than the heading has columns")
-                yield place, dict(row)
-        except csv.Error as error:
-            # The inner reader has counted the line that it failed at.
-            raise _broken(f"{path}, line {reader.reader.line_num}", f"no CSV ({error})") from error
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  # pathlib's raises where a name is too long
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _entries(folder: str) -> dict[str, str]:
+    """Return the names in a folder by their composed form, and by that in lower case where it is of one only."""
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        remedy = "pip install 'trencadis[parquet]'"
-        raise DataError(f"{path} is parquet and pyarrow is not installed", expected="pyarrow", remedy=remedy) from error
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _check_columns(path, names)
-            wanted = [name for name in names if name in (*FILE_COLUMNS, *CAPTION_COLUMNS, "weight")]
-            rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(columns=wanted))
-            yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
-    except (pyarrow.ArrowException, OSError) as error:
-        given = f"{path} cannot be read as parquet ({' '.join(str(error).split())[:100]})"
-        raise DataError(given, expected=_EXPECTED, remedy="write it again") from error
-
-
-def _check_columns(path: Path, names: Any) -> None:
-    if not set(names) & set(FILE_COLUMNS):
-        given = f"{path} has the columns {', '.join(map(str, names))[:200] or 'of an empty file'}"
-        raise DataError(given, expected=_EXPECTED, remedy="name the column of paths file_name")
+        names = sorted(os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return {}
+    composed = {unicodedata.normalize("NFC", name): name for name in names}
+    lower: dict[str, list[str]] = {}
+    for name in composed:
+        lower.setdefault(name.casefold(), []).append(composed[name])
+    return {key: found[0] for key, found in lower.items() if len(found) == 1} | composed

@@ -9,6 +9,7 @@ A picture depends on its own request and seed only: not on what is drawn beside 
 several threads at a time.
 """
 
+from collections.abc import Iterable
 from itertools import groupby
 
 import torch
@@ -49,16 +50,28 @@ class Engine:
     def admit(self, request: Request) -> Drawing:
         """Take slots for a request, read its captions and prefix, and draw its first tokens.
 
-        The caller has seen to it that `free_slots` suffice.
+        The caller has seen to it that `free_slots` suffice. A request that fails gives its slots back.
         """
         assert request.num_slots <= self.free_slots, f"{request.num_slots} slots of {self.free_slots}"
-        pictures = len(request.seeds)
         slots, self._free = tuple(self._free[: request.num_slots]), self._free[request.num_slots :]
         texts = [request.text_tokens]
         if request.sampling.guided:
             padding = self.decoder.stream.padding()
             texts.append(padding if request.negative_tokens is None else request.negative_tokens)
-        captions, first = zip(*(self._read_caption(text) for text in texts), strict=True)
+        captions = [self._captions.take(tuple(text.tolist())) for text in texts]
+        try:
+            drawing = self._begun(request, slots, texts, captions)
+        except BaseException:  # memory ran out, or somebody interrupted it
+            self._give_back(slots, captions)
+            raise
+        self.drawings.append(drawing)
+        self._drop_finished()
+        return drawing
+
+    def _begun(self, request: Request, slots: tuple[int, ...], texts: list[Tensor], captions: list[int]) -> Drawing:
+        """Read the captions and the prefix into the cache and draw the first tokens."""
+        pictures = len(request.seeds)
+        first = [self._read_caption(text, caption) for text, caption in zip(texts, captions, strict=True)]
         kind = JacobiDrawing if request.sampling.decoder == "jacobi" else Drawing
         of_streams = tuple(caption for caption in captions for _ in range(pictures))
         drawing = kind(request, self.decoder.stream, slots, of_streams, self.decoder.device)
@@ -67,8 +80,6 @@ class Engine:
             for half, row in enumerate(first)
         ]
         self._draw([drawing], torch.cat(logits)[:, None])
-        self.drawings.append(drawing)
-        self._drop_finished()
         return drawing
 
     @torch.inference_mode()
@@ -84,9 +95,12 @@ class Engine:
         """Drop a drawing and free its slots; one that is finished has none."""
         if drawing in self.drawings:
             self.drawings.remove(drawing)
-            self._free = sorted([*self._free, *drawing.slots])
-            for caption in drawing.captions[:: len(drawing.seeds)]:  # once a half, as they were taken
-                self._captions.release(caption)
+            self._give_back(drawing.slots, drawing.captions[:: len(drawing.seeds)])  # once a half, as they were taken
+
+    def _give_back(self, slots: Iterable[int], captions: Iterable[int]) -> None:
+        self._free = sorted([*self._free, *slots])
+        for caption in captions:
+            self._captions.release(caption)
 
     def _drop_finished(self) -> list[Drawing]:
         finished = [drawing for drawing in self.drawings if drawing.done]
@@ -94,15 +108,13 @@ class Engine:
             self.cancel(drawing)
         return finished
 
-    def _read_caption(self, text_tokens: Int[Tensor, " text_len"]) -> tuple[int, Float[Tensor, " vocab"]]:
-        """Return where a caption is cached and the logits of the first image token; read it if it is new."""
-        key = tuple(text_tokens.tolist())
-        caption = self._captions.take(key)
+    def _read_caption(self, text_tokens: Int[Tensor, " text_len"], caption: int) -> Float[Tensor, " vocab"]:
+        """Return the logits of the first image token; the caption is read into its place if it is new."""
         if caption not in self._captions.logits:
             self.passes += 1
             tokens = text_tokens.to(self.decoder.device)
             self._captions.logits[caption] = self.decoder.read_caption(tokens, self._cache, caption)
-        return caption, self._captions.logits[caption]
+        return self._captions.logits[caption]
 
     def _read_prefix(self, drawing: Drawing, half: int) -> Float[Tensor, "pictures vocab"]:
         """Read the kept tokens that the pictures begin with, for the first or the second half of the streams."""
@@ -193,5 +205,6 @@ class _Captions:
         self._uses[place] -= 1
         if not self._uses[place]:
             self._place_by_tokens = {key: other for key, other in self._place_by_tokens.items() if other != place}
-            del self.logits[place], self._uses[place]
+            self.logits.pop(place, None)  # it has none where its reading failed
+            del self._uses[place]
             self._free = sorted([*self._free, place])

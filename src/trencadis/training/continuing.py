@@ -12,12 +12,13 @@ from pathlib import Path
 
 from trencadis.config import RunConfig, StageConfig
 from trencadis.config.plain import Settings, overlay
+from trencadis.data.check import left_out_line
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.run_directory import RunDirectory
 from trencadis.text import CaptionTokenizer
 from trencadis.training.config_files import write_config
-from trencadis.training.known_pairs import Grown, Say, grown_pairs, left_out_line
+from trencadis.training.known_pairs import Grown, Say, grown_pairs
 from trencadis.training.optimizers import learning_rate, warmup
 from trencadis.training.plan import (
     ENCODING,

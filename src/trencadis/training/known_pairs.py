@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from trencadis.config import DataConfig
-from trencadis.data import Curated, KeptPair, examine, fingerprint, open_source, require_kept
+from trencadis.data import Curated, KeptPair, examine, fingerprint, open_source, require_kept, require_whole
+from trencadis.data.check import left_out_line
 from trencadis.errors import DataError, UserError
 from trencadis.protocols import PairSource
 from trencadis.randomness import derive_seed
@@ -114,6 +115,8 @@ def grown_pairs(config: DataConfig, seed: int, run: RunDirectory) -> Grown:
     before, source = _known(config, seed, run), _reopened(config, run)
     found = compare(before.curated, source)
     curated, judged = _judged(found, source, config)
+    if config.strict:
+        require_whole(curated)
     new = _renamed(sorted(judged, key=lambda pair: pair.sample_id), {pair.sample_id for pair in found.kept})
     curated = replace(curated, kept=found.kept + new)
     sides = dict.fromkeys((pair.sample_id for pair in curated.kept), False)
@@ -128,17 +131,8 @@ def grown_pairs(config: DataConfig, seed: int, run: RunDirectory) -> Grown:
     return Grown(known.of(source), known, new, found.absent)
 
 
-def left_out_line(curated: Curated) -> str:
-    """Return what is left out in one line; nothing where nothing is."""
-    if not curated.dropped:
-        return ""
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
-    pairs = len(curated.kept) + len(curated.dropped)
-    return f"left out: {len(curated.dropped):,} of {pairs:,} pairs ({counts}); `trencadis data check` names them"
-
-
 def _choose(config: DataConfig, seed: int, run: RunDirectory) -> tuple[KnownPairs, PairSource]:
-    source = open_source(config.path)
+    source = open_source(config.path, config)
     try:
         known = Curated.load(run.pairs)  # of a start that was killed before it had planned
     except DataError:
@@ -147,6 +141,8 @@ def _choose(config: DataConfig, seed: int, run: RunDirectory) -> tuple[KnownPair
         known = Curated((), (), "")
     curated, _ = _judged(compare(known, source), source, config)
     curated = replace(curated, kept=tuple(sorted(curated.kept, key=lambda pair: pair.sample_id)))
+    if config.strict:
+        require_whole(curated)
     require_kept(curated)
     chosen = KnownPairs(curated, _mixed(_held_out(curated, config, seed), seed))
     _require_both_sides(chosen, config)
@@ -162,7 +158,7 @@ def _has_caption(source: PairSource, index: int) -> bool:
 
 def _reopened(config: DataConfig, run: RunDirectory) -> PairSource:
     try:
-        return open_source(config.path)
+        return open_source(config.path, config)
     except DataError as error:
         remedy = f"name where the pictures are now, as in `trencadis train pictures --out {run.path}`"
         raise DataError(error.given, expected=error.expected, remedy=remedy) from error

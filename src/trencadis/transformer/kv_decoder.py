@@ -19,7 +19,7 @@ from trencadis.transformer.kernels.cache_attention import (
     join,
     masked_cache_attention,
 )
-from trencadis.transformer.kernels.decoding_linear import Weights, packed
+from trencadis.transformer.kernels.decoding_linear import Weights, has_bfloat16_units, packed
 from trencadis.transformer.kv_cache import KVCache
 from trencadis.transformer.model import Block, Transformer
 
@@ -88,9 +88,14 @@ class KVDecoder:
     def device(self) -> torch.device:
         return self.transformer.image_head.weight.device
 
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """The type of cached keys and values, which queries are rounded to as well."""
+        full: torch.dtype = self.transformer.image_head.weight.dtype
+        return torch.bfloat16 if self.weights != "float32" and has_bfloat16_units(self.device) else full
+
     def new_cache(self, slots: int, captions: int) -> KVCache:
-        dtype = self.transformer.image_head.weight.dtype
-        return KVCache(self.config, slots=slots, captions=captions, device=self.device, dtype=dtype)
+        return KVCache(self.config, slots=slots, captions=captions, device=self.device, dtype=self.cache_dtype)
 
     @torch.inference_mode()
     def read_caption(
@@ -121,7 +126,7 @@ class KVDecoder:
             queries, keys, values = block.attention.project(block.attention_norm(x), rotary)
             windows = self.windows[layer]
             for held, new in zip(cache.image[layer], (keys, values), strict=True):
-                held[own, :, windows.place_table[:prefix]] = new[0].transpose(0, 1)
+                held[own, :, windows.place_table[:prefix]] = new[0].transpose(0, 1).to(held.dtype)
             visible = windows.visible[:prefix, windows.place_table[:prefix]]
             mask = F.pad(visible, (text_len, 0), value=True)
             text = [tensor[:, caption] for tensor in cache.text[layer]]
@@ -144,7 +149,7 @@ class KVDecoder:
         for layer, block in enumerate(self.blocks):
             queries, keys, values = block.attention.project(block.attention_norm(x), rotary)
             self._write(layer, reads, keys, values, cache)
-            x = _finished(block, x, self._attend(layer, reads, groups, queries, cache))
+            x = _finished(block, x, self._attend(layer, reads, groups, queries.to(self.cache_dtype), cache))
         return self._logits(x)
 
     def _write(self, layer: int, reads: Reads, keys: Tensor, values: Tensor, cache: KVCache) -> None:
@@ -166,7 +171,7 @@ class KVDecoder:
         windows, (image_keys, image_values) = self.windows[layer], cache.image[layer]
         rows = queries.transpose(1, 2).reshape(streams * new, heads, head_dim)
         from_text, text_lse = groups.attend(rows, *cache.text[layer])
-        from_image, image_lse = torch.empty_like(queries), queries.new_empty(queries.shape[:-1])
+        from_image, image_lse = torch.empty_like(queries), text_lse.new_empty(queries.shape[:-1])
         for members, slots, column, position in reads.runs:
             window = windows.slices[position]
             one = slice(column, column + 1)
@@ -210,9 +215,10 @@ class KVDecoder:
             windows = self.windows[layer]
             place = windows.place_table[positions][:, None]
             for held, new in zip(image[layer], (keys, values), strict=True):
-                held[streams[:, None], heads, place] = new[:, :, 0]
+                held[streams[:, None], heads, place] = new[:, :, 0].to(held.dtype)
             own = image[layer][0][: len(streams)], image[layer][1][: len(streams)]
-            seen = masked_cache_attention(queries[:, :, 0], text[layer], reads_caption, own, windows.visible[positions])
+            queries = queries[:, :, 0].to(self.cache_dtype)
+            seen = masked_cache_attention(queries, text[layer], reads_caption, own, windows.visible[positions])
             x = _finished(block, x, seen[:, :, None])
         return self._logits(x[:, 0])
 

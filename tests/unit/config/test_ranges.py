@@ -65,12 +65,17 @@ def test_every_number_has_a_range(config_type: type[Any], name: str) -> None:
 
 SETTINGS = [name for name in setting_names(RunConfig) if not name.startswith("image.model.")]
 
+TEXTS = {
+    *("recipe", "data.path", "data.caption_column", "data.file_column", "data.filters.language"),
+    *("image.pretrained", "image.losses.perceptual_network"),
+}
+
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_fault_names_the_whole_path(name: str) -> None:
     """A text is no number, and -1 is out of every range; what takes any text is left out."""
     config = RECIPES["tiny"]()
-    if name in {"recipe", "data.path", "data.filters.language", "image.pretrained", "image.losses.perceptual_network"}:
+    if name in TEXTS:
         return
     for value in ("many", "-1"):
         with pytest.raises(ConfigError, match=rf"^{name}\b.*; expected .*; change {name}"):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trencadis.data import open_source
+from trencadis.data import ListedSource, open_source
+from trencadis.data.pairs import NO_FOLDER, UNLISTED
 from trencadis.errors import DataError
 
 
@@ -38,6 +39,51 @@ def test_coco_names_stay_in_the_folder(coco: Path) -> None:
     content = {"images": [{"id": 1, "file_name": "../../../etc/passwd"}], "annotations": []}
     (coco / "annotations" / "captions_val2014.json").write_text(json.dumps(content))
     assert open_source(str(coco)).sample_id(0) == "val2014/passwd"
+
+
+def other_split(coco: Path) -> Path:
+    content = {"images": [{"id": 1, "file_name": "9.jpg"}], "annotations": [{"image_id": 1, "caption": "nine"}]}
+    path = coco / "annotations" / "captions_train2014.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_one_split_of_coco_suffices(coco: Path) -> None:
+    other_split(coco)
+    source = open_source(str(coco))
+    assert [source.sample_id(index) for index in range(len(source))] == ["val2014/1.jpg", "val2014/2.jpg"]
+    assert isinstance(source, ListedSource)
+    assert [(one.name, one.reason) for one in source.omitted] == [("annotations/captions_train2014.json", NO_FOLDER)]
+    assert not source.held_out
+
+
+def test_cocos_own_split_is_held_out(coco: Path, picture: Callable[..., bytes]) -> None:
+    other_split(coco)
+    (coco / "train2014").mkdir()
+    (coco / "train2014" / "9.jpg").write_bytes(picture())
+    (coco / "val2014" / "3.jpg").write_bytes(picture())
+    source = open_source(str(coco))
+    assert isinstance(source, ListedSource)
+    assert [source.sample_id(index) for index in sorted(source.held_out)] == ["val2014/1.jpg", "val2014/2.jpg"]
+    assert [(one.name, one.reason) for one in source.omitted] == [("val2014/3.jpg", UNLISTED)]
+
+
+def test_what_is_damaged_in_coco_is_left_out(coco: Path) -> None:
+    other_split(coco).write_text("{")
+    (coco / "train2014").mkdir()
+    path = coco / "annotations" / "captions_val2014.json"
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 9})
+    content["annotations"].append(7)
+    path.write_text(json.dumps(content))
+    source = open_source(str(coco))
+    assert len(source) == 2
+    assert isinstance(source, ListedSource)
+    assert [(one.name, one.reason) for one in source.omitted] == [
+        ("annotations/captions_train2014.json", "damaged table"),
+        ("annotations/captions_val2014.json, annotation 3", "broken row"),
+        ("annotations/captions_val2014.json, image 3", "broken row"),
+    ]
 
 
 def test_coco_without_its_pictures_is_refused(coco: Path) -> None:

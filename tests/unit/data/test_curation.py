@@ -2,6 +2,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,17 @@ import pytest
 from PIL import Image
 
 from trencadis.config import FilterConfig
-from trencadis.data import Curated, Dropped, KeptPair, curate, fingerprint, open_source, pair_stamp
+from trencadis.data import (
+    Curated,
+    Dropped,
+    KeptPair,
+    curate,
+    fingerprint,
+    open_source,
+    pair_stamp,
+    require_whole,
+)
+from trencadis.data.pairs import held_out_names
 from trencadis.errors import ConfigError, DataError, StorageError
 
 Maker = Callable[..., bytes]
@@ -29,7 +40,7 @@ def mixed(tmp_path: Path, picture: Maker) -> Path:
         "damaged.png": (whole[: len(whole) // 2], b"a square of noise"),
         "latin.png": (picture(), b"ein K\xf6nig"),
         "none.png": (picture(), None),
-        "short.png": (picture(), b"a"),
+        "short.png": (picture(), b"..."),
         "small.png": (picture((8, 40)), b"a red square"),
         "tall.png": (picture((20, 41)), b"a red square"),
         "text.png": (b"no picture at all", b"a red square"),
@@ -128,6 +139,39 @@ def test_damaged_verdicts_are_refused(tmp_path: Path, content: str) -> None:
         Curated.load(path)
 
 
+def test_what_the_source_omits_is_counted(mixed: Path) -> None:
+    (mixed / "lone.txt").write_text("a caption")
+    (mixed / "drawing.svg").write_text("<svg/>")
+    curated = curate(open_source(str(mixed)), FILTERS)
+    assert [one.name for one in curated.omitted] == ["drawing.svg", "lone.txt"]
+    assert curated.counts()["caption without a picture"] == 1
+    assert len(curated.kept) + len(curated.left_out) == 14
+    assert sum(curated.counts().values()) == len(curated.left_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("damaged.png", "unreadable picture: damaged.png (the picture is cut short), and 2 more"),
+        ("latin.png", "unreadable caption: latin.png (latin.txt is not UTF-8 at byte 5)"),
+        ("tall.png", None),
+    ],
+)
+def test_strict_refuses_what_is_damaged(mixed: Path, name: str, given: str | None) -> None:
+    if name != "damaged.png":
+        keep = {"kept", Path(name).stem}
+        for path in mixed.iterdir():
+            if path.stem not in keep:
+                path.unlink()
+    curated = curate(open_source(str(mixed)), FILTERS)
+    if given is None:
+        require_whole(curated)
+        return
+    with pytest.raises(DataError, match="as strict is asked") as caught:
+        require_whole(curated)
+    assert caught.value.given == given
+
+
 def change_caption(root: Path) -> None:
     (root / "a.txt").write_text("another caption")
 
@@ -210,6 +254,33 @@ def test_no_side_of_a_split_is_empty(count: int, held_out: float) -> None:
         assert train
         assert validation
         assert len(train) + len(validation) == count
+
+
+def test_a_split_of_the_dataset_counts() -> None:
+    curated = curated_of(100)
+    own = tuple(replace(pair, held_out=pair.index >= 90) for pair in curated.kept)
+    train, validation = replace(curated, kept=own).split(0.5, 0)
+    assert (train, validation) == (own[:90], own[90:])
+    assert len(replace(curated, kept=own).split(0.0, 0)[0]) == 100
+    only = tuple(replace(pair, held_out=True) for pair in curated.kept)
+    assert all(replace(curated, kept=only).split(0.5, 0))
+
+
+@pytest.mark.parametrize(
+    ("names", "held_out"),
+    [
+        (["train", "validation"], {"validation"}),
+        (["train2017", "val2017", "test2017"], {"val2017", "test2017"}),
+        (["Training", "DEV", "valley"], {"DEV"}),
+        (["train-00000-of-00002", "test-00000-of-00001"], {"test-00000-of-00001"}),
+        (["validation", "test"], set()),
+        (["train"], set()),
+        (["trainer", "val"], set()),
+        (["train", ""], set()),
+    ],
+)
+def test_names_of_splits(names: list[str], held_out: set[str]) -> None:
+    assert held_out_names(names) == held_out
 
 
 def test_split_that_holds_nothing_out() -> None:

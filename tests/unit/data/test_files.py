@@ -25,13 +25,6 @@ def test_folder_is_read_in_order_with_its_captions(folder: Path) -> None:
     assert source.weight(2) == 1.0
 
 
-def test_hidden_files_and_folders_are_skipped(folder: Path, picture: Callable[..., bytes]) -> None:
-    (folder / ".cache").mkdir()
-    for name in (".cache/d.png", ".hidden.png", "._a.jpg"):
-        (folder / name).write_bytes(picture())
-    assert len(open_source(str(folder))) == 3
-
-
 def test_links_to_folders_are_followed_and_rings_are_not(folder: Path, tmp_path: Path) -> None:
     (folder / "ring").symlink_to(folder)
     elsewhere = tmp_path / "linked"

@@ -1,10 +1,12 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trencadis.data import open_source
+from trencadis.data import ListedSource, open_source
 from trencadis.data.files import SizedSource
+from trencadis.data.pairs import LONE_CAPTION, LOOSE_PICTURE, OTHER_FORMAT
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 
@@ -60,6 +62,47 @@ def test_parts_are_joined(shards: Path, folder: Path) -> None:
 
 def test_shards_that_are_listed_are_one_source(shards: Path) -> None:
     assert ids(open_source(f"{shards}/008.tar::{shards}/010.tar")) == [ALL[0], ALL[2]]
+
+
+def test_loose_files_beside_shards_are_counted(shards: Path, picture: Callable[..., bytes]) -> None:
+    for name in ("loose.png", "sub/more.jpg", "drawing.svg", "data-check.png", "loose.txt", "lone.txt"):
+        (shards / name).parent.mkdir(exist_ok=True)
+        (shards / name).write_bytes(picture() if name != "lone.txt" else b"a caption")
+    source = open_source(str(shards))
+    assert ids(source) == ALL
+    assert isinstance(source, ListedSource)
+    assert [(one.name, one.reason) for one in source.omitted] == [
+        ("loose.png", LOOSE_PICTURE),
+        ("sub/more.jpg", LOOSE_PICTURE),
+        ("drawing.svg", OTHER_FORMAT),
+        ("lone.txt", LONE_CAPTION),
+    ]
+
+
+def test_shards_of_splits(shards: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / "both" / split).mkdir(parents=True)
+        (shards / f"00{8 if split == 'train' else 9}.tar").rename(tmp_path / "both" / split / "0.tar")
+    source = open_source(str(tmp_path / "both"))
+    assert ids(source) == ["train/0.tar/0", "valid/0.tar/0"]
+    assert isinstance(source, ListedSource)
+    assert source.held_out == {1}
+
+
+def test_joined_parts_keep_what_they_omit(shards: Path, folder: Path) -> None:
+    (folder / "lone.txt").write_text("a caption")
+    source = open_source(f"{shards}/009.tar::{folder}")
+    assert isinstance(source, ListedSource)
+    assert [one.name for one in source.omitted] == ["pairs/lone.txt"]
+
+
+@pytest.mark.parametrize(
+    "spelling", ["'{}'", '"{}"', " {} ", "{}/", "{}/../pairs", "~/pairs", "'~/pairs'", "~/pairs::~/two"]
+)
+def test_spellings_of_a_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(folder, tmp_path / "two")
+    assert len(open_source(spelling.format(folder))) == (6 if "::" in spelling else 3)
 
 
 def test_part_named_twice_is_refused(shards: Path, folder: Path) -> None:

@@ -69,6 +69,28 @@ def test_moving_away_from_the_caption_itself_frees_its_place(decoder: KVDecoder)
         assert engine.free_slots == 2
 
 
+@pytest.mark.parametrize("failing", ["read_caption", "read_prefix"])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_request_that_fails_gives_back_what_it_took(
+    decoder: KVDecoder, failing: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    prompt = ImagePrompt(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[True, True, True], [False] * 3]))
+    engine = Engine(decoder, slots=4)
+    other = engine.admit(request(decoder, [2], 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, failing, fail)
+        with pytest.raises(error):
+            engine.admit(request(decoder, [1], 1, GUIDED, image_prompt=prompt))
+    assert engine.free_slots == 2
+    assert engine.drawings == [other]
+    passes = engine.passes
+    engine.admit(request(decoder, [1], 1, GUIDED, image_prompt=prompt))
+    assert engine.passes == passes + 4  # both captions and both prefixes; nothing half-read was taken for read
+
+
 def test_a_kept_prefix_is_read_in_one_pass(decoder: KVDecoder) -> None:
     kept = torch.tensor([[True, True, True], [True, False, True]])
     prompt = ImagePrompt(torch.tensor([[1, 2, 3], [4, 5, 6]]), kept)

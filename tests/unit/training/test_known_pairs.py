@@ -231,13 +231,13 @@ def test_a_damaged_list_of_pairs_is_made_again_if_the_data_is_the_same(run: RunD
 
 def test_what_is_left_out_and_what_is_new_is_said(run: RunDirectory, folder: Path) -> None:
     draw_shape(5, 24)[0].save(folder / "loose.png")
-    (folder / "00002.txt").write_text("a")
+    (folder / "00002.txt").write_text("IMG_1234.jpg")
     said: list[str] = []
     run.path.mkdir()
     config = DataConfig(path=str(folder))
     read_pairs(config, 0, run, said.append)
     (line,) = said
-    assert line.startswith("left out: 2 of 41 pairs (")
+    assert line.startswith("39 pairs; left out: ")
     assert "1 no caption" in line
     resumed_pairs(config, 0, run, said.append)
     assert len(said) == 1

@@ -16,7 +16,7 @@ from torch import Tensor
 from trencadis.stream import Stream
 from trencadis.transformer.masks import ImageBlocks, Pattern, image_to_image
 
-GROUP = 16
+GROUP = 8
 """Queries to a caption that are computed together; fewer are padded."""
 
 
@@ -113,10 +113,7 @@ class CaptionGroups:
         values: Float[Tensor, "heads captions text_len head_dim"],
     ) -> tuple[Float[Tensor, "rows heads head_dim"], Float[Tensor, "rows heads"]]:
         """Return the attention of each row to its caption, and the log-sum-exps."""
-        runs = torch.split(queries, self._sizes)
-        padded = [F.pad(run, (0, 0, 0, 0, 0, -len(run) % GROUP)) for run in runs]
-        rows = padded[0] if len(padded) == 1 else torch.cat(padded)
-        grouped = rows.view(-1, GROUP, *queries.shape[1:]).transpose(1, 2)
+        grouped = self._padded(queries).view(-1, GROUP, *queries.shape[1:]).transpose(1, 2)
         own_keys, own_values = (self._of_groups(tensor).transpose(0, 1) for tensor in (keys, values))
         seen, lse = attention_with_lse(grouped, own_keys, own_values, None)
         return self._unpadded(seen), self._unpadded(lse)
@@ -128,11 +125,19 @@ class CaptionGroups:
             return tensor[:, self._groups[0], None].expand(-1, len(self._groups), -1, -1)
         return tensor.index_select(1, self._index)
 
+    def _padded(self, rows: Float[Tensor, "rows heads head_dim"]) -> Float[Tensor, "padded heads head_dim"]:
+        if not any(size % GROUP for size in self._sizes):
+            return rows
+        runs = torch.split(rows, self._sizes) if len(self._sizes) > 1 else [rows]
+        padded = [F.pad(run, (0, 0, 0, 0, 0, -len(run) % GROUP)) for run in runs]
+        return padded[0] if len(padded) == 1 else torch.cat(padded)
+
     def _unpadded(self, grouped: Float[Tensor, "groups heads queries *rest"]) -> Float[Tensor, "rows heads *rest"]:
         rows = grouped.transpose(1, 2).flatten(0, 1)
+        if len(self._sizes) == 1:
+            return rows[: self._sizes[0]]
         padded = torch.split(rows, [-(-size // GROUP) * GROUP for size in self._sizes])
-        runs = [run[:size] for run, size in zip(padded, self._sizes, strict=True)]
-        return runs[0] if len(runs) == 1 else torch.cat(runs)
+        return torch.cat([run[:size] for run, size in zip(padded, self._sizes, strict=True)])
 
 
 def masked_cache_attention(

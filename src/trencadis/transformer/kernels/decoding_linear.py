@@ -7,7 +7,9 @@ docs/decisions/0009, the promise in 0013.
 """
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -57,49 +59,57 @@ def packed(module: nn.Module, weights: Weights, *, compiles: bool = False) -> nn
 def _pack_children(module: nn.Module, weights: Weights, compiles: bool) -> None:
     for name, child in module.named_children():
         if isinstance(child, MLP):
-            up, down = (DecodingLinear(layer, weights, compiles) for layer in child.layers)
-            setattr(module, name, nn.Sequential(up, _ActivationModule(child.activation), down))
+            up, down = child.layers
+            first = DecodingLinear(up, weights, compiles, child.activation)
+            setattr(module, name, nn.Sequential(first, DecodingLinear(down, weights, compiles)))
         elif isinstance(child, Linear):
             setattr(module, name, DecodingLinear(child, weights, compiles))
         else:
             _pack_children(child, weights, compiles)
 
 
-class _ActivationModule(nn.Module):
-    """The MLP's activation. GELU is written out: torch's rounds differently at the end of a tensor than elsewhere."""
-
-    def __init__(self, kind: Activation) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return x * (1 + torch.erf(x * 2**-0.5)) * 0.5 if self.kind == "gelu" else F.relu(x).square()
-
-
 class DecodingLinear(nn.Module):
-    """A linear layer whose every row is computed as it would be alone."""
+    """A linear layer, with the activation behind it if there is one, whose every row is computed as if alone."""
 
-    def __init__(self, linear: nn.Linear, weights: Weights, compiles: bool = False) -> None:
+    def __init__(
+        self, linear: nn.Linear, weights: Weights, compiles: bool = False, activation: Activation | None = None
+    ) -> None:
         super().__init__()
-        weight = linear.weight.detach()
+        weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
         is_plain = compiles or weight.device.type != "cpu"
-        self.bias = None if linear.bias is None else linear.bias.detach()
-        self._product = _plain(weight, weights) if is_plain else _on_cpu(weight, weights)
-        self._sizes = () if is_plain else steady_sizes(self._product, weights, *weight.shape)
+        layer = _Layer(weight, bias, activation)
+        self._product = _plain(layer, weights) if is_plain else _on_cpu(layer, weights)
+        kernel = weights, len(weight), bias is None, activation
+        self._sizes = () if is_plain else steady_sizes(self._product, *kernel, in_dim=weight.shape[1])
 
     def forward(self, x: Float[Tensor, "*batch in_dim"]) -> Float[Tensor, "*batch out_dim"]:
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.view(-1, x.shape[-1])
         y = in_sizes(self._product, rows, self._sizes) if self._sizes else self._product(rows)
-        y = y.to(x.dtype) if self.bias is None else y.to(x.dtype) + self.bias
         return y.view(*x.shape[:-1], -1)
 
 
-def steady_sizes(product: Product, weights: Weights, out_dim: int, in_dim: int) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class _Layer:
+    """What a product computes: `activation(rows @ weight.T + bias)`."""
+
+    weight: Float[Tensor, "out_dim in_dim"]
+    bias: Float[Tensor, " out_dim"] | None
+    activation: Activation | None
+
+    def finished(self, y: Float[Tensor, "rows out_dim"]) -> Float[Tensor, "rows out_dim"]:
+        """Return the activation. GELU is written out: torch's rounds differently at the end of a tensor."""
+        if self.activation == "gelu":
+            return y * (1 + torch.erf(y * 2**-0.5)) * 0.5
+        return y if self.activation is None else y.relu_().square_()
+
+
+def steady_sizes(product: Product, *kernel: object, in_dim: int) -> tuple[int, ...]:
     """Return those of `SIZES` at which a row's result is that of a block of `BLOCK` rows, bit for bit; by trying.
 
-    Cached: it depends on the kernel, which depends on type, shape and threads, and not on the weights.
+    Args:
+        kernel: What the kernel depends on, beside the threads. Answers are cached by it; weights do not change them.
     """
-    key = (weights, out_dim, in_dim, torch.get_num_threads())
+    key = (*kernel, in_dim, torch.get_num_threads())
     if key not in _STEADY:
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(max(SIZES), in_dim, generator=generator)
@@ -112,30 +122,40 @@ def steady_sizes(product: Product, weights: Weights, out_dim: int, in_dim: int) 
     return _STEADY[key]
 
 
-_STEADY: dict[tuple[str, int, int, int], tuple[int, ...]] = {}
+_STEADY: dict[tuple[object, ...], tuple[int, ...]] = {}
 
 
 def in_sizes(product: Product, rows: Float[Tensor, "rows in_dim"], sizes: tuple[int, ...]) -> Tensor:
     """Compute a product with numbers of rows out of `sizes` only, padding with zeros."""
     count, largest = len(rows), sizes[-1]
+    if count in sizes:
+        return product(rows)
     if count > largest:
         return torch.cat([in_sizes(product, part, sizes) for part in torch.split(rows, largest)])
     size = next(size for size in sizes if size >= count)
-    return product(rows) if size == count else product(F.pad(rows, (0, 0, 0, size - count)))[:count]
+    return product(F.pad(rows, (0, 0, 0, size - count)))[:count]
 
 
-def _on_cpu(weight: Float[Tensor, "out_dim in_dim"], weights: Weights) -> Product:
+def _on_cpu(layer: _Layer, weights: Weights) -> Product:
     """Return the product of a row block with the rounded weights."""
+    weight = layer.weight
     if weights == "bfloat16":
-        if torch.cpu._is_avx512_bf16_supported() and _has_onednn():
-            return _onednn(weight.bfloat16())
+        if has_bfloat16_units(weight.device) and _has_onednn():
+            return _onednn(layer, torch.bfloat16)
         weight = weight.bfloat16().to(weight.dtype)
     elif weights == "int8":
         levels, scales = quantize_rows(weight.float())
         if torch.cpu._is_vnni_supported():
-            return _int8(levels, scales)
+            return _int8(layer, levels, scales)
         weight = (levels * scales).to(weight.dtype)
-    return _onednn(weight) if weight.dtype == torch.float32 and _has_onednn() else lambda rows: F.linear(rows, weight)
+    rounded = replace(layer, weight=weight)
+    if weight.dtype == torch.float32 and _has_onednn():
+        return _onednn(rounded, torch.float32)
+    return lambda rows: layer.finished(F.linear(rows, weight, layer.bias))
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
 @cache
@@ -143,42 +163,49 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
-def _onednn(weight: Tensor) -> Product:
-    """Return oneDNN's product, with the weights in its own layout; bfloat16 sums are rounded to bfloat16."""
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+def _onednn(layer: _Layer, dtype: torch.dtype) -> Product:
+    """Return oneDNN's product, with the weights in its own layout, then bias and activation in the same call.
+
+    Results are rounded to the weights' type.
+    """
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(dtype), None)
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    fused, algorithm = {None: ("none", ""), "gelu": ("gelu", "none"), "relu2": ("relu", "")}[layer.activation]
 
     def product(rows: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(rows.to(weight.dtype), laid_out, None, "none", [], "")
-        return y.to(rows.dtype)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(rows.to(dtype), laid_out, bias, fused, [], algorithm)
+        y = y.to(rows.dtype)
+        return y.square_() if layer.activation == "relu2" else y
 
     return product
 
 
-def _int8(levels: Int[Tensor, "out_dim in_dim"], scales: Float[Tensor, "out_dim 1"]) -> Product:
+def _int8(layer: _Layer, levels: Int[Tensor, "out_dim in_dim"], scales: Float[Tensor, "out_dim 1"]) -> Product:
     """Return the product of 8-bit weights and inputs, whose sums are exact; each row of inputs has its own scale."""
     laid_out = torch.ops.onednn.qlinear_prepack(levels, None)
     scale, zeros = scales[:, 0] / LEVELS, torch.zeros(len(levels), dtype=torch.long)
     offset = torch.tensor(ZERO_POINT + 0.5)  # the half rounds what the conversion cuts off
 
     def product(rows: Tensor) -> Tensor:
-        rows = rows.float()
-        largest = rows.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
+        largest = torch.linalg.vector_norm(rows, math.inf, -1, keepdim=True, dtype=torch.float32).clamp_min_(1e-30)
         inputs = torch.addcmul(offset, rows, LEVELS / largest).to(torch.uint8)
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
             inputs, 1.0, ZERO_POINT, laid_out, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        return y.mul_(largest)
+        y = y.mul_(largest) if layer.bias is None else torch.addcmul(layer.bias, y, largest)
+        return layer.finished(y).to(rows.dtype)
 
     return product
 
 
-def _plain(weight: Tensor, weights: Weights) -> Product:
+def _plain(layer: _Layer, weights: Weights) -> Product:
     """Return torch's own product."""
     if weights == "int8":
         remedy = "draw with other weights, or on a CPU"
         raise ConfigError("int8 weights on a GPU", expected="float32 or bfloat16", remedy=remedy)
-    weight = weight.bfloat16() if weights == "bfloat16" else weight
-    return lambda rows: F.linear(rows.to(weight.dtype), weight).to(rows.dtype)
+    weight = layer.weight.bfloat16() if weights == "bfloat16" else layer.weight
+    bias = None if layer.bias is None else layer.bias.to(weight.dtype)
+    return lambda rows: layer.finished(F.linear(rows.to(weight.dtype), weight, bias).to(rows.dtype))
 
 
 def quantize_rows(
