@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+# A process on each core, up to four; each trains the model that tests share. A file stays in one process.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 PROMPT ?=
 OPTIONS ?=
 # The recipe reads it from the environment, so that quotes and dollars in a prompt stay what they are.
@@ -26,10 +28,10 @@ generate: $(VENV)/.runtime ## Draw PROMPT="…" with the model that ships in the
 	$(BIN)/trencadis generate "$$PROMPT" $(OPTIONS)
 
 test: $(VENV)/.dev ## Run the tests but the slow ones
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.dev ## Run the slow tests: more cases of what a fast test shows
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 check: lint types test test-slow site ## Run everything: style, types, tests, documentation
 

@@ -15,7 +15,7 @@ from jaxtyping import config, install_import_hook
 
 # Imported before anything of trencadis, so that every module passes through the hook.
 install_import_hook("trencadis", "beartype.beartype")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # `make test` has a process on each core, and small steps wait for a second thread
 settings.register_profile("tests", max_examples=50, deadline=None)
 settings.load_profile("tests")
 
@@ -26,6 +26,17 @@ TINY_STEPS = {"image": {"steps": 60}, "transformer": {"steps": 24}, "ranker": {"
 TINY_VALIDATIONS = 4
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_waiting_for_the_disk() -> Iterator[None]:
+    """Let `os.fsync` check its descriptor and return: no test can see what a disk keeps after a power cut.
+
+    Tests that count these calls, or make one fail, patch it again. Commands in processes of their own do wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
 @pytest.fixture
 def without_type_checks() -> Iterator[None]:
     """Leave out the checks of shapes and types, in a test that calls the same functions thousands of times."""
@@ -34,13 +45,11 @@ def without_type_checks() -> Iterator[None]:
     config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: thousands of small steps wait for a second one longer than it saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Go back to one thread after a test that chose another number."""
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

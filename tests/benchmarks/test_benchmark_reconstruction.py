@@ -81,7 +81,7 @@ def test_all_are_measured_on_the_same_pictures(shapes: Path, tmp_path: Path, mon
     assert sheet.height > 4 * row.height
 
 
-@pytest.mark.usefixtures("without_type_checks", "one_thread")
+@pytest.mark.usefixtures("without_type_checks")
 def test_schedules_end_with_the_budget_on_a_machine_that_becomes_slow(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,7 @@ def test_autocast_keeps_the_loss_in_float32() -> None:
     torch.testing.assert_close(loss.total, exact.total, atol=0.02, rtol=0.02)
 
 
-@pytest.mark.usefixtures("one_thread", "without_type_checks")
+@pytest.mark.usefixtures("without_type_checks")
 def test_one_batch_is_learned_by_heart() -> None:
     dvae, images = _dvae(), _images()
     optimizer = torch.optim.Adam(dvae.parameters(), lr=3e-3)

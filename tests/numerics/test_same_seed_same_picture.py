@@ -14,7 +14,7 @@ from trencadis.sampling import Drawing, Engine, ImagePrompt, Request, Sampling, 
 from trencadis.transformer import KVDecoder, Transformer, Weights
 
 WEIGHTS: tuple[Weights, ...] = ("float32", "bfloat16", "int8")
-pytestmark = pytest.mark.usefixtures("without_type_checks", "one_thread")
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 GUIDED = Sampling(guidance_scale=3.0, top_p=0.9, temperature=1.5)
 
 

@@ -68,7 +68,7 @@ RESUMED: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.usefixtures("one_thread", "without_type_checks")
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("recipe", KINDS)
 def test_a_stopped_training_goes_on_exactly(recipe: str, pairs: RunPairs, data: DataConfig, tmp_path: Path) -> None:
     def trainer() -> Trainer:
@@ -184,7 +184,7 @@ def test_bfloat16_is_close_to_float32(recipe: str, pairs: RunPairs, data: DataCo
     assert narrow == pytest.approx(wide, rel=0.02)
 
 
-@pytest.mark.usefixtures("one_thread", "without_type_checks")
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_averages_make_a_vqvae_reconstruct(pairs: RunPairs, data: DataConfig) -> None:
     stage = stage_of("tiny-vqvae", batch_size=32, codebook_decay=0.9, revive_below=0.5)
     trainer = Trainer(ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu")), 60)

@@ -33,9 +33,6 @@ SIZES = TransformerConfig(
 )  # fmt: skip
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def pairs(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPairs:
     return read_pairs(DataConfig(path=str(shapes)), 0, RunDirectory(tmp_path_factory.mktemp("pairs")))

@@ -179,7 +179,6 @@ def test_arguments_stay_as_they_are(clip: CLIP) -> None:
     assert torch.equal(tokens, clip.pad([[1], [2]]))
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_eight_pairs_are_learned_by_heart(clip: CLIP) -> None:
     images, tokens = _images(8), clip.pad([[i, (3 * i) % 20, 7] for i in range(8)])
     optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)

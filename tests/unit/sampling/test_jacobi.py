@@ -23,7 +23,7 @@ from trencadis.sampling import (
 from trencadis.sampling.jacobi import count_right
 from trencadis.transformer import KVDecoder, Transformer
 
-pytestmark = pytest.mark.usefixtures("without_type_checks", "one_thread")  # tests/numerics has them
+pytestmark = pytest.mark.usefixtures("without_type_checks")  # tests/numerics has them
 ROWS, COLUMNS, VOCAB = 2, 3, 3
 IMAGE_LEN = ROWS * COLUMNS
 PICTURES = torch.tensor(list(itertools.product(range(VOCAB), repeat=IMAGE_LEN)))
