@@ -147,7 +147,7 @@ def test_a_callback_that_raises_stops_the_drawing(model: DALLE) -> None:
 )
 def test_what_cannot_be_drawn_is_refused(model: DALLE, options: dict[str, object], error: type[UserError]) -> None:
     with pytest.raises(error, match="; expected "):
-        model.generate("a ring", **options)  # type: ignore[arg-type]
+        model.generate("a ring", **options)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "a" * 10_000])
@@ -163,7 +163,7 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_says_where(model: 
 
 def test_a_png_remembers_how_it_was_drawn(model: DALLE, tmp_path: Path) -> None:
     options = {"guidance_schedule": "linear", "decoder": "jacobi", "temperature": 0.8, "jacobi_window": 4}
-    drawn = model.generate("a ring / ☕", candidates=2, keep=1, seed=5, negative_prompt="a square", **options)  # type: ignore[arg-type]
+    drawn = model.generate("a ring / ☕", candidates=2, keep=1, seed=5, negative_prompt="a square", **options)  # type: ignore[call-overload]
     (path,) = drawn.save(tmp_path / "out")
     assert path.name == f"a-ring-{drawn.seeds[0]}.png"
     with Image.open(path) as image:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import integer
+from trencadis.cli.arguments import dataset, integer, output_place
 from trencadis.config import DataConfig, FilterConfig
 from trencadis.config.data import Fit
+from trencadis.console import say, say_json
 
 HELP = "reads a dataset, counts, and shows what would be dropped and what training sees"
 
@@ -17,7 +18,7 @@ HELP = "reads a dataset, counts, and shows what would be dropped and what traini
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("action", choices=["check"], help="what to do: check counts, and changes nothing")
-    add("path", type=str, help="a folder, a metadata table, or tar shards by path, glob or range")
+    add("path", type=dataset(), help="a folder, a metadata table, or tar shards by path, glob or range")
     meanings = dict(re.findall(r"^ +(\w+): (.+)\.$", FilterConfig.__doc__ or "", re.MULTILINE))
     for field in dataclasses.fields(FilterConfig):
         option, kind = f"--{field.name.replace('_', '-')}", typing.get_type_hints(FilterConfig)[field.name]
@@ -25,12 +26,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         add(option, type=kind, default=field.default, help=help_text)
     add("--fit", choices=typing.get_args(Fit), default=DataConfig.fit, help="how pictures are cropped")
     add("--image-size", type=integer(low=8, high=1024), default=64, help="side of the crops, in pixels")
-    add("--out", type=str, default="data-check.png", help="where the contact sheet goes: a .png or folder")
+    add("--out", type=output_place(), default="data-check.png", help="where the contact sheet goes: a .png or folder")
     add("--json", action="store_true", help="prints the figures as JSON")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    import json
     from dataclasses import asdict
 
     from trencadis.data import open_source
@@ -42,16 +42,15 @@ def run(arguments: jsonargparse.Namespace) -> int:
     config = DataConfig(path=arguments.path, fit=arguments.fit, filters=filters)
     source = open_source(arguments.path)
     curated = examine(source, filters, progress=True)
-    report, out = report_of(curated), _sheet_path(Path(arguments.out))
+    report, out = report_of(curated), _sheet_path(arguments.out)
     write_picture(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
     if arguments.json:
-        print(json.dumps({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2))
+        say_json({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2)
     else:
-        print("\n".join([*report_lines(report, arguments.path), "", f"contact sheet: {out}"]))
+        say(*report_lines(report, arguments.path), "", f"contact sheet: {out}")
     require_kept(curated)
     return 0
 
 
 def _sheet_path(out: Path) -> Path:
-    out = out.expanduser()
     return out if out.suffix.lower() == ".png" and not out.is_dir() else out / "data-check.png"
