@@ -78,7 +78,7 @@ class KeptImage:
             end = first + len(tokens)
             if first < 0 or end > stream.image_len or not all(0 <= token < stream.image_vocab_size for token in tokens):
                 given = f"a record of image tokens at positions {first}..{end - 1}"
-                expected = f"tokens below {stream.image_vocab_size} at positions below {stream.image_len}"
+                expected = f"tokens below {stream.image_vocab_size:,} at positions below {stream.image_len:,}"
                 raise PictureError(given, expected=expected, remedy="name the model that drew the picture")
             raster[first:end] = torch.tensor(tokens, dtype=torch.long)
             kept[first:end] = True

@@ -53,6 +53,7 @@ def user_storage(path: Path) -> Iterator[None]:
 
 
 MAX_NAME_BYTES = 255
+_SHEET = "trencadis sheet"  # in the first chunk of a PNG
 _LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]+\.(partial|old)")
 
 _REMEDIES = {
@@ -237,6 +238,19 @@ def png_bytes(picture: "Image.Image", text: Mapping[str, str] | None = None) -> 
 def write_picture(path: Path, picture: "Image.Image") -> None:
     """Write a PNG, as `write_whole` does."""
     write_whole(path, png_bytes(picture))
+
+
+def write_sheet(path: Path, sheet: "Image.Image") -> None:
+    """Write a PNG that `is_sheet` knows again, as `write_whole` does."""
+    write_whole(path, png_bytes(sheet, {"Software": _SHEET}))
+
+
+def is_sheet(path: Path) -> bool:
+    """Return whether `write_sheet` wrote a file; devices and pipes hold nothing that could be lost."""
+    if not path.is_file():
+        return not path.is_dir()
+    with open(path, "rb") as file:
+        return _SHEET.encode() in file.read(200)
 
 
 def sweep(directory: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from trencadis.spelling import number_text
-from trencadis.storage import require_writable, user_path
+from trencadis.storage import is_sheet, require_writable, user_path
 
 Value = TypeVar("Value")
 Number = float | int
@@ -162,13 +162,25 @@ def output_directory() -> Kind[Path]:
 
 
 def output_file() -> Kind[Path]:
-    """Return the kind of files that can be written, as `output_directory`. A pipe or a device is one."""
-    return path_that(lambda path: _is_writable(path, lambda path: not path.is_dir()), "a file, there already or not")
+    """Return the kind of files that can be written, as `output_directory`."""
+    return path_that(is_output_file, "a file, there already or not", metavar="FILE")
 
 
-def output_place() -> Kind[Path]:
-    """Return the kind of files or folders that can be written to, as `output_directory`."""
-    return path_that(lambda path: _is_writable(path, lambda path: True), "a file or a folder, there already or not")
+def is_output_file(path: Path) -> bool:
+    """Return whether a path can be a file; raises `StorageError` where it cannot be written."""
+    return _is_writable(path, lambda path: not path.is_dir())
+
+
+def output_sheet() -> Kind[Path]:
+    """Return the kind of files that a sheet can be written to, as `output_directory`; no other file is replaced."""
+    expected = "a sheet of trencadis, or a file that is not there yet"
+    return path_that(lambda path: _is_writable(path, lambda path: path.exists() and is_sheet(path)), expected)
+
+
+def output_sheet_or_directory() -> Kind[Path]:
+    """Return the kind of folders and files that a sheet can be written to, as `output_sheet`."""
+    expected = "a folder, a sheet of trencadis, or a file that is not there yet"
+    return path_that(lambda path: _is_writable(path, lambda path: path.is_dir() or is_sheet(path)), expected)
 
 
 def _is_writable(path: Path, is_right: Callable[[Path], bool]) -> bool:

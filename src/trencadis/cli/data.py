@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import dataset, integer, output_place
+from trencadis.cli.arguments import dataset, integer, output_sheet_or_directory
 from trencadis.config import DataConfig, FilterConfig
 from trencadis.config.data import Fit
 from trencadis.console import say, say_json
@@ -26,7 +26,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         add(option, type=kind, default=field.default, help=help_text)
     add("--fit", choices=typing.get_args(Fit), default=DataConfig.fit, help="how pictures are cropped")
     add("--image-size", type=integer(low=8, high=1024), default=64, help="side of the crops, in pixels")
-    add("--out", type=output_place(), default="data-check.png", help="where the contact sheet goes: a .png or folder")
+    add(
+        "--out",
+        type=output_sheet_or_directory(),
+        default="data-check.png",
+        help="where the contact sheet goes: a .png or folder",
+    )
     add("--json", action="store_true", help="prints the figures as JSON")
 
 
@@ -36,14 +41,14 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.data import open_source
     from trencadis.data.check import report_lines, report_of, sheet_of
     from trencadis.data.curation import examine, require_kept
-    from trencadis.storage import write_picture
+    from trencadis.storage import write_sheet
 
     filters = FilterConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(FilterConfig)})
     config = DataConfig(path=arguments.path, fit=arguments.fit, filters=filters)
     source = open_source(arguments.path)
     curated = examine(source, filters, progress=True)
     report, out = report_of(curated), _sheet_path(arguments.out)
-    write_picture(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
+    write_sheet(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
     if arguments.json:
         say_json({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2)
     else:

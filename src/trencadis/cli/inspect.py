@@ -4,6 +4,7 @@ import jsonargparse
 
 from trencadis.cli.arguments import model_name
 from trencadis.console import say, say_json
+from trencadis.spelling import number_text
 
 HELP = "says what a model, a checkpoint or a run holds, and the memory that it needs"
 
@@ -27,9 +28,16 @@ def run(arguments: jsonargparse.Namespace) -> int:
         return 0
     say(f"{found.path}   {found.kind}")
     for name, value in found.facts.items():
-        say(f"  {name:<24}{value}")
+        say(f"  {name:<24}{_shown(name, value)}")
     width = max((len(part.name) for part in found.parts), default=0)
     for part in found.parts:
-        facts = ", ".join(f"{name} {value}" for name, value in part.facts.items())
-        say(f"  {part.name:<{width}}  {part.parameters:>14,} parameters  {part.size_bytes / 1e6:>9.2f} MB   {facts}")
+        facts = ", ".join(f"{name} {_shown(name, value)}" for name, value in part.facts.items())
+        say(f"  {part.name:<{width}}  {part.parameters:>14,} parameters  {part.size_bytes / 1e6:>9,.2f} MB   {facts}")
     return 0
+
+
+def _shown(name: str, value: object) -> str:
+    """Return a fact; a seed, which is typed again, without separators."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or name == "seed":
+        return str(value)
+    return number_text(value)
