@@ -103,16 +103,23 @@ def require_writable(path: Path) -> None:
         StorageError: It cannot be written.
     """
     with user_storage(path):
-        with suppress(FileNotFoundError):
-            mode = os.stat(path).st_mode  # noqa: PTH116  # of a name that is too long, Path's methods say no
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a device or a pipe
-                return
+        if _is_device(path):
+            return
         target = path.resolve()
         folder = target if path.is_dir() else next(parent for parent in target.parents if os.path.lexists(parent))
         probe = _beside(folder / "probe", "partial")
         with open(probe, "xb"):
             pass
         probe.unlink()
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a path is a device or a pipe; raises `OSError` where it cannot be anything."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # some methods of Path take each refusal for an absent file
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def write_new(path: Path, content: bytes) -> bool:
@@ -152,7 +159,11 @@ def _take_name(temporary: Path, path: Path) -> None:
     except OSError:
         # A file system without links. Its name is taken by an empty file first.
         open(path, "xb").close()
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -164,13 +175,13 @@ def write_whole(path: Path, content: bytes | str) -> None:
         StorageError: The place cannot be written; what was there before is untouched.
     """
     raw = content.encode() if isinstance(content, str) else content
-    if path.exists() and not path.is_file():
-        with user_storage(path), open(path, "wb") as file:
-            file.write(raw)
-        return
-    target = path.resolve()
-    temporary = _beside(target, "partial")
     with user_storage(path):
+        if _is_device(path):
+            with open(path, "wb") as file:
+                file.write(raw)
+            return
+        target = path.resolve()
+        temporary = _beside(target, "partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_synced(temporary, raw)

@@ -25,13 +25,13 @@ def font_for(text: str, size: int) -> Font:
     """
     best, letters = _own(size), {letter for letter in text if _is_inked(letter)}
     most = sum(shows(best, letter) for letter in letters)
-    for path in system_fonts():
-        if most == len(letters):
-            break
+    for path in system_fonts() if most < len(letters) else ():
         font = _loaded(path, size)
         count = 0 if font is None else sum(shows(font, letter) for letter in letters)
         if font is not None and count > most:
             best, most = font, count
+        if most == len(letters):
+            break
     return best
 
 
