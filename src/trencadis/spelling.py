@@ -45,11 +45,16 @@ def json_text(value: Any, *, encoding: str = "utf-8", indent: int | None = None)
     return escaped
 
 
-def number_text(value: float | int, *, separator: str = ",") -> str:
-    """Return a number as people write it, such as 10,240 or 0.9512: four digits, or all those before the point."""
-    if isinstance(value, float) and not value.is_integer() and abs(value) < 999.95:
-        return f"{value:.4g}"
-    return f"{value:,.0f}".replace(",", separator) if isinstance(value, float) else f"{value:,}".replace(",", separator)
+def number_text(value: float | int) -> str:
+    """Return a number as people read it, such as 10,240 or 0.9512: four digits, or all those before the point."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if abs(value) < 999.95 and not value.is_integer() else f"{value:,.0f}"
+
+
+def typed_number(value: float | int) -> str:
+    """Return a number as it is typed, such as 10240 or 0.99999."""
+    return str(value) if isinstance(value, int) else f"{value:.0f}" if value.is_integer() else f"{value:.12g}"
 
 
 def file_stem(text: str, *, otherwise: str) -> str:

@@ -18,7 +18,7 @@ from trencadis.errors import ConfigError, ModelError, PictureError, PromptError,
 from trencadis.generation import GenerateOptions, Progress
 from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
-from trencadis.sampling import Sampling
+from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.text import CaptionTokenizer
 from trencadis.transformer import KVCache, KVDecoder, Transformer, Weights
 
@@ -169,8 +169,8 @@ def test_an_empty_prompt_is_drawn_without_a_caption(model: DALLE, prompt: str) -
 
 def test_prompts_of_a_list_are_drawn_as_each_is_alone(model: DALLE) -> None:
     prompts = ["a ring", "", "a red circle", "a ring"]
-    options = GenerateOptions(candidates=5, keep=2, seed=3, temperature=2.0, negative_prompt="a square")
-    together = model.generate(prompts, **options, batch_size=4)
+    options = GenerateOptions(candidates=5, keep=2, seed=3, temperature=2.0, negative_prompt="a square", batch_size=4)
+    together = model.generate(prompts, **options)
     assert [drawn.prompt for drawn in together] == prompts
     for drawn in together:
         alone = model.generate(drawn.prompt, **options)
@@ -183,7 +183,7 @@ def test_prompts_of_a_list_are_drawn_as_each_is_alone(model: DALLE) -> None:
 
 def test_candidates_of_several_prompts_share_batches(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
-    draw = generation.sample_image_tokens
+    draw = sample_image_tokens
 
     def watched(decoder: KVDecoder, text_tokens: Tensor, *rest: Any, **options: Any) -> Tensor:
         batches.append(len(text_tokens))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trencadis.spelling import MAX_STEM_BYTES, encodable, file_stem, json_text, number_text, printable
+from trencadis.spelling import MAX_STEM_BYTES, encodable, file_stem, json_text, number_text, printable, typed_number
 
 # Lone surrogates too, which Python makes of bytes that are no UTF-8.
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -105,4 +105,18 @@ def test_a_prompt_can_be_read_from_the_name(text: str, stem: str) -> None:
 )
 def test_numbers_are_whole_and_in_groups(number: float | int, text: str) -> None:
     assert number_text(number) == text
-    assert number_text(number, separator="") == text.replace(",", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (10240, "10240"),
+        (1e8, "100000000"),
+        (0.99999, "0.99999"),
+        (1e-6, "1e-06"),
+        (1.0, "1"),
+        (2**63 - 1, str(2**63 - 1)),
+    ],
+)
+def test_limits_are_shown_as_they_are_typed(number: float | int, text: str) -> None:
+    assert typed_number(number) == text

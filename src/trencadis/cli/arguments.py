@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from trencadis.spelling import number_text
+from trencadis.spelling import typed_number
 from trencadis.storage import is_sheet, require_writable, user_path
 
 Value = TypeVar("Value")
@@ -83,9 +83,9 @@ def real(
 ) -> Kind[float]:
     """Return the kind of finite numbers from low to high, both included unless `low_open`; None is no limit."""
     if high is None:
-        limits = f"above {_typed(low)}" if low_open else f"of {_typed(low)} or more"
+        limits = f"above {typed_number(low)}" if low_open else f"of {typed_number(low)} or more"
     else:
-        limits = f"in {'(' if low_open else '['}{_typed(low)}, {_typed(high)}]"
+        limits = f"in {'(' if low_open else '['}{typed_number(low)}, {typed_number(high)}]"
 
     def read(text: str) -> float:
         number = float(text)
@@ -95,13 +95,8 @@ def real(
         return number
 
     middle = low + 1 if high is None else (low + high) / 2
-    remedy = f"give one such as {_typed(middle if example is None else example)}"
+    remedy = f"give one such as {typed_number(middle if example is None else example)}"
     return Kind(read, expected="a number", limits=limits, remedy=remedy, metavar="X")
-
-
-def _typed(number: Number) -> str:
-    """Return a number as it would be typed."""
-    return number_text(number, separator="")
 
 
 def seed() -> Kind[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import jsonargparse
 
 from trencadis.cli.arguments import Kind
-from trencadis.spelling import number_text
+from trencadis.spelling import typed_number
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
@@ -64,4 +64,4 @@ def _shown_value(default: object) -> str:
     """Return a default as it would be typed."""
     if isinstance(default, bool):
         return str(default).lower()
-    return number_text(default, separator="") if isinstance(default, float) else str(default).replace("%", "%%")
+    return typed_number(default) if isinstance(default, float) else str(default).replace("%", "%%")

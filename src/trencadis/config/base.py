@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from trencadis.errors import ConfigError
-from trencadis.spelling import number_text
+from trencadis.spelling import typed_number
 from trencadis.storage import user_path
 
 NoteT = TypeVar("NoteT")
@@ -20,7 +20,7 @@ class Range(NamedTuple):
     high: float = math.inf
 
     def __str__(self) -> str:
-        low, high = (number_text(limit, separator="") for limit in (self.low, self.high))
+        low, high = (typed_number(limit) for limit in (self.low, self.high))
         return f"{low} or more" if self.high == math.inf else f"a number in [{low}, {high}]"
 
 
