@@ -24,7 +24,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", nargs="?", type=dataset(), help="folder, shards or metadata file, as `trencadis data check` reads them")
     add("--out", required=True, type=output_directory(), help="output folder; an existing run in it is resumed")
-    add("--hours", type=real(0, low_open=True, example=1), help="time budget (default: 1)")
+    add("--hours", type=real(1e-4, 100_000, example=1), help="time budget (default: 1)")
     about = "such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)"
     add("--recipe", type=text(), help=about)
     add("--seed", type=seed(), help="seed of everything random (default: 0)")
