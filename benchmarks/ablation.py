@@ -13,7 +13,6 @@ import dataclasses
 import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -21,6 +20,7 @@ import torch
 
 from benchmarks.machine import setting
 from benchmarks.options import nested_settings
+from trencadis.cli.arguments import existing_directory, output_file
 from trencadis.config import RunConfig
 from trencadis.config.plain import overlay
 from trencadis.errors import ConfigError
@@ -90,15 +90,15 @@ def _step(trainer: Trainer) -> float:
 def main() -> None:
     """Train every variant with every seed, print each, and write them all."""
     parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=str, help="a run whose tokens are used")
+    parser.add_argument("run", type=existing_directory(), help="a run whose tokens are used")
     parser.add_argument("--variants", type=str, nargs="+", default=["paper", "modern"])
     parser.add_argument("--seconds", type=float, default=150.0, help="CPU time of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--json", type=str, help="file to append the results to, one JSON object per line")
+    parser.add_argument("--json", type=output_file(), help="file to append the results to, one JSON object per line")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run = RunDirectory(Path(arguments.run))
+    run = RunDirectory(arguments.run)
     config = read_config(run.config)
     pairs = resumed_pairs(config.data, config.seed, run)
     vae = DiscreteVAE.from_pretrained(run.part("image"))
@@ -122,7 +122,7 @@ def main() -> None:
                 **setting(threads=1, repeats=1),
             }
             if arguments.json:
-                with Path(arguments.json).open("a", encoding="utf-8") as file:
+                with arguments.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
             print(f"{name}  seed {seed}  {bits[-1]:.4f} bits  {result['steps']:.0f} steps", flush=True)
         spread = statistics.stdev(bits) if len(bits) > 1 else 0.0

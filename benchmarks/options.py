@@ -11,7 +11,7 @@ from typing import Any
 import jsonargparse
 import yaml
 
-from trencadis.cli.arguments import Kind, existing_directory, existing_file, integer
+from trencadis.cli.arguments import existing_directory, existing_file, integer, is_output_file, path_that
 from trencadis.cli.faults import reported
 from trencadis.cli.parser import CommandParser
 from trencadis.config import DesignConfig, TransformerConfig
@@ -21,6 +21,7 @@ from trencadis.errors import ConfigError
 from trencadis.recipes import MODERN_DESIGN
 
 DESIGNS = {"paper": DesignConfig(), "modern": MODERN_DESIGN}
+STDOUT = Path("-")
 PEERS = ("minDALL-E", "DALLE-pytorch")
 TOKENIZER_PEERS = ("openai-DALL-E",)
 
@@ -56,7 +57,8 @@ def run_command(
     add_arguments(parser)
     parser.add_argument("--threads", type=integer(1), help="CPU threads per contender (default: the number of cores)")
     parser.add_argument("--repeats", type=integer(1), default=3, help="number of measurements of each figure")
-    parser.add_argument("--json", type=output_file(), help="output file for the figures as JSON; - for stdout")
+    output = path_that(lambda path: path == STDOUT or is_output_file(path), "a file or -", metavar="FILE")
+    parser.add_argument("--json", type=output, help="output file for the figures as JSON; - for stdout")
 
     def command() -> int:
         arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -160,15 +162,3 @@ def nested_settings(changes: str) -> dict[str, Any]:
             nested = {part: nested}
         settings = merge(settings, nested)
     return settings
-
-
-def output_file() -> Kind[Path]:
-    """Return the kind of writable file paths, and `-`. It is checked first, so that no long measurement is lost."""
-
-    def read(text: str) -> Path:
-        path = Path(text).expanduser()
-        if not text or path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-            raise ValueError(text)
-        return path
-
-    return Kind(read, expected="a file in a folder that can be written, or -", remedy="check the path", metavar="FILE")

@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks.contenders.dalle_pytorch_vae import PeerSettings, PeerTraining, load
 from benchmarks.machine import setting
 from benchmarks.options import nested_settings
+from trencadis.cli.arguments import dataset, existing_directory, output_directory
 from trencadis.config import DataConfig, ImageStage
 from trencadis.config.plain import overlay
 from trencadis.data import TOKENIZER_CROPS, read_picture
@@ -125,13 +126,15 @@ def figures(outcome: Outcome, held_out: Tensor, image_vocab_size: int) -> dict[s
 def main(argv: list[str] | None = None) -> None:
     """Train every contender, print its figures, and write them and a sheet of pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", help="captioned pictures to train on")
-    parser.add_argument("held_out", help="captioned pictures to measure on")
+    parser.add_argument("train", type=dataset(), help="captioned pictures to train on")
+    parser.add_argument("held_out", type=dataset(), help="captioned pictures to measure on")
     parser.add_argument("--contenders", nargs="+", default=["pocket"])
     parser.add_argument("--seconds", type=float, default=1200.0, help="CPU time of each training")
-    parser.add_argument("--peer-path", type=Path, help="a checkout of DALLE-pytorch")
+    parser.add_argument("--peer-path", type=existing_directory(), help="a checkout of DALLE-pytorch")
     parser.add_argument("--shown", type=int, default=12, help="pictures on the sheet")
-    parser.add_argument("--out", type=Path, default=Path("out/reconstruction"), help="folder for figures and pictures")
+    parser.add_argument(
+        "--out", type=output_directory(), default="out/reconstruction", help="folder for figures and pictures"
+    )
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import STDOUT
 from trencadis.storage import write_whole
 
-STDOUT = Path("-")
 PLAIN_WIDTH = 200  # columns, if there is no terminal
 Columns = Mapping[str, str]
 """Headings by row key, in order."""

@@ -7,15 +7,16 @@ The decoder that draws reads every held-out pair of the run, the whole picture a
 
 import json
 import math
-from pathlib import Path
 
 import jsonargparse
 import torch
 import torch.nn.functional as F
 
 from benchmarks.machine import setting
+from trencadis.cli.arguments import existing_directory, model_name, output_file
 from trencadis.pipeline import DALLE
 from trencadis.run_directory import RunDirectory
+from trencadis.storage import write_whole
 from trencadis.training.config_files import read_config
 from trencadis.training.known_pairs import resumed_pairs
 from trencadis.training.token_cache import encode_middle
@@ -47,12 +48,14 @@ def bits(decoder: KVDecoder, text_tokens: torch.Tensor, image_tokens: torch.Tens
 def main() -> None:
     """Measure each type, and print it with its difference from float32."""
     parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=str, help="a run; its model is measured on its held-out pairs")
-    parser.add_argument("--model", type=str, help="another model with the same tokenizers (default: the run's)")
+    parser.add_argument("run", type=existing_directory(), help="a run; its model is measured on its held-out pairs")
+    parser.add_argument(
+        "--model", type=model_name(), help="another model with the same tokenizers (default: the run's)"
+    )
     parser.add_argument("--weights", type=str, nargs="+", default=["float32", "bfloat16", "int8"])
-    parser.add_argument("--json", type=str, help="output file for the figures")
+    parser.add_argument("--json", type=output_file(), help="output file for the figures")
     arguments = parser.parse_args()
-    run = RunDirectory(Path(arguments.run))
+    run = RunDirectory(arguments.run)
     config = read_config(run.config)
     pairs = resumed_pairs(config.data, config.seed, run)
     model = DALLE.from_pretrained(arguments.model or run.model)
@@ -68,7 +71,7 @@ def main() -> None:
         print(f"{weights:9s} {measured:.4f} bits per image token   {100 * (measured / whole - 1):+.3f} %")
     if arguments.json:
         report = {**setting(threads=torch.get_num_threads(), repeats=1), "pairs": len(captions), "bits": figures}
-        Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        write_whole(arguments.json, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from trencadis.data import read_picture
 from trencadis.errors import PictureError, StorageError, UserError
 from trencadis.pretrained import config_from_dict
 from trencadis.sampling import ImagePrompt, Sampling
-from trencadis.storage import user_storage, write_picture
+from trencadis.spelling import encodable, file_stem, json_text
+from trencadis.storage import png_bytes, user_storage, write_new
 from trencadis.stream import Stream
 from trencadis.transformer import Weights
 
@@ -77,7 +78,7 @@ class KeptImage:
             end = first + len(tokens)
             if first < 0 or end > stream.image_len or not all(0 <= token < stream.image_vocab_size for token in tokens):
                 given = f"a record of image tokens at positions {first}..{end - 1}"
-                expected = f"tokens below {stream.image_vocab_size} at positions below {stream.image_len}"
+                expected = f"tokens below {stream.image_vocab_size:,} at positions below {stream.image_len:,}"
                 raise PictureError(given, expected=expected, remedy="name the model that drew the picture")
             raster[first:end] = torch.tensor(tokens, dtype=torch.long)
             kept[first:end] = True
@@ -163,8 +164,9 @@ class Drawn:
     def save(self, directory: str | Path) -> list[Path]:
         """Write each picture as `<prompt>-<seed>.png`, best first; each file whole or not at all.
 
-        Where another picture has that name, `-2`, `-3` … is added. The text chunk `trencadis` holds the record as
-        JSON, `Description` the prompt.
+        Nothing that is there is replaced. Where a file has that name, `-2`, `-3` … is added; a file that holds the same
+        picture with the same record is left as it is. The text chunk `trencadis` holds the record as JSON,
+        `Description` the prompt.
 
         Raises:
             StorageError: The place cannot be written.
@@ -209,33 +211,21 @@ def _fields(config_type: type[Any], content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(image: Image.Image, record: Record, folder: Path) -> Path:
-    with user_storage(folder):
-        path = _free_path(folder / f"{_stem(record.prompt)}-{record.seed}.png", image)
     chunks = {
-        "Description": record.prompt,
+        "Description": encodable(record.prompt),
         "Software": f"trencadis {version('trencadis')}",
-        KEY: json.dumps(record.as_dict(), ensure_ascii=False),
+        KEY: json_text(record.as_dict()),
     }
-    write_picture(path, image, chunks)
-    return path
+    content = png_bytes(image, chunks)
+    stem = f"{file_stem(record.prompt, otherwise='drawn')}-{record.seed}"
+    names = itertools.chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in itertools.count(2)))
+    return next(path for path in map(folder.joinpath, names) if write_new(path, content) or _holds(path, image, record))
 
 
-def _free_path(path: Path, image: Image.Image) -> Path:
-    """Return the path, or the first numbered one beside it, that no other picture has."""
-    numbered = (path.with_name(f"{path.stem}-{number}.png") for number in itertools.count(2))
-    return next(path for path in itertools.chain([path], numbered) if not path.exists() or _holds(path, image))
-
-
-def _holds(path: Path, image: Image.Image) -> bool:
+def _holds(path: Path, image: Image.Image, record: Record) -> bool:
+    """Return whether a file holds this picture, drawn as the record says."""
     try:
         there = read_picture(path)
+        return (there.size, there.tobytes(), read_record(there)) == (image.size, image.tobytes(), record)
     except PictureError:
         return False
-    return there.size == image.size and there.tobytes() == image.tobytes()
-
-
-def _stem(prompt: str) -> str:
-    """Return a file name that the prompt can be read from: letters and digits of any script, joined by dashes."""
-    words = "".join(character if character.isalnum() else " " for character in prompt.lower()).split()
-    stem = "-".join(words).encode()[:60].decode(errors="ignore")
-    return stem.strip("-") or "drawn"

@@ -16,7 +16,7 @@ from trencadis.drawn import MAX_SEED
 from trencadis.errors import ConfigError, RankingError
 from trencadis.protocols import ImageTokenizer
 from trencadis.sampling import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling, sample_image_tokens
-from trencadis.transformer import KVDecoder
+from trencadis.transformer import KVDecoder, Weights
 
 MAX_CANDIDATES = 4096
 NOT_DRAWN = 0.9  # grey
@@ -41,6 +41,30 @@ class SamplingOptions(TypedDict, total=False):
     guidance_schedule: GuidanceSchedule | None
     decoder: DecoderName | None
     jacobi_window: int | None
+
+
+class GenerateOptions(SamplingOptions, total=False):
+    """Arguments of `DALLE.generate`."""
+
+    candidates: int | None
+    keep: int | None
+    seed: int | None
+    negative_prompt: str | None
+    weights: Weights
+    image: Image.Image | None
+    mask: Image.Image | None
+    keep_rows: int | None
+    batch_size: int
+    callback: Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is drawn of a prompt: a picture a seed, of which `keep` are returned."""
+
+    prompt: str
+    seeds: list[int]
+    keep: int
 
 
 def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:

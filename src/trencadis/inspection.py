@@ -92,9 +92,9 @@ def _run(run: RunDirectory) -> Found:
         if stage == "image" and pretrained is not None:
             facts[stage] = f"given: {pretrained}"
         elif (checkpoint := run.latest_checkpoint(stage)) is None:
-            facts[stage] = f"not begun, of {steps[stage]} steps"
+            facts[stage] = f"not begun, of {steps[stage]:,} steps"
         else:
-            facts[stage] = f"step {checkpoint_step(checkpoint)} of {steps[stage]}"
+            facts[stage] = f"step {checkpoint_step(checkpoint):,} of {steps[stage]:,}"
             parts.append(_part(f"{stage}/{checkpoint.name}", sorted(checkpoint.glob("*.safetensors")), {}))
     facts["model"] = str(run.model) if run.is_finished else "not finished"
     return Found(run.path, "run", facts, tuple(parts))

@@ -21,7 +21,7 @@ from trencadis.parts import PartName, kind_of, load_part, save_part
 from trencadis.pretrained import HubOptions, config_from_dict, model_directory, read_json
 from trencadis.protocols import ImageTokenizer, TextTokenizer
 from trencadis.sampling import Sampling
-from trencadis.storage import write_whole
+from trencadis.storage import user_path, write_whole
 from trencadis.transformer import Transformer
 
 FORMAT = 1
@@ -38,7 +38,7 @@ def find_model(name: str | Path, **hub: Unpack[HubOptions]) -> Path:
     Raises:
         ModelError: There is none of that name, or a revision is asked for of one that is not on the hub.
     """
-    shipped = shipped_models()
+    name, shipped = user_path(str(name)), shipped_models()
     if str(name) in shipped:
         return model_directory(str(ASSETS / str(name)), **hub)
     if not Path(name).exists() and "/" not in str(name):
@@ -75,8 +75,8 @@ def check_parts(text_tokenizer: TextTokenizer, image_tokenizer: ImageTokenizer, 
     text, image = text_tokenizer.vocab_size, image_tokenizer.image_vocab_size
     grid, expected_grid = tuple(image_tokenizer.grid_size), tuple(config.grid_size)
     checks = (
-        (text <= config.text_vocab_size, f"text ids {text}", f"at most {config.text_vocab_size}"),
-        (image == config.image_vocab_size, f"image codes {image}", f"exactly {config.image_vocab_size}"),
+        (text <= config.text_vocab_size, f"text ids {text:,}", f"at most {config.text_vocab_size:,}"),
+        (image == config.image_vocab_size, f"image codes {image:,}", f"exactly {config.image_vocab_size:,}"),
         (grid == expected_grid, f"a grid {grid}", f"exactly {expected_grid}"),
     )
     for holds, given, expected in checks:

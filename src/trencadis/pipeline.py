@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +20,7 @@ from trencadis import generation
 from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
-from trencadis.generation import Progress, SamplingOptions
+from trencadis.generation import Asked, GenerateOptions, Progress, SamplingOptions
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
 from trencadis.parts import PartName
 from trencadis.pretrained import HubModel, HubOptions
@@ -108,9 +108,13 @@ class DALLE(HubModel):
             digests.append(cache.get(part, "digest", part.digest) if isinstance(part, nn.Module) else part.digest())
         return hashlib.sha256(f"{digests}".encode()).hexdigest()
 
+    @overload
+    def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> Drawn: ...
+    @overload
+    def generate(self, prompt: list[str] | tuple[str, ...], **options: Unpack[GenerateOptions]) -> list[Drawn]: ...
     def generate(
         self,
-        prompt: str,
+        prompt: str | list[str] | tuple[str, ...],
         *,
         candidates: int | None = None,
         keep: int | None = None,
@@ -123,14 +127,18 @@ class DALLE(HubModel):
         batch_size: int = 32,
         callback: Callable[[Progress], None] | None = None,
         **sampling: Unpack[SamplingOptions],
-    ) -> Drawn:
-        """Draw candidates of a prompt and keep those that fit it best.
+    ) -> Drawn | list[Drawn]:
+        """Draw candidates of a prompt, or of each of several prompts, and keep those that fit it best.
 
         Args:
-            prompt: Up to 4096 characters; what the model's text has no room for is cut with a warning.
+            prompt: Up to 4096 characters; what the model's text has no room for is cut with a warning. An empty one is
+                drawn without a caption: nothing is ranked, and as many as are kept are drawn. Of a list, a `Drawn` is
+                returned for each prompt, and the candidates of all are drawn in common batches; each picture is the
+                same as if its prompt were drawn alone.
             candidates: How many to draw, 1..4096; 16, or as many as are kept, where None. Without a ranker, `keep`.
             keep: How many to return, 1..candidates; 4, or as many as are drawn, where None.
-            seed: Of the first candidate, in 0..2^63-1; the others have those that follow. None takes a new one.
+            seed: Of the first candidate of each prompt, in 0..2^63-1; the others have those that follow. None takes
+                new ones.
             image: An image prompt, of which `mask` or `keep_rows` says what stays.
             mask: Of the image's size; transparent pixels are drawn anew, or white ones if it has no transparency. What
                 is drawn anew does not depend on what stays below it or to its right.
@@ -142,28 +150,39 @@ class DALLE(HubModel):
         Raises:
             UserError: As for `draw`; or `keep` is more than `candidates`, or the mask has another size than the image.
         """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         chosen = generation.overridden(self.sampling, sampling)
+        asked = [self._asked(each, candidates, keep, seed) for each in prompts]
         kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
-        candidates, keep = generation.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
-        seeds = generation.consecutive_seeds(seed, candidates)
         images = self.draw(
-            [prompt] * candidates, seeds, chosen, negative_prompt=negative_prompt, image_prompt=kept, weights=weights,
-            batch_size=batch_size, callback=callback,
+            [each.prompt for each in asked for _ in each.seeds], [seed for each in asked for seed in each.seeds],
+            chosen, negative_prompt=negative_prompt, image_prompt=kept, weights=weights, batch_size=batch_size,
+            callback=callback,
         )  # fmt: skip
-        record = Record(
-            prompt=prompt,
-            seed=seeds[0],
+        record = self._record(
             sampling=chosen,
             negative_prompt=negative_prompt,
             weights=weights,
-            device=self._device.type,
             image=KeptImage.of(image, kept, keep_rows),
-            model=self.name,
-            model_sha256=self.digest(),
-            trencadis=version("trencadis"),
-            torch=torch.__version__,
         )
-        return self._ranked(images, [dataclasses.replace(record, seed=seed) for seed in seeds], keep)
+        of_prompts = torch.split(images, [len(each.seeds) for each in asked])
+        drawn = [self._ranked(own, each, record) for own, each in zip(of_prompts, asked, strict=True)]
+        return drawn[0] if isinstance(prompt, str) else drawn
+
+    def check(
+        self,
+        prompt: str,
+        *,
+        candidates: int | None = None,
+        keep: int | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> None:
+        """Raise what `generate` would raise for a prompt and its settings; nothing is drawn."""
+        self._asked(prompt, candidates, keep, seed)
+        self._text_tokens(prompt)
+        self._negative_tokens(negative_prompt, generation.overridden(self.sampling, sampling))
 
     def draw(
         self,
@@ -182,7 +201,7 @@ class DALLE(HubModel):
         A picture depends on its own caption and seed, and on no other of the call.
 
         Args:
-            captions: As `generate` takes a prompt.
+            captions: As `generate` takes a prompt; an empty one is no caption.
             seeds: One for each caption, in 0..2^63-1.
             sampling: None takes the model's.
             negative_prompt: What guidance moves away from, in place of the empty caption.
@@ -193,7 +212,7 @@ class DALLE(HubModel):
             callback: Called after each pass for a batch; an exception that it raises stops the drawing.
 
         Raises:
-            PromptError: A caption is empty or too long.
+            PromptError: A caption is too long, or a negative prompt empty.
             ConfigError: A number is out of its range, guidance is absent, or the device cannot compute with `weights`.
         """
         if not captions or len(captions) != len(seeds) or not all(0 <= seed <= MAX_SEED for seed in seeds):
@@ -201,12 +220,8 @@ class DALLE(HubModel):
             raise ConfigError(given, expected="one seed in 0..2^63-1 for each caption", remedy="give as many")
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size}", expected="1 or more", remedy="raise it")
-        sampling, negative_tokens = sampling or self.sampling, None
-        if negative_prompt is not None:
-            if not sampling.guided:
-                given, expected = "a negative prompt without guidance", "a guidance_scale other than 1"
-                raise ConfigError(given, expected=expected, remedy="raise guidance_scale, or leave the prompt out")
-            negative_tokens = self._text_tokens(negative_prompt)[0]
+        sampling = sampling or self.sampling
+        negative_tokens = self._negative_tokens(negative_prompt, sampling)
         by_caption = {caption: self._text_tokens(caption) for caption in dict.fromkeys(captions)}
         return generation.draw_pictures(
             self._decoder(weights),
@@ -233,10 +248,30 @@ class DALLE(HubModel):
         )
         return to_pillow(images)[0]
 
-    def _ranked(self, images: Float[Tensor, "candidates 3 height width"], records: list[Record], keep: int) -> Drawn:
-        if self.ranker is None:
+    def _asked(self, prompt: str, candidates: int | None, keep: int | None, seed: int | None) -> Asked:
+        candidates, keep = generation.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
+        if not prompt.strip():  # nothing to rank by
+            candidates = keep
+        return Asked(prompt, generation.consecutive_seeds(seed, candidates), keep)
+
+    def _record(self, **how: Any) -> Record:
+        """Return what the records of all pictures of a call have in common."""
+        return Record(
+            prompt="",
+            seed=0,
+            device=self._device.type,
+            model=self.name,
+            model_sha256=self.digest(),
+            trencadis=version("trencadis"),
+            torch=torch.__version__,
+            **how,
+        )
+
+    def _ranked(self, images: Float[Tensor, "candidates 3 height width"], asked: Asked, record: Record) -> Drawn:
+        records = [dataclasses.replace(record, prompt=asked.prompt, seed=seed) for seed in asked.seeds]
+        if self.ranker is None or not asked.prompt.strip():
             return Drawn(to_pillow(images), records)
-        ranked = rank(images, records[0].prompt, ranker=self.ranker, keep=keep)
+        ranked = rank(images, asked.prompt, ranker=self.ranker, keep=asked.keep)
         scored = zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)
         kept = [dataclasses.replace(records[index], score=score) for index, score in scored]
         return Drawn(to_pillow(ranked.images), kept)
@@ -247,14 +282,23 @@ class DALLE(HubModel):
         return self._caches["transformer"].get(self.transformer, weights, build)
 
     def _text_tokens(self, prompt: str) -> Int[Tensor, "1 text_len"]:
-        if not prompt.strip():
-            raise PromptError("an empty prompt", expected="words", remedy="say what to draw")
         if len(prompt) > MAX_PROMPT_CHARS:
-            given, expected = f"a prompt of {len(prompt)} characters", f"at most {MAX_PROMPT_CHARS}"
+            given, expected = f"a prompt of {len(prompt):,} characters", f"at most {MAX_PROMPT_CHARS:,}"
             raise PromptError(given, expected=expected, remedy="shorten it")
         stream = self.transformer.stream
-        tokens = self.text_tokenizer.encode(prompt, max_len=stream.text_len)
+        tokens = self.text_tokenizer.encode(prompt, max_len=stream.text_len) if prompt.strip() else []
         return stream.pad_captions([tokens]).to(self._device)
+
+    def _negative_tokens(self, negative_prompt: str | None, sampling: Sampling) -> Int[Tensor, " text_len"] | None:
+        if negative_prompt is None:
+            return None
+        if not negative_prompt.strip():
+            given, expected = "an empty negative prompt", "words; without one, guidance moves away from no caption"
+            raise PromptError(given, expected=expected, remedy="leave it out, or say what to draw away from")
+        if not sampling.guided:
+            given, expected = "a negative prompt without guidance", "a guidance_scale other than 1"
+            raise ConfigError(given, expected=expected, remedy="raise guidance_scale, or leave the prompt out")
+        return self._text_tokens(negative_prompt)[0]
 
     def _parts(self) -> dict[PartName, object]:
         parts: dict[PartName, object] = {

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from trencadis.config.older import upgraded
 from trencadis.config.plain import from_plain, to_plain
 from trencadis.errors import ConfigError, ModelError
-from trencadis.storage import whole_directory
+from trencadis.storage import user_path, whole_directory
 
 MAX_SHARD_SIZE = "2GB"
 SAVE_AGAIN = "save the model again, or copy the directory whole"
@@ -48,7 +48,7 @@ def model_directory(
     Raises:
         ModelError: There is no such model, the hub cannot be reached, or a local directory was given with a revision.
     """
-    path = Path(name)
+    path = Path(user_path(str(name)))
     if path.is_dir():
         if revision is not None:
             given = f"revision {revision} of {name}, which is a directory on this machine"

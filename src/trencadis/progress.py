@@ -10,6 +10,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 from rich import progress as bars
 from rich.console import Console
 
+from trencadis.console import tell
+from trencadis.spelling import number_text, printable
+
 Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -48,12 +51,14 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
         yield _Lines(description, total, done)
         return
     with nullcontext(outer) if outer is not None else _bars() as shown:
-        task = shown.add_task(description, total=total, completed=done, shown="")
+        task = shown.add_task(description, total=total, completed=done, shown="", counted=_counted(done, total))
 
         def advance(count: int = 1, **fields: object) -> None:
-            shown.update(task, advance=count)
+            nonlocal done
+            done += count
+            shown.update(task, advance=count, counted=_counted(done, total))
             if fields:
-                shown.update(task, shown=_joined(fields))
+                shown.update(task, shown=printable(_joined(fields)))
 
         token = _shown.set(shown)
         try:
@@ -68,7 +73,7 @@ def _bars() -> bars.Progress:
     return bars.Progress(
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
-        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[counted]}", markup=False),
         bars.TimeRemainingColumn(elapsed_when_finished=True),
         bars.TextColumn("{task.fields[shown]}", markup=False),
         console=Console(stderr=True),
@@ -92,18 +97,21 @@ class _Lines:
         now_s = time.monotonic()
         if now_s - self.printed_s >= SECONDS_BETWEEN_LINES:
             self.printed_s = now_s
-            print(self._line(now_s - self.began_s), file=sys.stderr, flush=True)
+            tell(self._line(now_s - self.began_s))
 
     def _line(self, elapsed_s: float) -> str:
-        of_total = f"/{self.total}" if self.total else ""
-        parts = [f"{self.description}: {self.done}{of_total}", f"{elapsed_s:.0f} s"]
+        parts = [f"{self.description}: {_counted(self.done, self.total)}", f"{elapsed_s:,.0f} s"]
         newly_done = self.done - self.done_before
         if self.total and newly_done:
-            parts.append(f"about {elapsed_s * max(0, self.total - self.done) / newly_done:.0f} s left")
+            parts.append(f"about {elapsed_s * max(0, self.total - self.done) / newly_done:,.0f} s left")
         return ", ".join([*parts, *([_joined(self.fields)] if self.fields else [])])
 
 
+def _counted(done: int, total: int | None) -> str:
+    return f"{done:,}/{total:,}" if total else f"{done:,}"
+
+
 def _joined(fields: dict[str, object]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
-    )
+    """Return what is shown beside a bar: names and values."""
+    shown = {name: number_text(value) if isinstance(value, float | int) else value for name, value in fields.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())

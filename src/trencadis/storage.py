@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,8 @@ def user_storage(path: Path) -> Iterator[None]:
         raise _storage_error(path, OSError(number, os.strerror(number))) from error
 
 
+MAX_NAME_BYTES = 255
+_SHEET = "trencadis sheet"  # in the first chunk of a PNG
 _LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]+\.(partial|old)")
 
 _REMEDIES = {
@@ -61,6 +64,7 @@ _REMEDIES = {
     errno.EROFS: "choose a place that is not read-only",
     errno.EACCES: "choose a place that you may write to",
     errno.ENOTDIR: "choose a path whose parents are directories",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -72,7 +76,94 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
 
 def _beside(path: Path, kind: str) -> Path:
     """Return a hidden sibling that no other process uses: process ids repeat among containers."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{kind}")
+    ending = f".{secrets.token_hex(4)}.{kind}"
+    # Of `old` the whole name is needed: `sweep` gives it back.
+    name = (
+        path.name
+        if kind == "old"
+        else os.fsencode(path.name)[: MAX_NAME_BYTES - 1 - len(ending)].decode(errors="ignore")
+    )
+    return path.with_name(f".{name}{ending}")
+
+
+def user_path(text: str) -> str:
+    """Return a path as a shell hands it on: without quotes around it, and with the home folder in place of `~`."""
+    if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" and not os.path.lexists(text):
+        text = text[1:-1]
+    return os.path.expanduser(text)  # noqa: PTH111  # Path.expanduser fails where there is no such user
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place where a file or a directory cannot be written; nothing there changes.
+
+    A file is made and removed in the folder that is there, as permissions alone do not say it: a file system can be
+    read-only, and an administrator is bound by no permission.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    with user_storage(path):
+        if _is_device(path):
+            return
+        target = path.resolve()
+        folder = target if path.is_dir() else next(parent for parent in target.parents if os.path.lexists(parent))
+        probe = _beside(folder / "probe", "partial")
+        with open(probe, "xb"):
+            pass
+        probe.unlink()
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a path is a device or a pipe; raises `OSError` where it cannot be anything."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # some methods of Path take each refusal for an absent file
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def write_new(path: Path, content: bytes) -> bool:
+    """Write a file as `write_whole` does, unless there is one already: then nothing changes, and False is returned.
+
+    Of several processes that write the same name at the same time, one gets True.
+
+    Raises:
+        StorageError: The place cannot be written.
+    """
+    temporary = _beside(path, "partial")
+    with user_storage(path):
+        try:
+            _write_synced(temporary, content)
+            _take_name(temporary, path)
+            sync_directory(path.parent)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+    return True
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Give a file its name; raises `FileExistsError` where there is one of that name."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links. Its name is taken by an empty file first.
+        open(path, "xb").close()
+        try:
+            temporary.replace(path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -84,19 +175,16 @@ def write_whole(path: Path, content: bytes | str) -> None:
         StorageError: The place cannot be written; what was there before is untouched.
     """
     raw = content.encode() if isinstance(content, str) else content
-    if path.exists() and not path.is_file():
-        with user_storage(path), open(path, "wb") as file:
-            file.write(raw)
-        return
-    target = path.resolve()
-    temporary = _beside(target, "partial")
     with user_storage(path):
+        if _is_device(path):
+            with open(path, "wb") as file:
+                file.write(raw)
+            return
+        target = path.resolve()
+        temporary = _beside(target, "partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(temporary, raw)
             temporary.replace(target)
             sync_directory(target.parent)
         finally:
@@ -147,15 +235,33 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_picture(path: Path, picture: "Image.Image", text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG with text chunks, as `write_whole` does."""
+def png_bytes(picture: "Image.Image", text: Mapping[str, str] | None = None) -> bytes:
+    """Return a picture as a PNG with text chunks."""
     from PIL.PngImagePlugin import PngInfo
 
     chunks, buffer = PngInfo(), io.BytesIO()
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
     picture.save(buffer, "PNG", pnginfo=chunks)
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_picture(path: Path, picture: "Image.Image") -> None:
+    """Write a PNG, as `write_whole` does."""
+    write_whole(path, png_bytes(picture))
+
+
+def write_sheet(path: Path, sheet: "Image.Image") -> None:
+    """Write a PNG that `is_sheet` knows again, as `write_whole` does."""
+    write_whole(path, png_bytes(sheet, {"Software": _SHEET}))
+
+
+def is_sheet(path: Path) -> bool:
+    """Return whether `write_sheet` wrote a file; devices and pipes hold nothing that could be lost."""
+    if not path.is_file():
+        return not path.is_dir()
+    with open(path, "rb") as file:
+        return _SHEET.encode() in file.read(200)
 
 
 def sweep(directory: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.shapes import draw_shape
 from trencadis.cli import main
+from trencadis.data import read_picture
 from trencadis.drawn import read_record
 
 
@@ -51,8 +52,10 @@ def test_generate_goes_on_from_a_picture(
     base += ["--candidates", "1", "--keep", "1", "--image", str(pictures[0]), "--json"]
     assert main([*base, "--keep-rows", "2"]) == 0
     assert main([*base, "--mask", str(tmp_path / "mask.png")]) == 0
-    paths = [json.loads(line)["pictures"][0]["path"] for line in lines(capsys)[0]]
-    assert paths[0] == paths[1], "two rows of four kept are the upper half kept"
+    paths = [Path(json.loads(line)["pictures"][0]["path"]) for line in lines(capsys)[0]]
+    assert [path.name for path in paths] == ["a-ring-1.png", "a-ring-1-2.png"], "their records differ"
+    pixels = [read_picture(path).tobytes() for path in paths]
+    assert pixels[0] == pixels[1], "two rows of four kept are the upper half kept"
 
 
 def test_generate_hands_on_how_to_draw(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +121,13 @@ def test_each_fault_is_one_line_and_exit_2_and_leaves_nothing(
         [*draw, "--top-p", "1.5"],
         [*draw, "--negative-prompt", "a square", "--guidance-scale", "1"],
         ["generate", "a" * 10_000, "--model", str(tiny_model), "--out", str(out)],
-        ["generate", "  ", "--model", str(tiny_model), "--out", str(out)],
+        ["generate", "--model", str(tiny_model), "--out", str(out)],
+        [*draw, "--negative-prompt", " "],
+        ["generate", "a ring", "--model", str(tiny_model), "--out", "/dev/null/out"],
+        ["rank", " ", str(pictures[0]), "--model", str(tiny_model)],
+        ["reconstruct", str(pictures[0]), "--model", str(tiny_model), "--out", str(pictures[0])],
+        ["reconstruct", str(pictures[0]), "--model", str(tiny_model), "--out", str(pictures[1])],
+        ["reconstruct", str(pictures[0]), "--model", str(tiny_model), "--out", str(tmp_path)],
         ["generate", "a ring", "--model", "nosuch", "--out", str(out)],
         ["generate", "a ring", "--model", str(damaged), "--out", str(out)],
         [*draw, "--image", str(tmp_path / "broken.jpg"), "--keep-rows", "1"],

@@ -90,7 +90,7 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(tmp_path: Path, caps
     assert main(["import", "taming-vqgan", str(good), "--out", str(out), "--image-size", "255"]) == 2
     assert "image_size [255, 255]; expected height and width in multiples of 2" in capsys.readouterr().err
     assert main(["import", "taming-vqgan", str(good), "--out", str(out), "--image-size", "0"]) == 2
-    assert "--image-size 0; expected a whole number of 1 or more" in capsys.readouterr().err
+    assert "--image-size 0; expected a whole number in 1..4096" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"good.ckpt", "bad.ckpt", "taken"}
     assert [path.name for path in taken.iterdir()] == ["notes.txt"]
 

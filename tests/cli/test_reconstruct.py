@@ -49,7 +49,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "deeper.png").mkdir(parents=True)
     for name, colour in zip(NAMES, ("red", "#808080", "white"), strict=True):
         Image.new("RGB", (24, 16), colour).save(folder / name)
-    for name in (".hidden.png", "notes.txt"):
+    for name in (".hidden.png", "notes.txt", "deeper.png/.hidden.png"):
         (folder / name).write_bytes((folder / "b.png").read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -147,7 +147,7 @@ def test_faults_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "pictures/b.png", "--image-size", "17", "24")
     assert "--image-size 17 24; expected multiples of 4" in said
     assert said.endswith("give 16 24\n")
-    assert "a whole number of 1 or more" in refused(capsys, "pictures/b.png", "--image-size", "0", "24")
+    assert "a whole number in 1..4096" in refused(capsys, "pictures/b.png", "--image-size", "0", "24")
     assert "no picture (.png, .jpg, .jpeg, .webp) in pictures/deeper.png" in refused(capsys, "pictures/deeper.png")
     assert "IMAGE absent; expected a picture or a folder" in refused(capsys, "pictures", "absent")
     assert "not PNG, JPEG or WebP" in refused(capsys, "pictures/b.png", __file__)

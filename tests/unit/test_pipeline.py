@@ -12,13 +12,13 @@ from torch import Tensor
 
 import trencadis
 from tests.shapes import draw_shape
-from trencadis import parts
+from trencadis import generation, parts
 from trencadis.drawn import read_record
 from trencadis.errors import ConfigError, ModelError, PictureError, PromptError, RankingError, UserError
-from trencadis.generation import Progress
+from trencadis.generation import GenerateOptions, Progress
 from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
-from trencadis.sampling import Sampling
+from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.text import CaptionTokenizer
 from trencadis.transformer import KVCache, KVDecoder, Transformer, Weights
 
@@ -148,13 +148,64 @@ def test_a_callback_that_raises_stops_the_drawing(model: DALLE) -> None:
 )
 def test_what_cannot_be_drawn_is_refused(model: DALLE, options: dict[str, object], error: type[UserError]) -> None:
     with pytest.raises(error, match="; expected "):
-        model.generate("a ring", **options)  # type: ignore[arg-type]
+        model.generate("a ring", **options)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("prompt", ["", "  \n", "a" * 10_000])
-def test_a_prompt_that_is_empty_or_endless_is_refused(model: DALLE, prompt: str) -> None:
-    with pytest.raises(PromptError):
-        model.generate(prompt)
+def test_a_prompt_that_is_endless_is_refused(model: DALLE) -> None:
+    for draw in (model.generate, model.check):
+        with pytest.raises(PromptError, match="a prompt of 10,000 characters; expected at most 4,096"):
+            draw("a" * 10_000)
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n"])
+def test_an_empty_prompt_is_drawn_without_a_caption(model: DALLE, prompt: str) -> None:
+    drawn = model.generate(prompt, candidates=8, keep=2, seed=5)
+    assert (drawn.seeds, drawn.scores, drawn.prompt) == ([5, 6], None, prompt)
+    unguided = model.generate(prompt, candidates=2, keep=2, seed=5, guidance_scale=1.0)
+    assert pixels(drawn.images) == pixels(unguided.images), "guidance has nothing to move towards"
+    assert pixels([model.redraw(drawn.records[1])]) == pixels(drawn.images[1:])
+    away = model.generate(prompt, candidates=2, keep=2, seed=5, negative_prompt="a red circle", guidance_scale=9.0)
+    assert pixels(away.images) != pixels(drawn.images)
+
+
+def test_prompts_of_a_list_are_drawn_as_each_is_alone(model: DALLE) -> None:
+    prompts = ["a ring", "", "a red circle", "a ring"]
+    options = GenerateOptions(candidates=5, keep=2, seed=3, temperature=2.0, negative_prompt="a square", batch_size=4)
+    together = model.generate(prompts, **options)
+    assert [drawn.prompt for drawn in together] == prompts
+    for drawn in together:
+        alone = model.generate(drawn.prompt, **options)
+        assert pixels(drawn.images) == pixels(alone.images)
+        assert (drawn.records, drawn.scores) == (alone.records, alone.scores)
+    assert model.generate(("a ring",), **options)[0].records == together[0].records
+    with pytest.raises(ConfigError):
+        model.generate([])
+
+
+def test_candidates_of_several_prompts_share_batches(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    draw = sample_image_tokens
+
+    def watched(decoder: KVDecoder, text_tokens: Tensor, *rest: Any, **options: Any) -> Tensor:
+        batches.append(len(text_tokens))
+        return draw(decoder, text_tokens, *rest, **options)
+
+    monkeypatch.setattr(generation, "sample_image_tokens", watched)
+    model.generate(["a ring", "a square", "a star"], candidates=4, keep=1, batch_size=6)
+    assert batches == [6, 6]
+
+
+def test_a_check_refuses_what_cannot_be_drawn_and_draws_nothing(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "sample_image_tokens", lambda *_, **__: pytest.fail("nothing is drawn"))
+    model.check("a ring", candidates=4096, keep=4096, seed=0, negative_prompt="a square")
+    with pytest.raises(RankingError):
+        model.check("a ring", candidates=2, keep=4)
+    with pytest.raises(ConfigError, match="temperature 0"):
+        model.check("a ring", temperature=0.0)
+    with pytest.raises(ConfigError, match="seed"):
+        model.check("a ring", seed=2**63 - 1)
+    with pytest.raises(ConfigError, match="without guidance"):
+        model.check("a ring", negative_prompt="a square", guidance_scale=1.0)
 
 
 def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_says_where(model: DALLE) -> None:
@@ -164,9 +215,9 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_says_where(model: 
 
 def test_a_png_remembers_how_it_was_drawn(model: DALLE, tmp_path: Path) -> None:
     options = {"guidance_schedule": "linear", "decoder": "jacobi", "temperature": 0.8, "jacobi_window": 4}
-    drawn = model.generate("a ring / ☕", candidates=2, keep=1, seed=5, negative_prompt="a square", **options)  # type: ignore[arg-type]
+    drawn = model.generate("a ring / ☕", candidates=2, keep=1, seed=5, negative_prompt="a square", **options)  # type: ignore[call-overload]
     (path,) = drawn.save(tmp_path / "out")
-    assert path.name == f"a-ring-{drawn.seeds[0]}.png"
+    assert path.name == f"a-ring-hot-beverage-{drawn.seeds[0]}.png"
     with Image.open(path) as image:
         record = read_record(image)
         assert image.info["Description"] == "a ring / ☕"

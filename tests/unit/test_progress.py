@@ -97,3 +97,21 @@ def test_an_exception_ends_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress("later", 1):
         assert module._shown.get() is not None
     assert module._shown.get() is None
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_bars_are_drawn_on_any_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrow(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    look(monkeypatch)
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", Narrow(raw, encoding, errors="backslashreplace"))
+    with progress("drawing", 20_000) as advance:
+        advance(10_240, best="кот \x1b[2J\udcff", steps=12_345.0)
+    shown = raw.getvalue().decode(encoding)
+    assert "10,240/20,000" in shown
+    assert "steps 12,345" in shown
+    assert "\x1b[2J" not in shown
+    assert r"\x1b[2J\xff" in shown

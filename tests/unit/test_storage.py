@@ -5,9 +5,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 
 from trencadis.errors import StorageError
-from trencadis.storage import sha256, user_storage, whole_directory, write_whole
+from trencadis.storage import (
+    MAX_NAME_BYTES,
+    is_sheet,
+    require_writable,
+    sha256,
+    user_path,
+    user_storage,
+    whole_directory,
+    write_new,
+    write_sheet,
+    write_whole,
+)
 
 
 def full_disk(*_: Any, **__: Any) -> NoReturn:
@@ -141,3 +153,62 @@ def test_a_full_disk_is_known_by_a_foreign_librarys_words(tmp_path: Path) -> Non
 def test_the_digest_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"tiles" * 100_000)
     assert sha256(tmp_path / "file") == hashlib.sha256(b"tiles" * 100_000).hexdigest()
+
+
+def test_a_new_file_is_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert write_new(path, b"one")
+    assert not write_new(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+    longest = "é" * (MAX_NAME_BYTES // 2) + "x"
+    write_whole(tmp_path / longest, "whole")
+    assert write_new(tmp_path / longest[1:], b"new")
+    assert len(names(tmp_path)) == 2
+    with pytest.raises(StorageError, match="file name too long; expected a writable place with room; choose a shorter"):
+        write_whole(tmp_path / (longest + "x"), "whole")
+
+
+def test_a_place_is_tried_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "absent" / "file")
+    for right in ("", "file", "new", "new/one/two", "link", "n" * MAX_NAME_BYTES):
+        require_writable(tmp_path / right)
+    require_writable(Path("/dev/null"))
+    wrong = {"file/new": "not a directory", "n" * (MAX_NAME_BYTES + 1): "file name too long"}
+    for name, reason in wrong.items():
+        with pytest.raises(StorageError, match=f"cannot write .*: {reason}"):
+            require_writable(tmp_path / name)
+    assert names(tmp_path) == ["file", "link"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")
+def test_a_file_system_that_takes_no_file_is_found_out() -> None:
+    with pytest.raises(StorageError, match="cannot write /proc/new/file"):
+        require_writable(Path("/proc/new/file"))
+
+
+def test_a_path_is_read_as_a_shell_hands_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    home = str(tmp_path)
+    for text in ("~/a b", '"~/a b"', "'~/a b'"):
+        assert user_path(text) == f"{home}/a b"
+    assert user_path("~") == home
+    for text in ("a b", "./~", "a~", "~nobody-of-this-name/x", "'", "''", "it's", "'a\"", ""):
+        assert user_path(text) == text
+    Path("'quoted'").touch()
+    assert user_path("'quoted'") == "'quoted'", "a file that is there has this name"
+
+
+def test_a_sheet_is_known_again(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (4, 4))
+    write_sheet(tmp_path / "sheet.png", picture)
+    picture.save(tmp_path / "picture.png")
+    (tmp_path / "empty").touch()
+    known = {name: is_sheet(tmp_path / name) for name in ("sheet.png", "picture.png", "empty", "absent", ".")}
+    assert [name for name, is_one in known.items() if is_one] == ["sheet.png", "absent"]

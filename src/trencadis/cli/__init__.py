@@ -18,6 +18,7 @@ from types import ModuleType
 
 from trencadis.cli.faults import reported
 from trencadis.cli.parser import CommandParser, closest
+from trencadis.console import say
 from trencadis.errors import ConfigError
 
 # In the order of the data.
@@ -69,10 +70,10 @@ def _command(name: str) -> ModuleType:
 def _dispatch(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name in _OPTIONS[:2]:
-        print(help_text())
+        say(*help_text().splitlines())
         return 0
     if name == "--version":
-        print(f"trencadis {version('trencadis')}")
+        say(f"trencadis {version('trencadis')}")
         return 0
     if name not in COMMANDS:
         kind, known = ("option", _OPTIONS) if name.startswith("-") else ("command", COMMANDS)

@@ -9,12 +9,17 @@ shows the range and the default.
 import argparse
 import copy
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from trencadis.spelling import typed_number
+from trencadis.storage import is_sheet, require_writable, user_path
+
 Value = TypeVar("Value")
 Number = float | int
+MAX_SIDE = 4096  # of pictures that a model reads or draws, in pixels
 MODEL_HELP = "a shipped model, a model directory, or a hub id such as owner/name"
 
 
@@ -78,9 +83,9 @@ def real(
 ) -> Kind[float]:
     """Return the kind of finite numbers from low to high, both included unless `low_open`; None is no limit."""
     if high is None:
-        limits = f"above {low:g}" if low_open else f"of {low:g} or more"
+        limits = f"above {typed_number(low)}" if low_open else f"of {typed_number(low)} or more"
     else:
-        limits = f"in {'(' if low_open else '['}{low:g}, {high:g}]"
+        limits = f"in {'(' if low_open else '['}{typed_number(low)}, {typed_number(high)}]"
 
     def read(text: str) -> float:
         number = float(text)
@@ -90,7 +95,7 @@ def real(
         return number
 
     middle = low + 1 if high is None else (low + high) / 2
-    remedy = f"give one such as {middle if example is None else example:g}"
+    remedy = f"give one such as {typed_number(middle if example is None else example)}"
     return Kind(read, expected="a number", limits=limits, remedy=remedy, metavar="X")
 
 
@@ -109,16 +114,29 @@ def one_of(*choices: str) -> Kind[str]:
     return Kind(read, expected=expected, remedy="choose one of these", metavar="|".join(choices))
 
 
-def path_that(is_right: Callable[[Path], bool], expected: str) -> Kind[Path]:
-    """Return the kind of paths of which something is true; `~` stands for the home folder."""
+def text() -> Kind[str]:
+    """Return the kind of any text, such as a prompt; nothing in it stands for anything else."""
+    return Kind(str, expected="a text", remedy="put quotes around it", metavar="")
+
+
+def path_that(is_right: Callable[[Path], bool], expected: str, *, metavar: str = "PATH") -> Kind[Path]:
+    """Return the kind of paths of which something is true; see `storage.user_path`."""
 
     def read(text: str) -> Path:
-        path = Path(text).expanduser()
-        if not text or not is_right(path):
-            raise ValueError(text)
-        return path
+        path = Path(user_path(text))
+        try:
+            if text and is_right(path):
+                return path
+        except OSError as error:
+            raise ValueError(text) from error
+        raise ValueError(text)
 
-    return Kind(read, expected=expected, remedy="check the path", metavar="PATH")
+    return Kind(read, expected=expected, remedy="check the path", metavar=metavar)
+
+
+def any_path() -> Kind[Path]:
+    """Return the kind of paths that the command itself looks at."""
+    return path_that(lambda path: True, "a path")
 
 
 def existing_file() -> Kind[Path]:
@@ -129,11 +147,70 @@ def existing_directory() -> Kind[Path]:
     return path_that(Path.is_dir, "a folder that exists")
 
 
+def existing_path(expected: str) -> Kind[Path]:
+    return path_that(Path.exists, expected)
+
+
 def output_directory() -> Kind[Path]:
-    return path_that(lambda path: path.is_dir() or not path.exists(), "a folder, there already or not")
+    """Return the kind of folders that can be written to; what cannot be is a `StorageError`, before any work."""
+    return path_that(lambda path: _is_writable(path, Path.is_dir), "a folder, there already or not")
+
+
+def output_file() -> Kind[Path]:
+    """Return the kind of files that can be written, as `output_directory`."""
+    return path_that(is_output_file, "a file, there already or not", metavar="FILE")
+
+
+def is_output_file(path: Path) -> bool:
+    """Return whether a path can be a file; raises `StorageError` where it cannot be written."""
+    return _is_writable(path, lambda path: not path.is_dir())
+
+
+def output_sheet() -> Kind[Path]:
+    """Return the kind of files that a sheet can be written to, as `output_directory`; no other file is replaced."""
+    expected = "a sheet of trencadis, or a file that is not there yet"
+    return path_that(lambda path: _is_writable(path, lambda path: path.exists() and is_sheet(path)), expected)
+
+
+def output_sheet_or_directory() -> Kind[Path]:
+    """Return the kind of folders and files that a sheet can be written to, as `output_sheet`."""
+    expected = "a folder, a sheet of trencadis, or a file that is not there yet"
+    return path_that(lambda path: _is_writable(path, lambda path: path.is_dir() or is_sheet(path)), expected)
+
+
+def _is_writable(path: Path, is_right: Callable[[Path], bool]) -> bool:
+    if os.path.lexists(path) and not is_right(path):
+        return False
+    if path.parts[0].startswith("~") and not os.path.lexists(path.parts[0]):  # the home of somebody unknown
+        return False
+    require_writable(path)
+    return True
+
+
+def model_name() -> Kind[str]:
+    """Return the kind of models: a name that ships, a path or a hub id."""
+    return Kind(_given(user_path), expected="the name or path of a model", remedy="check the name", metavar="MODEL")
+
+
+def dataset() -> Kind[str]:
+    """Return the kind of datasets, as `data.open_source` reads them: paths, globs or ranges, joined by `::`."""
+
+    def read(text: str) -> str:
+        return "::".join(map(user_path, text.split("::")))
+
+    return Kind(_given(read), expected="a folder, a table or shards", remedy="check the path", metavar="PATH")
+
+
+def _given(read: Callable[[str], str]) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        if not text.strip():
+            raise ValueError(text)
+        return read(text)
+
+    return checked
 
 
 def add_model(parser: argparse.ArgumentParser, *, default: str | None = "emoji", about: str = MODEL_HELP) -> None:
     """Add `--model` and `--revision`."""
-    parser.add_argument("--model", type=str, default=default, help=about)
-    parser.add_argument("--revision", type=str, help="branch, tag or commit of a model of the hub (default: main)")
+    parser.add_argument("--model", type=model_name(), default=default, help=about)
+    parser.add_argument("--revision", type=text(), help="branch, tag or commit of a model of the hub (default: main)")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import integer
+from trencadis.cli.arguments import dataset, integer, output_sheet_or_directory
 from trencadis.config import DataConfig, FilterConfig, ReadingConfig
 from trencadis.config.base import Config
 from trencadis.config.data import Fit
+from trencadis.console import say, say_json
 
 HELP = "reads a dataset, counts, and shows what would be dropped and what training sees"
 
@@ -18,7 +19,7 @@ HELP = "reads a dataset, counts, and shows what would be dropped and what traini
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("action", choices=["check"], help="what to do: check counts, and changes nothing")
-    add("path", type=str, help="a folder, a metadata table, or tar shards by path, glob or range")
+    add("path", type=dataset(), help="a folder, a metadata table, or tar shards by path, glob or range")
     for config in (ReadingConfig, FilterConfig):
         _add_settings(parser, config)
     add("--fit", choices=typing.get_args(Fit), default=DataConfig.fit, help="how pictures are cropped")
@@ -26,7 +27,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     about = (
         "where the contact sheet goes: a .png or folder, outside of the data (default: data-check.png, here or above)"
     )
-    add("--out", type=str, help=about)
+    add("--out", type=output_sheet_or_directory(), help=about)
     add("--json", action="store_true", help="prints the figures as JSON")
 
 
@@ -52,47 +53,48 @@ def _config(arguments: jsonargparse.Namespace) -> DataConfig:
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    import json
     from dataclasses import asdict
 
     from trencadis.data import open_source
     from trencadis.data.check import report_lines, report_of, sheet_of
     from trencadis.data.curation import examine, require_kept, require_whole
-    from trencadis.storage import write_picture
+    from trencadis.storage import write_sheet
 
     config = _config(arguments)
     out = _sheet_path(arguments.out, arguments.path)
     source = open_source(arguments.path, config)
     curated = examine(source, config.filters, progress=True)
     report = report_of(curated)
-    write_picture(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
+    write_sheet(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
     if arguments.json:
-        print(json.dumps({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2))
+        say_json({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2)
     else:
-        print("\n".join([*report_lines(report, arguments.path), "", f"contact sheet: {out}"]))
+        say(*report_lines(report, arguments.path), "", f"contact sheet: {out}")
     require_kept(curated)
     if config.strict:
         require_whole(curated)
     return 0
 
 
-def _sheet_path(given: str | None, data: str) -> Path:
+def _sheet_path(given: Path | None, data: str) -> Path:
     """Return where the sheet goes. It is never among the data, where it would be one more picture."""
     from trencadis.data.folders import SHEET_NAME
     from trencadis.data.sources import data_folders
     from trencadis.errors import ConfigError
+    from trencadis.storage import is_sheet, require_writable
 
     folders = data_folders(data)
-    out = Path(SHEET_NAME if given is None else given).expanduser()
+    out = given or Path(SHEET_NAME)
     out = out if out.suffix.lower() == ".png" and not out.is_dir() else out / SHEET_NAME
     around = [folder for folder in folders if out.resolve().is_relative_to(folder)]
-    if not around:
-        return out
-    above = min(around, key=lambda folder: len(folder.parts)).parent / SHEET_NAME
-    if given is None and not any(above.is_relative_to(folder) for folder in folders):
-        return above
-    raise ConfigError(
-        f"the contact sheet {out} would lie among the data in {around[0]}",
-        expected="a place outside of it",
-        remedy="choose another --out",
-    )
+    above = min(around, key=lambda folder: len(folder.parts)).parent / SHEET_NAME if around else out
+    if around and (given is not None or any(above.is_relative_to(folder) for folder in folders)):
+        raise ConfigError(
+            f"the contact sheet {out} would lie among the data in {around[0]}",
+            expected="a place outside of it",
+            remedy="choose another --out",
+        )
+    if above.exists() and not is_sheet(above):
+        raise ConfigError(f"{above} is another file", expected="an older contact sheet", remedy="choose another --out")
+    require_writable(above)
+    return above

@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 
+from trencadis.console import any_encoding, tell
 from trencadis.errors import RunError, UserError
 
 FAILED, ASKED_WRONGLY = 1, 2
@@ -19,7 +20,7 @@ def reported(command: Callable[[], int]) -> int:
 
     With TRENCADIS_DEBUG=1 in the environment the traceback comes before the line.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), any_encoding():
         warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
         try:
             code = command()
@@ -84,5 +85,4 @@ def _is_full_memory(error: BaseException) -> bool:
 
 
 def _say(line: str) -> None:
-    if sys.stderr is not None:
-        print("trencadis:", " ".join(line.split()), file=sys.stderr, flush=True)
+    tell("trencadis: " + " ".join(line.split()))

@@ -1,13 +1,17 @@
 """`trencadis generate`: draws pictures from prompts."""
 
-import json
+from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import add_model, existing_file, integer, output_directory, real, seed
+from trencadis.cli.arguments import Kind, add_model, existing_file, integer, output_directory, real, seed, text
+from trencadis.cli.prompts import Asked, read_prompts
+from trencadis.console import say, say_json
+from trencadis.errors import ConfigError, PromptError, UserError
 
 if TYPE_CHECKING:
     from trencadis.drawn import Drawn
@@ -15,15 +19,20 @@ if TYPE_CHECKING:
 
 HELP = "draws pictures from a prompt"
 
-_OPTIONS = (
-    "candidates", "keep", "seed", "batch_size", "guidance_scale", "guidance_schedule", "negative_prompt", "temperature",
-    "top_k", "top_p", "decoder", "weights", "keep_rows",
+# What a line of a file of prompts can set for itself, and what is the same for all.
+_OF_A_PROMPT = (
+    "candidates", "keep", "seed", "guidance_scale", "guidance_schedule", "negative_prompt", "temperature", "top_k",
+    "top_p", "decoder",
 )  # fmt: skip
+_OF_ALL = ("batch_size", "weights", "keep_rows")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("prompt", nargs="+", type=str, help="what to draw; several prompts are drawn one after the other")
+    about = "what to draw; several prompts are drawn one after the other, and '' is drawn without a caption"
+    add("prompt", nargs="*", type=text(), help=about)
+    about = 'more prompts: a text file with one a line, or JSON lines such as {"prompt": "a ring", "seed": 1}'
+    add("--prompts", type=existing_file(), metavar="FILE", help=about)
     add_model(parser)
     add("--candidates", type=integer(1, 4096), help="pictures drawn (default: 16)")
     add("--keep", type=integer(1, 4096), help="pictures kept, those that fit the prompt best (default: 4)")
@@ -31,10 +40,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--guidance-scale", type=real(0, 100), help="how closely to follow the prompt; 1 is no guidance")
     about = "constant, or rising from 1 at the first token to the scale"
     add("--guidance-schedule", choices=["constant", "linear", "cosine"], help=about)
-    add("--negative-prompt", type=str, metavar="PROMPT", help="what to draw away from; needs guidance")
-    add("--temperature", type=real(0, 100, low_open=True, example=1), help="lower is safer, higher more varied")
-    add("--top-k", type=integer(1), help="draw among this many likeliest tokens only")
-    add("--top-p", type=real(0, 1, low_open=True, example=0.95), help="draw among tokens of this probability only")
+    add("--negative-prompt", type=text(), metavar="PROMPT", help="what to draw away from; needs guidance")
+    add("--temperature", type=real(1e-6, 100, example=1), help="lower is safer, higher more varied")
+    add("--top-k", type=integer(1, 2**31 - 1), help="draw among this many likeliest tokens only")
+    add("--top-p", type=real(1e-6, 1, example=0.95), help="draw among tokens of this probability only")
     about = "jacobi draws the same pictures in fewer passes"
     add("--decoder", choices=["sequential", "jacobi"], help=about)
     about = "smaller ones are read faster; pictures change a little"
@@ -44,26 +53,72 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--keep-rows", type=integer(0), help="rows of tokens that stay, from the top")
     add("--device", choices=["cpu", "cuda"], help="(default: cuda where there is one)")
     add("--batch-size", type=integer(1), default=32, help="candidates drawn at once; less takes less memory")
-    add("--out", type=output_directory(), default="drawn", help="folder for the PNGs")
+    add("--out", type=output_directory(), default="drawn", help="folder for the PNGs; none there is replaced")
     add("--json", action="store_true", help="print what was drawn as JSON")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
+    """Draw each prompt once all of them can be drawn, and save the pictures of a prompt as soon as they are there."""
+    asked = _asked(arguments)
     from trencadis.data import read_picture
     from trencadis.devices import usable_device
     from trencadis.pipeline import DALLE
 
     image = None if arguments.image is None else read_picture(arguments.image)
     mask = None if arguments.mask is None else read_picture(arguments.mask, on_white=False)
-    options: dict[str, Any] = {name: arguments[name] for name in _OPTIONS}
+    common = {**{name: arguments[name] for name in _OF_ALL}, "image": image, "mask": mask}
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision).to(usable_device(arguments.device))
-    for prompt in arguments.prompt:
-        drawn = _draw(model, prompt, {**options, "image": image, "mask": mask})
-        _say(drawn, drawn.save(arguments.out), as_json=arguments.json)
+    _check(model, asked)
+    for prompts, settings in _together(asked, arguments.batch_size):
+        for drawn in _draw(model, prompts, {**common, **settings}):
+            _say(drawn, drawn.save(arguments.out), as_json=arguments.json)
     return 0
 
 
-def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
+def _asked(arguments: jsonargparse.Namespace) -> list[Asked]:
+    """Return all prompts, each with every setting that it has."""
+    shared = {name: arguments[name] for name in _OF_A_PROMPT}
+    asked = [Asked(prompt, shared) for prompt in arguments.prompt]
+    if arguments.prompts is not None:
+        asked += [
+            Asked(own.prompt, {**shared, **own.settings}, own.place)
+            for own in read_prompts(arguments.prompts, _kinds())
+        ]
+    if not asked:
+        remedy = "say what to draw, as in `trencadis generate 'a red heart'`"
+        raise ConfigError("no PROMPT given", expected="one or more, or --prompts FILE", remedy=remedy)
+    return asked
+
+
+def _kinds() -> dict[str, Kind[Any]]:
+    """Return the kinds of the settings of a prompt, as the command line has them."""
+    from trencadis.cli import command_parser
+
+    actions = command_parser("generate")._actions
+    return {a.dest: a.type for a in actions if a.dest in _OF_A_PROMPT and isinstance(a.type, Kind)}
+
+
+def _check(model: "DALLE", asked: list[Asked]) -> None:
+    for each in asked:
+        try:
+            model.check(each.prompt, **each.settings)
+        except UserError as error:
+            if not each.place:
+                raise
+            given = f"{each.place}: {error.given}"
+            raise PromptError(given, expected=error.expected, remedy=error.remedy) from error
+
+
+def _together(asked: list[Asked], batch_size: int) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Yield prompts that are drawn in one batch: neighbours with the same settings, as many as a batch has room for."""
+    for settings, group in groupby(asked, key=lambda each: dict(each.settings)):
+        prompts = [each.prompt for each in group]
+        count = max(1, batch_size // (settings["candidates"] or 16))
+        for start in range(0, len(prompts), count):
+            yield prompts[start : start + count], settings
+
+
+def _draw(model: "DALLE", prompts: list[str], options: dict[str, Any]) -> "list[Drawn]":
     from trencadis.generation import Progress
     from trencadis.progress import Advance, progress
 
@@ -77,15 +132,15 @@ def _draw(model: "DALLE", prompt: str, options: dict[str, Any]) -> "Drawn":
             advance(state.drawn - done)
             done = state.drawn
 
-        return model.generate(prompt, callback=report, **options)
+        return model.generate(prompts, callback=report, **options)
 
 
 def _say(drawn: "Drawn", paths: list[Path], *, as_json: bool) -> None:
     """Print one line a picture, or one JSON object a prompt."""
     records = [{"path": str(path), **record.as_dict()} for path, record in zip(paths, drawn.records, strict=True)]
     if as_json:
-        print(json.dumps({"prompt": drawn.prompt, "pictures": records}, ensure_ascii=False))
+        say_json({"prompt": drawn.prompt, "pictures": records})
         return
     for record in records:
         score = "" if record["score"] is None else f"   similarity {record['score']:.3f}"
-        print(f"{record['path']}   seed {record['seed']}{score}")
+        say(f"{record['path']}   seed {record['seed']}{score}")

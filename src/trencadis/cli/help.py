@@ -12,6 +12,7 @@ from typing import Any
 import jsonargparse
 
 from trencadis.cli.arguments import Kind
+from trencadis.spelling import typed_number
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
@@ -54,7 +55,7 @@ def shown_name(action: argparse.Action) -> str:
     """Return what stands for an argument's value in the help."""
     if isinstance(action.metavar, str):
         return action.metavar
-    if action.option_strings and isinstance(action.type, Kind):
+    if action.option_strings and isinstance(action.type, Kind) and action.type.metavar:
         return action.type.metavar
     return action.dest.upper()
 
@@ -63,4 +64,4 @@ def _shown_value(default: object) -> str:
     """Return a default as it would be typed."""
     if isinstance(default, bool):
         return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default).replace("%", "%%")
+    return typed_number(default) if isinstance(default, float) else str(default).replace("%", "%%")

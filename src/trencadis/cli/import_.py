@@ -1,11 +1,9 @@
 """`trencadis import`: published image tokenizers as models of ours. The module cannot be named as its command is."""
 
-import json
-from pathlib import Path
-
 import jsonargparse
 
-from trencadis.cli.arguments import integer, output_directory
+from trencadis.cli.arguments import MAX_SIDE, any_path, integer, output_directory
+from trencadis.console import say, say_json
 
 HELP = "takes over a published image tokenizer; runs nothing that its files hold"
 
@@ -16,10 +14,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("kind", choices=KINDS, help="whose files they are")
     about = "the files as they are published: encoder.pkl and decoder.pkl or their folder; or one .ckpt"
-    add("paths", nargs="+", metavar="PATH", type=Path, help=about)
+    add("paths", nargs="+", metavar="PATH", type=any_path(), help=about)
     add("--out", required=True, type=output_directory(), help="folder for the model; empty, or not there yet")
     about = "height and width of its pictures, in pixels"
-    add("--image-size", type=integer(1, example=256), default=256, help=about)
+    add("--image-size", type=integer(1, MAX_SIDE, example=256), default=256, help=about)
     add("--json", action="store_true", help="prints what was imported as JSON")
 
 
@@ -29,13 +27,13 @@ def run(arguments: jsonargparse.Namespace) -> int:
     side: int = arguments.image_size
     imported = import_image_tokenizer(arguments.kind, arguments.paths, arguments.out, (side, side))
     if arguments.json:
-        print(json.dumps(imported.as_dict(), ensure_ascii=False))
+        say_json(imported.as_dict())
         return 0
     rows, columns = imported.grid_size
-    print(f"{imported.out}   DiscreteVAE, from {imported.kind}")
-    print(f"  {'pictures':<12}{side}×{side} pixels")
-    print(f"  {'tokens':<12}{rows}×{columns} of {imported.image_vocab_size}, {imported.codes}")
-    print(f"  {'parameters':<12}{imported.parameters:,}")
+    say(f"{imported.out}   DiscreteVAE, from {imported.kind}")
+    say(f"  {'pictures':<12}{side}×{side} pixels")
+    say(f"  {'tokens':<12}{rows}×{columns} of {imported.image_vocab_size:,}, {imported.codes}")
+    say(f"  {'parameters':<12}{imported.parameters:,}")
     for name, digest in imported.files:
-        print(f"  {name:<12}SHA-256 {digest}")
+        say(f"  {name:<12}SHA-256 {digest}")
     return 0

@@ -10,6 +10,7 @@ import jsonargparse
 from trencadis.cli.arguments import Kind, UnfitValueError, one_of
 from trencadis.cli.faults import causes
 from trencadis.cli.help import HelpFormatter, shown_name
+from trencadis.console import say
 from trencadis.errors import ConfigError
 
 
@@ -30,6 +31,9 @@ class CommandParser(jsonargparse.ArgumentParser):
             options["type"] = options["type"].named(shown)
         action: argparse.Action = super().add_argument(*names, **options)
         return action
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        say(*message.splitlines())
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         given, expected, remedy = self._explain(message, ex)

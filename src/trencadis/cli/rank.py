@@ -1,48 +1,66 @@
 """`trencadis rank`: orders pictures by how well they fit a prompt."""
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
-from trencadis.cli.arguments import add_model, existing_file, integer
+from trencadis.cli.arguments import add_model, existing_path, integer, text
+from trencadis.cli.pictures import Pictures
+from trencadis.console import say, say_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HELP = "orders pictures by how well they fit a prompt"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("prompt", type=str, help="what the pictures should show")
-    add("images", nargs="+", metavar="IMAGE", type=existing_file(), help="PNG, JPEG or WebP")
+    add("prompt", type=text(), help="what the pictures should show")
+    existing = existing_path("a picture or a folder that exists")
+    add("images", nargs="+", metavar="IMAGE", type=existing, help="pictures, and folders of them at any depth")
     add_model(parser)
     add("--keep", type=integer(1), help="print the best ones only (default: all)")
     add("--json", action="store_true", help="print the order as JSON")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    import torch
-    from PIL import Image, ImageOps
-
-    from trencadis.data import read_picture
-    from trencadis.data.pixels import to_tensor
-    from trencadis.errors import ModelError
+    from trencadis.errors import ModelError, PromptError
     from trencadis.pipeline import DALLE
     from trencadis.ranking import rank
 
-    paths: list[Path] = arguments.images
-    pictures = [read_picture(path) for path in paths]
+    if not arguments.prompt.strip():
+        raise PromptError("an empty prompt", expected="words", remedy="say what the pictures should show")
+    pictures = Pictures(arguments.images)
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision)
     if model.ranker is None:
         raise ModelError(f"{arguments.model} has no ranker", expected="a model with one", remedy="name another --model")
-    height, width = model.image_tokenizer.image_size
-    fitted = [to_tensor(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)) for picture in pictures]
+    paths, images = _read(pictures, model.image_tokenizer.image_size)
     keep = len(paths) if arguments.keep is None else arguments.keep
-    ranked = rank(torch.stack(fitted), arguments.prompt, ranker=model.ranker, keep=keep)
+    ranked = rank(images, arguments.prompt, ranker=model.ranker, keep=keep)
     rows = [(paths[index], score) for index, score in zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)]
+    pictures.tell_left_out()
     if arguments.json:
         order = [{"path": str(path), "score": score} for path, score in rows]
-        print(json.dumps({"prompt": arguments.prompt, "order": order}, ensure_ascii=False))
+        left_out = [{"path": str(each.path), "reason": each.reason} for each in pictures.left_out]
+        say_json({"prompt": arguments.prompt, "order": order, "left_out": left_out})
     else:
-        for path, score in rows:
-            print(f"{score:.3f}   {path}")
+        say(*(f"{score:.3f}   {path}" for path, score in rows))
     return 0
+
+
+def _read(pictures: Pictures, image_size: tuple[int, int]) -> "tuple[list[Path], Tensor]":
+    """Return the paths, and the pictures cut to a size."""
+    import torch
+    from PIL import Image, ImageOps
+
+    from trencadis.data.pixels import to_tensor
+    from trencadis.progress import track
+
+    height, width = image_size
+    paths, images = [], []
+    for path, picture in track(pictures, "reading pictures", len(pictures)):
+        paths.append(path)
+        images.append(to_tensor(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)))
+    return paths, torch.stack(images)

@@ -1,16 +1,17 @@
 """`trencadis reconstruct`: pictures to tokens and back, side by side."""
 
-import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import add_model, integer, path_that
-from trencadis.errors import ConfigError, PictureError
+from trencadis.cli.arguments import MAX_SIDE, add_model, existing_path, integer, output_sheet
+from trencadis.cli.pictures import Pictures
+from trencadis.console import say, say_json
+from trencadis.errors import ConfigError
+from trencadis.spelling import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,13 +30,13 @@ Tile = tuple["Image.Image", str]
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
-    existing = path_that(Path.exists, "a picture or a folder that exists")
-    add("images", nargs="+", metavar="IMAGE", type=existing, help="PNG, JPEG or WebP, or a folder of them")
+    existing = existing_path("a picture or a folder that exists")
+    add("images", nargs="+", metavar="IMAGE", type=existing, help="pictures, and folders of them at any depth")
     add_model(parser, about="a shipped model, a model or tokenizer directory, or a hub id")
     about = "of pictures, in multiples of what a token stands for (default: the model's)"
-    add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=integer(1, example=64), help=about)
-    about = "file for the sheet: originals, reconstructions and differences"
-    add("--out", type=Path, default="reconstructed.png", help=about)
+    add("--image-size", nargs=2, metavar=("HEIGHT", "WIDTH"), type=integer(1, MAX_SIDE, example=64), help=about)
+    about = "file for the sheet: originals, reconstructions and differences; only a sheet is replaced"
+    add("--out", type=output_sheet(), default="reconstructed.png", help=about)
     add("--json", action="store_true", help="print each picture's fidelity and tokens, and the means, as JSON")
 
 
@@ -45,55 +46,35 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.image.loading import load_image_tokenizer
     from trencadis.model_directory import find_model
     from trencadis.progress import track
-    from trencadis.storage import write_picture
+    from trencadis.storage import write_sheet
 
-    paths = _pictures(arguments.images)
+    pictures = Pictures(arguments.images, output=arguments.out)
     tokenizer = load_image_tokenizer(find_model(arguments.model, revision=arguments.revision))
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []
-    for path in track(paths, "reconstructing pictures"):
-        figures, tiles = _reconstructed(tokenizer, size, path)
+    for path, picture in track(pictures, "reconstructing pictures", len(pictures)):
+        figures, tiles = _reconstructed(tokenizer, size, path, picture)
         found.append(figures)
         columns += [tiles] if len(columns) < MOST_SHOWN else []
-    write_picture(arguments.out, banded_sheet(list(zip(*columns, strict=True)), COLUMNS, tile_size=_tile_size(size)))
+    write_sheet(arguments.out, banded_sheet(list(zip(*columns, strict=True)), COLUMNS, tile_size=_tile_size(size)))
+    pictures.tell_left_out()
     means = {name: _mean([row[name] for row in found]) for name in ("psnr", "ssim")}
     if arguments.json:
+        left_out = [{"path": str(each.path), "reason": each.reason} for each in pictures.left_out]
         sheet = {"sheet": str(arguments.out), "image_size": size, "mean": means, "pictures": found}
-        print(json.dumps(sheet, ensure_ascii=False, allow_nan=False))
+        say_json(sheet | {"left_out": left_out})
     else:
         _print(found, means)
         shown = f"; the first {MOST_SHOWN} of {len(found):,}" if len(found) > MOST_SHOWN else ""
         rows = f"originals, reconstructions, and differences times {DIFFERENCE_GAIN}"
-        print(f"{arguments.out}   from the top: {rows}{shown}")
+        say(f"{arguments.out}   from the top: {rows}{shown}")
     return 0
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def _pictures(given: list[Path]) -> list[Path]:
-    """Return the given files; a folder stands for the pictures in it, sorted by name."""
-    from trencadis.data.files import PICTURE_SUFFIXES
-
-    paths: list[Path] = []
-    for path in given:
-        if not path.is_dir():
-            paths.append(path)
-            continue
-        try:
-            files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise PictureError(f"cannot read {path}: {reason}", expected="a folder", remedy="check the path") from error
-        pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
-        if not pictures:
-            none = f"no picture ({', '.join(PICTURE_SUFFIXES)}) in {path}"
-            raise PictureError(none, expected="one or more, not in folders of it", remedy="check the path")
-        paths += pictures
-    return paths
 
 
 def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, int]:
@@ -109,23 +90,22 @@ def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, in
 
 
 def _reconstructed(
-    tokenizer: "ImageTokenizer", size: tuple[int, int], path: Path
+    tokenizer: "ImageTokenizer", size: tuple[int, int], path: Path, picture: "Image.Image"
 ) -> tuple[dict[str, Any], tuple[Tile, Tile, Tile]]:
     """Return a picture's figures, and its three tiles on the sheet from the top."""
     import torch
     from PIL import Image, ImageOps
 
-    from trencadis.data import read_picture
     from trencadis.data.pixels import to_pillow, to_tensor
     from trencadis.image import psnr, ssim
     from trencadis.image.metrics import WINDOW_SIZE
 
-    original = to_tensor(ImageOps.fit(read_picture(path), (size[1], size[0]), Image.Resampling.LANCZOS))[None]
+    original = to_tensor(ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS))[None]
     tokens = tokenizer.encode(original)
     drawn = tokenizer.decode(tokens)
     decibels = float(psnr(drawn, original))
     figures = {
-        "path": _text(path),
+        "path": str(path),
         "exact": math.isinf(decibels),
         "psnr": None if math.isinf(decibels) else decibels,
         "ssim": float(ssim(drawn, original)) if min(size) >= WINDOW_SIZE else None,
@@ -133,7 +113,7 @@ def _reconstructed(
     }
     first, second, third = to_pillow(torch.cat([original, drawn, (DIFFERENCE_GAIN * (drawn - original)).abs()]))
     difference = f"difference\N{NO-BREAK SPACE}× {DIFFERENCE_GAIN}"
-    return figures, ((first, _text(Path(path.name))), (second, _label(figures)), (third, difference))
+    return figures, ((first, printable(path.name)), (second, _label(figures)), (third, difference))
 
 
 def _label(figures: dict[str, Any]) -> str:
@@ -152,11 +132,11 @@ def _figures(figures: dict[str, Any], psnr_decimals: int, ssim_decimals: int) ->
 
 def _print(found: list[dict[str, Any]], means: dict[str, Any]) -> None:
     for row in found:
-        print("   ".join([row["path"], *_figures(row, 2, 3)]))
+        say("   ".join([row["path"], *_figures(row, 2, 3)]))
     if len(found) > 1:
         exact = sum(row["exact"] for row in found)
         note = f" (PSNR without the {exact} that are exact)" if 0 < exact < len(found) else ""
-        print("   ".join([f"mean of {len(found):,}{note}", *_figures(means, 2, 3)]))
+        say("   ".join([f"mean of {len(found):,}{note}", *_figures(means, 2, 3)]))
 
 
 def _tile_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -164,8 +144,3 @@ def _tile_size(size: tuple[int, int]) -> tuple[int, int]:
     scale = min(max(max(size), SMALLEST_TILE), LARGEST_TILE) / max(size)
     height, width = (max(round(side * scale), 1) for side in size)
     return height, max(width, NARROWEST_TILE)
-
-
-def _text(path: Path) -> str:
-    """Return a path as text; a file's name may be any bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import existing_file, one_of, output_directory, real, seed
+from trencadis.cli.arguments import dataset, existing_file, model_name, one_of, output_directory, real, seed, text
 from trencadis.config import RunConfig
 from trencadis.config.plain import Settings, merge, nest, overlay, setting_names
+from trencadis.console import say
 
 HELP = "trains a model on captioned pictures, resumes a training, or continues a finished one"
 
@@ -18,22 +19,22 @@ _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("path", nargs="?", type=str, help="folder, shards or metadata file, as `trencadis data check` reads them")
+    add("path", nargs="?", type=dataset(), help="folder, shards or metadata file, as `trencadis data check` reads them")
     add("--out", required=True, type=output_directory(), help="output folder; a run in it is resumed")
     add(
         "--hours",
-        type=real(0, low_open=True, example=1),
+        type=real(1e-4, 100_000, example=1),
         help="time budget (default: 1); a finished run is continued for it",
     )
     about = "such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)"
-    add("--recipe", type=str, help=about)
+    add("--recipe", type=text(), help=about)
     add("--seed", type=seed(), help="seed of everything random (default: 0)")
     add("--device", type=one_of("cpu", "cuda"), help="(default: cuda where there is one)")
     about = "directory, hub id or shipped model whose image tokenizer is used; none is trained"
-    add("--image-tokenizer", type=str, help=about)
+    add("--image-tokenizer", type=model_name(), help=about)
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
     for name in _OTHERS:
-        add(f"--{name}", type=str, help=argparse.SUPPRESS)  # read, and refused, by the config itself
+        add(f"--{name}", type=text(), help=argparse.SUPPRESS)  # read, and refused, by the config itself
     parser.epilog = (
         "Every setting of a run's config.yaml is an option too, by its dotted name, such as "
         "--transformer.model.num_layers 12 or --image.steps 5000; the plan keeps it and chooses the rest."
@@ -53,14 +54,10 @@ def run(arguments: jsonargparse.Namespace) -> int:
         remedy = "name the folder, as in `trencadis train pictures --out runs/mine`"
         raise ConfigError("no pictures to train on", expected="a folder of captioned pictures", remedy=remedy)
     recipe, hours = read.recipe if "recipe" in named else None, read.hours if "hours" in named else None
-    train(run.path, overrides, recipe=recipe, hours=hours, say=_say)
-    print(f"{run.model}   the model: trencadis generate 'a prompt' --model {run.model}")
-    print(f"{run.report}   the report")
+    train(run.path, overrides, recipe=recipe, hours=hours, say=say)
+    say(f"{run.model}   the model: trencadis generate 'a prompt' --model {run.model}")
+    say(f"{run.report}   the report")
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _overrides(arguments: jsonargparse.Namespace) -> Settings:

@@ -1,11 +1,11 @@
 """`trencadis verify`: draws pictures again from their records, and compares the pixels."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
 from trencadis.cli.arguments import add_model, existing_file
+from trencadis.console import say, say_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,9 +36,9 @@ def run(arguments: jsonargparse.Namespace) -> int:
         found.append({"path": str(path), **_compared(picture, record, models[record.model])})
     is_verified = all(row["verified"] for row in found)
     if arguments.json:
-        print(json.dumps({"verified": is_verified, "pictures": found}, ensure_ascii=False))
+        say_json({"verified": is_verified, "pictures": found})
     else:
-        print("\n".join(f"{row['path']}   {_sentence(row)}" for row in found))
+        say(*(f"{row['path']}   {_sentence(row)}" for row in found))
     return 0 if is_verified else 1
 
 

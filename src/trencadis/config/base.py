@@ -7,6 +7,8 @@ from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from trencadis.errors import ConfigError
+from trencadis.spelling import typed_number
+from trencadis.storage import user_path
 
 NoteT = TypeVar("NoteT")
 
@@ -18,9 +20,24 @@ class Range(NamedTuple):
     high: float = math.inf
 
     def __str__(self) -> str:
-        return f"{self.low:g} or more" if self.high == math.inf else f"a number in [{self.low:g}, {self.high:g}]"
+        low, high = (typed_number(limit) for limit in (self.low, self.high))
+        return f"{low} or more" if self.high == math.inf else f"a number in [{low}, {high}]"
 
 
+class PathNote(NamedTuple):
+    """A text that names a place: `~` is the home folder, and quotes around it are taken off.
+
+    Places that are joined by `separator` are read one by one.
+    """
+
+    separator: str | None = None
+
+    def read(self, text: str) -> str:
+        parts = [text] if self.separator is None else text.split(self.separator)
+        return (self.separator or "").join(map(user_path, parts))
+
+
+PlaceText = Annotated[str, PathNote()]
 Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]
 Amount = Annotated[float, Range(0)]
@@ -48,13 +65,16 @@ class SettingError(ConfigError):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The base of all configs: refuses numbers outside the `Range` in their field's type.
+    """The base of all configs: reads paths as a shell does, and refuses numbers outside of their field's `Range`.
 
     Raises:
         SettingError: A number is out of its range, or settings contradict each other.
     """
 
     def __post_init__(self) -> None:
+        for name, place in notes(type(self), PathNote).items():  # type: ignore[arg-type]  # as below
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, place.read(text))
         for name, limits in notes(type(self), Range).items():  # type: ignore[arg-type]  # a class can be hashed
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from trencadis.config.base import Config, Count, Range, Whole
+from trencadis.config.base import Config, Count, PathNote, Range, Whole
 
 Fit = Literal["crop", "pad", "auto"]
 Aspect = Annotated[float, Range(0.001, 1000)]
@@ -68,7 +68,7 @@ class DataConfig(ReadingConfig):
             tenth, so that there are 32 to measure on.
     """
 
-    path: str = ""
+    path: Annotated[str, PathNote("::")] = ""
     fit: Fit = "auto"
     flip: bool = True
     filters: FilterConfig = field(default_factory=FilterConfig)

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from trencadis.config.base import Amount, Config, Count, Range, Share, notes
+from trencadis.config.base import Amount, Config, Count, PlaceText, Range, Share, notes
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ImageLossConfig(Config):
     commitment: Annotated[Amount, LossTerm("Commitment term", "squared distance to the codes")] = 0.25
     codebook: Annotated[Amount, LossTerm("Codebook term", "squared distance to the vectors")] = 1.0
     perceptual: Annotated[Amount, LossTerm("Perceptual term", "distance of features", sees_pixels=True)] = 0.0
-    perceptual_network: str | None = None
+    perceptual_network: PlaceText | None = None
     adversarial: Annotated[Amount, LossTerm("Adversarial term", "logits of the discriminator, negated")] = 0.0
     adversarial_start: Share = 0.3
     lecam: Amount = 0.0

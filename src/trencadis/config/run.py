@@ -26,7 +26,7 @@ class RunConfig(Config):
 
     recipe: str = "dalle_v1"
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    hours: Amount = 1.0
+    hours: Annotated[float, Range(1e-4, 100_000)] = 1.0
     threads: Annotated[int, Range(1, 4096)] = 1
     device: Literal["cpu", "cuda"] = "cpu"
     save_every_s: Amount = 60.0

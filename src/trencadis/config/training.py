@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from trencadis.config.base import Amount, Config, Count, Range, Share, Whole
+from trencadis.config.base import Amount, Config, Count, PlaceText, Range, Share, Whole
 from trencadis.config.clip import CLIPSizes
 from trencadis.config.image import DiscreteVAEConfig
 from trencadis.config.losses import ImageLossConfig
@@ -113,7 +113,7 @@ class ImageStage(StageConfig):
     """
 
     model: DiscreteVAEConfig = field(default_factory=DiscreteVAEConfig)
-    pretrained: str | None = None
+    pretrained: PlaceText | None = None
     losses: ImageLossConfig = field(default_factory=ImageLossConfig)
     relaxation: Literal["gumbel", "straight_through", "ibq", "rotation"] = "gumbel"
     final_relaxation_temperature: Annotated[float, Range(1e-3, 100)] = 1 / 16

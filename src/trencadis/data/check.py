@@ -16,6 +16,7 @@ from trencadis.data.pairs import Curated, Dropped, Omitted
 from trencadis.data.training_sheet import evenly, training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
+from trencadis.spelling import number_text
 
 EXAMPLES = 5
 _SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS = 64, 16, 8
@@ -28,7 +29,7 @@ class Spread:
     most: float
 
     def __str__(self) -> str:
-        return f"{self.least:.4g} to {self.most:.4g}, median {self.median:.4g}"
+        return f"{number_text(self.least)} to {number_text(self.most)}, median {number_text(self.median)}"
 
 
 @dataclass(frozen=True)

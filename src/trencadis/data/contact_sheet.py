@@ -4,9 +4,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.Image import Resampling
 
+from trencadis.data.fonts import Font, font_for, shows
 from trencadis.errors import ConfigError
 
 _MARGIN = 8
@@ -20,6 +21,7 @@ _LONGEST_LABEL = 400
 TILE_SIZE = 128
 _PLAIN = {"–": "-", "—": "-", "×": "x", "ß": "ss", "æ": "ae", "ø": "o", "ł": "l"}
 _TIED = "\N{NO-BREAK SPACE}"
+_KEPT = (_TIED, "\u200c", "\u200d")  # the last two join or part the letters beside them
 # Where a word that is too long may be broken: after punctuation, or where a number begins or ends.
 _SEAM = re.compile(r"(?<=[-_./,;:=+])|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
@@ -54,13 +56,14 @@ def contact_sheet(
     tile_height, tile_width = (tile_size, tile_size) if isinstance(tile_size, int) else tile_size
     cell_width, cell_height = tile_width + _MARGIN, tile_height + label_lines * _LINE_HEIGHT + _MARGIN
     sheet = Image.new("RGB", (columns * cell_width + _MARGIN, rows * cell_height + _MARGIN), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
+    draw = ImageDraw.Draw(sheet)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         left, top = _MARGIN + number % columns * cell_width, _MARGIN + number // columns * cell_height
         box = _place(sheet, image, left, top, (tile_height, tile_width))
         if outlined:
             draw.rectangle((box[0] - 1, box[1] - 1, box[2], box[3]), outline=_ABSENT)
-        for line_number, line in enumerate(_wrapped(label, font, tile_width, label_lines)):
+        shown, font = _drawable(label[:_LONGEST_LABEL], _FONT_SIZE)
+        for line_number, line in enumerate(_wrapped(shown, font, tile_width, label_lines)):
             draw.text((left, top + tile_height + 1 + line_number * _LINE_HEIGHT), line, fill=_INK, font=font)
     return sheet
 
@@ -101,10 +104,11 @@ def titled(sections: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     width = max(sheet.width for _, sheet in sections)
     height = sum(sheet.height + _TITLE_HEIGHT for _, sheet in sections)
     page = Image.new("RGB", (width, height), _PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(_TITLE_SIZE)
+    draw = ImageDraw.Draw(page)
     top = 0
     for title, sheet in sections:
-        draw.text((_MARGIN, top + _MARGIN), _drawable(title), fill=_INK, font=font)
+        shown, font = _drawable(title, _TITLE_SIZE)
+        draw.text((_MARGIN, top + _MARGIN), shown, fill=_INK, font=font)
         page.paste(sheet, (0, top + _TITLE_HEIGHT))
         top += _TITLE_HEIGHT + sheet.height
     return page
@@ -126,10 +130,10 @@ def _place(
     return left, top, left + width, top + height
 
 
-def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
+def _wrapped(label: str, font: Font, width: int, most: int) -> list[str]:
     """Break a label into at most `most` lines of `width` pixels; words that are too long are broken at `_SEAM`."""
     lines: list[str] = []
-    rest = _drawable(label[:_LONGEST_LABEL])
+    rest = label
     while rest and len(lines) < most:
         fitting = _fitting(rest, font, width)
         if fitting < len(rest) and len(lines) == most - 1:
@@ -142,7 +146,7 @@ def _wrapped(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, wid
     return [line.replace(_TIED, " ") for line in lines]
 
 
-def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float | int) -> int:
+def _fitting(text: str, font: Font, width: float | int) -> int:
     """Return how many characters fit in a line: up to the last space, else the last seam, else as many as fit."""
     shown = text.replace(_TIED, " ")
     longest = next(count for count in range(len(text), 0, -1) if count == 1 or font.getlength(shown[:count]) <= width)
@@ -154,10 +158,21 @@ def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
     return max((seam.start() for seam in _SEAM.finditer(text) if 0 < seam.start() <= longest), default=longest)
 
 
-def _drawable(text: str) -> str:
-    """Return text on one line without accents, which Pillow's font lacks. Other scripts become boxes."""
-    parts = (unicodedata.normalize("NFKD", part) for part in text.split(_TIED))
-    letters = (letter for letter in _TIED.join(parts) if not unicodedata.combining(letter))
-    plain = "".join(_PLAIN.get(letter, letter) for letter in letters)
-    shown = "".join(letter if letter.isprintable() or letter == _TIED else " " for letter in plain)
-    return " ".join(part for part in shown.split(" ") if part)
+def _drawable(text: str, size: int) -> tuple[str, Font]:
+    """Return text on one line, and the font that shows most of it.
+
+    A character that the font lacks is put as a plain one where there is such, as `e` for `é`; others become boxes.
+    """
+    shown = "".join(letter if letter.isprintable() or letter in _KEPT else " " for letter in text)
+    line = " ".join(part for part in shown.split(" ") if part)
+    font = font_for(line, size)
+    # What Pillow's own font shows of a plain text looks the same on all systems.
+    plain = "".join(letter if shows(font, letter) else _plain(letter) for letter in line)
+    return plain, font
+
+
+def _plain(letter: str) -> str:
+    if letter in _PLAIN:
+        return _PLAIN[letter]
+    parts = unicodedata.normalize("NFKD", letter)
+    return "".join(_PLAIN.get(part, part) for part in parts if not unicodedata.combining(part)) or letter

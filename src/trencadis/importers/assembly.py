@@ -54,7 +54,7 @@ def checked_weights(
     shapes = {**wanted, **(more or {})}
     for name in sorted(published.keys() ^ tensors.keys()):
         verb = "has no" if name in published else "has the unknown"
-        expected = f"the {len(published)} tensors of this family"
+        expected = f"the {len(published):,} tensors of this family"
         raise refusal(path, f"{verb} {shown(name)}", expected=expected, remedy=CHECK_FAMILY)
     for name, ours in published.items():
         found = tuple(tensors[name].shape)

@@ -108,7 +108,7 @@ def _read_zip(content: Bytes) -> object:
         member = members.get(f"{roots[0]}data/{key}")
         if member is None or member.file_size != storage.size_bytes:
             found = "no" if member is None else f"{member.file_size}"
-            raise refusal(path, f"has {found} bytes for storage {shown(key)}, which has {storage.size_bytes}")
+            raise refusal(path, f"has {found:,} bytes for storage {shown(key)}, which has {storage.size_bytes:,}")
         storage.start, storage.checksum = _start_of(member, content), member.CRC
     return tree
 
@@ -149,7 +149,7 @@ def _read_legacy(content: Bytes) -> object:
         storage.start = position + 8
         position = storage.start + storage.size_bytes
         if count != storage.count or position > len(content):
-            raise refusal(path, f"is damaged at storage {shown(key)} of {storage.size_bytes} bytes")
+            raise refusal(path, f"is damaged at storage {shown(key)} of {storage.size_bytes:,} bytes")
     return tree
 
 

@@ -77,7 +77,7 @@ def _config(parts: dict[str, tuple[Path, Tensors]], image_size: tuple[int, int])
     vocab_size = shape_of(encoder, "blocks.output.conv.w", encoder_path)[0]
     latent_dim, decoder_vocab_size = shape_of(decoder, "blocks.input.w", decoder_path)[:2]
     if decoder_vocab_size != vocab_size:
-        given, expected = f"has {decoder_vocab_size} codes", f"{vocab_size}, as the encoder has"
+        given, expected = f"has {decoder_vocab_size:,} codes", f"{vocab_size:,}, as the encoder has"
         raise refusal(decoder_path, given, expected=expected, remedy="name files of one model")
     return DiscreteVAEConfig(
         image_size=image_size,

@@ -91,7 +91,7 @@ class StoredTensor:
                 raise self._misfit("that overlaps itself")
             last += (size - 1) * stride
         if self.offset + last >= self.storage.count:
-            raise self._misfit(f"that goes beyond its storage of {self.storage.count} numbers")
+            raise self._misfit(f"that goes beyond its storage of {self.storage.count:,} numbers")
 
     def _misfit(self, fault: str) -> Exception:
         shape, stride = (shown(str(list(numbers[: MAX_DIMENSIONS + 1]))) for numbers in (self.shape, self.stride))
@@ -133,7 +133,7 @@ def read_tensors(tensors: Tensors, path: Path) -> dict[str, Float[Tensor, "..."]
     """
     total, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
     if total > size:
-        raise refusal(path, f"describes {total} bytes of weights and has {size} in all")
+        raise refusal(path, f"describes {total:,} bytes of weights and has {size:,} in all")
     read = {}
     for name, tensor in track(tensors.items(), "reading the weights", len(tensors)):
         if not tensor.dtype.is_floating_point:

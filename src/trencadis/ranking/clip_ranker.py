@@ -27,8 +27,8 @@ class CLIPRanker:
 
     def __init__(self, clip: CLIP, text_tokenizer: TextTokenizer) -> None:
         if text_tokenizer.vocab_size > clip.config.text_vocab_size:
-            given = f"a text tokenizer of {text_tokenizer.vocab_size} ids"
-            expected = f"the {clip.config.text_vocab_size} ids that the ranker was trained with, at most"
+            given = f"a text tokenizer of {text_tokenizer.vocab_size:,} ids"
+            expected = f"the {clip.config.text_vocab_size:,} ids that the ranker was trained with, at most"
             raise ModelError(given, expected=expected, remedy="load the tokenizer and the ranker of one model")
         self.clip, self.text_tokenizer = clip, text_tokenizer
 

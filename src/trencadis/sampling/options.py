@@ -28,7 +28,7 @@ class Sampling(Config):
     """
 
     temperature: Annotated[float, Range(1e-6, 100)] = 1.0
-    top_k: Count | None = None
+    top_k: Annotated[int, Range(1, 2**31 - 1)] | None = None
     top_p: Annotated[float, Range(1e-6, 1)] | None = None
     guidance_scale: Annotated[float, Range(0, 100)] = 3.0
     guidance_schedule: GuidanceSchedule = "constant"

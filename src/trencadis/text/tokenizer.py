@@ -109,7 +109,7 @@ class CaptionTokenizer(HubModel):
         if max_len is None or len(tokens) <= max_len:
             return list(tokens)
         kept = list(tokens[:max_len])
-        message = f"caption cut after '{_ending(self.decode(kept))}' ({max_len} of {len(tokens)} tokens)"
+        message = f"caption cut after '{_ending(self.decode(kept))}' ({max_len:,} of {len(tokens):,} tokens)"
         warnings.warn(message, CaptionCutWarning, stacklevel=2)
         return kept
 
@@ -161,7 +161,7 @@ def _tables(library: Tokenizer) -> tuple[dict[str, int], Merges]:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     kinds = content["model"].get("type"), (content["pre_tokenizer"] or {}).get("type")
     if kinds != ("BPE", "ByteLevel") or not all(letter in vocab for letter in alphabet):
-        given = f"a tokenizer of the kind {kinds[0]} over {kinds[1]} with {len(vocab)} tokens"
+        given = f"a tokenizer of the kind {kinds[0]} over {kinds[1]} with {len(vocab):,} tokens"
         expected, remedy = "byte-level byte-pair encoding with all 256 bytes", "train a CaptionTokenizer"
         raise ModelError(given, expected=expected, remedy=remedy)
     merges = {

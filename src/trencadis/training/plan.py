@@ -130,7 +130,7 @@ def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Settings:
         raise ConfigError(f"image.model.{others[0]}", expected="the tokenizer's own", remedy=remedy)
     model: DiscreteVAEConfig = load_image_tokenizer(find_model(name)).config
     rows, columns = model.grid_size
-    why = f"given: {rows}×{columns} tokens of {model.image_vocab_size} codes; none is trained"
+    why = f"given: {rows}×{columns} tokens of {model.image_vocab_size:,} codes; none is trained"
     plan.say("image tokenizer", name, why)
     return {"image": {"pretrained": name, "model": to_plain(model)}}
 
@@ -169,7 +169,7 @@ def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> Settings:
     plan.say("text_len", text_len, f"99.5 % of the captions have at most {needed} tokens; dropped merges take more")
     cut = sum(length > text_len for length in lengths)
     if cut:
-        plan.say("captions cut", f"{cut} of {len(lengths)}", f"they are longer than {text_len} tokens")
+        plan.say("captions cut", f"{cut:,} of {len(lengths):,}", f"they are longer than {text_len} tokens")
     plan.say("vocab_size", tokenizer.vocab_size, "what the captions hold, at most the recipe's")
     return {"text_len": text_len, "vocab_size": tokenizer.vocab_size}
 

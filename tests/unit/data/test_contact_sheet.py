@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from trencadis.data import fonts
 from trencadis.data.contact_sheet import _wrapped, banded_sheet, contact_sheet, titled
+from trencadis.data.fonts import shows, system_fonts
 from trencadis.errors import ConfigError
 
 
@@ -35,13 +37,32 @@ def test_labels_stand_underneath_and_within_their_tile() -> None:
     assert not ink(sheet.crop((0, 88 + 32, sheet.width, sheet.height)))
 
 
-def test_accents_are_left_out_where_the_font_has_none() -> None:
+def test_accents_are_left_out_where_no_font_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "system_fonts", tuple)
     accented, plain = (contact_sheet([None], [label], 1) for label in ("Réunion – größer", "Reunion - grosser"))
     assert accented.tobytes() == plain.tobytes()
 
 
+def test_accents_and_other_scripts_are_shown_in_a_font_of_the_system() -> None:
+    if not any(shows(ImageFont.truetype(path, 12), "ж") for path in system_fonts()):
+        pytest.skip("no font of this system has Cyrillic")
+    sheets = [contact_sheet([None], [label], 1).tobytes() for label in ("кот", "кит", "Reunion", "Réunion")]
+    assert len(set(sheets)) == 4
+
+
 def test_any_text_can_be_a_label() -> None:
-    for label in ("", " ", "x" * 100_000, "a\0b\nc\x1b[31m", "一只猫", "🐈", "e\u0301", "ليل"):
+    for label in (
+        "",
+        " ",
+        "x" * 100_000,
+        "a\0b\nc\x1b[31m",
+        "一只猫",
+        "🐈",
+        "e\u0301",
+        "ليل",
+        "\udcff\ud83d",
+        "👨‍👩‍👧 می‌خواهم",
+    ):
         assert contact_sheet([None], [label], 1).size == contact_sheet([None], [""], 1).size
 
 
