@@ -13,6 +13,7 @@ PACKAGE = Path(trencadis.__file__).parent
 # A module imports only from those before it, and from itself. docs/architecture.md draws the same.
 ORDER = (
     "errors",
+    "memory",
     "storage",
     "randomness",
     "progress",
