@@ -20,7 +20,9 @@ _ASKED_FOR = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGT]i?
 
 
 @contextmanager
-def in_memory(doing: str, *, remedy: str) -> Iterator[None]:
+def in_memory(
+    doing: str, *, remedy: str = "close other programs, or take a machine with more memory"
+) -> Iterator[None]:
     """Turn too little memory into a `FullMemoryError` that says what was done and what to do about it.
 
     It counts too where it was taken for something else on its way, such as for damage of a file. Where an inner one of

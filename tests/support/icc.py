@@ -19,17 +19,17 @@ _D50 = np.array([0.9642, 1.0, 0.8249])
 
 def srgb_linear(coded: ArrayLike) -> Floats:
     """Return light in [0, 1] of sRGB's coded values in [0, 1]."""
-    coded = np.asarray(coded, float)
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    values: Floats = np.asarray(coded, float)
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def srgb_coded(light: ArrayLike) -> Floats:
-    light = np.clip(np.asarray(light, float), 0, 1)
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    values: Floats = np.clip(np.asarray(light, float), 0, 1)
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
 
 
 def gamma(exponent: float) -> Callable[[ArrayLike], Floats]:
-    return lambda coded: np.asarray(coded, float) ** exponent
+    return lambda coded: np.power(np.asarray(coded, float), exponent)
 
 
 def in_srgb(colour: Sequence[int], primaries: Sequence[XY], linear: Callable[[ArrayLike], Floats]) -> list[int]:
@@ -37,6 +37,15 @@ def in_srgb(colour: Sequence[int], primaries: Sequence[XY], linear: Callable[[Ar
     light = linear(np.array(colour) / 255)
     seen = np.linalg.inv(_to_xyz(SRGB_PRIMARIES)) @ _to_xyz(primaries) @ light
     return [round(float(value) * 255) for value in srgb_coded(seen)]
+
+
+def lab_in_srgb(lightness: float, a: float, b: float) -> tuple[int, ...]:
+    """Return CIE Lab, whose white is that of profiles, as 8-bit sRGB, cut to its gamut."""
+    y = (lightness + 16) / 116
+    cubes = np.array([y + a / 500, y, y - b / 200])
+    xyz = _D50 * np.where(cubes > 6 / 29, cubes**3, 3 * (6 / 29) ** 2 * (cubes - 4 / 29))
+    light = np.linalg.inv(_adaptation() @ _to_xyz(SRGB_PRIMARIES)) @ xyz
+    return tuple(round(float(value) * 255) for value in srgb_coded(light))
 
 
 def rgb_profile(primaries: Sequence[XY], linear: Callable[[ArrayLike], Floats], padding: int = 0) -> bytes:
@@ -80,7 +89,8 @@ def _white() -> Floats:
 def _adaptation() -> Floats:
     """Return Bradford's adaptation of daylight to the white of profiles."""
     cone = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-    return np.linalg.inv(cone) @ np.diag((cone @ _D50) / (cone @ _white())) @ cone
+    adaptation: Floats = np.linalg.inv(cone) @ np.diag((cone @ _D50) / (cone @ _white())) @ cone
+    return adaptation
 
 
 def _xyz(values: Floats) -> bytes:

@@ -30,12 +30,12 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.ranking import rank
 
     paths: list[Path] = arguments.images
-    pictures = [read_picture(path) for path in paths]
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision)
     if model.ranker is None:
         raise ModelError(f"{arguments.model} has no ranker", expected="a model with one", remedy="name another --model")
     height, width = model.image_tokenizer.image_size
-    fitted = [to_tensor(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)) for picture in pictures]
+    # One original at a time is held; they may be far larger than what the model sees of them.
+    fitted = [to_tensor(ImageOps.fit(read_picture(p), (width, height), Image.Resampling.LANCZOS)) for p in paths]
     keep = len(paths) if arguments.keep is None else arguments.keep
     ranked = rank(torch.stack(fitted), arguments.prompt, ranker=model.ranker, keep=keep)
     rows = [(paths[index], score) for index, score in zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)]

@@ -31,6 +31,14 @@ def as_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     return Image.merge(f"{colours.mode}A", (*colours.split(), picture.getchannel("A")))
 
 
+def on_white(picture: Image.Image) -> Image.Image:
+    """Return RGB, with white where the picture is transparent."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    drawn = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+
+
 def _opaque_as_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     mode = _MODES.get(profile[16:20])
     if mode == "RGB" and picture.mode == "L":  # greys may be coded as one channel of a colour profile

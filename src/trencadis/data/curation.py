@@ -12,6 +12,7 @@ from trencadis.data.image_files import decode_picture, picture_size
 from trencadis.data.pairs import Curated, Dropped, KeptPair
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError, PictureError, UserError
+from trencadis.memory import in_memory
 from trencadis.progress import track
 from trencadis.protocols import PairSource
 
@@ -70,8 +71,9 @@ class _UnfitError(Exception):
 def _judge(source: PairSource, filters: FilterConfig, caption_filter: CaptionFilter, index: int) -> KeptPair | Dropped:
     sample_id = source.sample_id(index)
     try:
-        captions = _fitting_captions(source, index, caption_filter)
-        image_size = _fitting_size(source, index, filters)
+        with in_memory(f"judging {sample_id}"):
+            captions = _fitting_captions(source, index, caption_filter)
+            image_size = _fitting_size(source, index, filters)
     except _UnfitError as unfit:
         return Dropped(index, sample_id, unfit.reason, unfit.detail)
     return KeptPair(index, sample_id, captions, source.weight(index), image_size)

@@ -197,7 +197,7 @@ def tiff_content(raw: bytes, max_image_pixels: int | None) -> Content:
         PictureError: Its pixels are not whole numbers of 16 bits or less, or its tiles are too large.
     """
     found = TiffDirectory.of(raw, _TIFF_NEEDED | {ORIENTATION, _TIFF_PROFILE})
-    repeated = [tag for tag in _TIFF_SINGLE & found.entries.keys() if found.entries[tag].count != 1]
+    repeated = [tag for tag in _TIFF_SINGLE & found.entries.keys() if found.entries[tag].values != 1]
     if repeated:
         raise ValueError(f"several values of TIFF tag {repeated[0]}")
     tile = found.numbers(_TIFF_TILE_WIDTH, 1)[0] * found.numbers(_TIFF_TILE_HEIGHT, 1)[0]
@@ -206,8 +206,8 @@ def tiff_content(raw: bytes, max_image_pixels: int | None) -> Content:
         raise PictureError(given, expected=expected, remedy="save it with smaller tiles")
     bits = max(found.numbers(_TIFF_BITS, 1))
     if bits > 16 or set(found.numbers(_TIFF_SAMPLE_FORMAT, _TIFF_UNSIGNED)) != {_TIFF_UNSIGNED}:
-        given = f"the picture is a TIFF of {bits}-bit numbers that are signed, broken or too long"
-        raise PictureError(given, expected="8 or 16 bits a channel, unsigned", remedy="convert the picture")
+        given = f"the picture is a TIFF of {bits}-bit numbers, or of numbers with a sign or a fraction"
+        raise PictureError(given, expected="whole numbers of up to 16 bits", remedy="convert the picture")
     black, white = 0, 2**bits - 1
     if found.numbers(_TIFF_PHOTOMETRIC, _TIFF_WHITE_IS_ZERO)[0] == _TIFF_WHITE_IS_ZERO:
         black, white = white, black

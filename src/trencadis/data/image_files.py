@@ -12,7 +12,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from trencadis.config import FilterConfig
-from trencadis.data.colours import as_srgb
+from trencadis.data import colours
 from trencadis.data.files import MAX_PICTURE_BYTES, read_regular_file, reason
 from trencadis.data.image_containers import Content
 from trencadis.data.image_formats import EXPECTED, open_picture
@@ -77,8 +77,8 @@ def decode_picture(
             image.load()
             picture = _shrunk(_eight_bits(image, content), enough)
             turn = _UPRIGHT.get(content.orientation)
-            picture = as_srgb(picture if turn is None else picture.transpose(turn), content.profile)
-            picture = _on_white(picture) if on_white else picture
+            picture = colours.as_srgb(picture if turn is None else picture.transpose(turn), content.profile)
+            picture = colours.on_white(picture) if on_white else picture
         except Exception as error:  # damage makes Pillow raise a dozen kinds, struct.error and IndexError among them
             raise _unreadable(error) from error
     picture.info = {name: text for name, text in content.texts.items() if name not in _NAMES_OF_PILLOW}
@@ -143,10 +143,3 @@ def _scaled_greys(image: Image.Image, content: Content) -> Image.Image:
 def _shrunk(picture: Image.Image, enough: int | None) -> Image.Image:
     factor = 1 if enough is None else min(picture.size) // enough
     return picture.reduce(factor) if factor > 1 else picture
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    drawn = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")

@@ -31,6 +31,18 @@ EXPECTED = "a complete PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture"
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
+# What is often found in place of a picture, by its first bytes in small letters.
+_OTHERS = {
+    "a web page": (b"<!doctype html", b"<html", b"<head", b"<body"),
+    "SVG, or other XML": (b"<svg", b"<?xml", b"<!doctype svg"),
+    "JSON": (b"{", b"["),
+    "a pointer of Git LFS": (b"version https://git-lfs",),
+    "PDF": (b"%pdf",),
+    "JPEG 2000": (b"\0\0\0\x0cjp  ", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\0\0\0\x0cjxl ", b"\xff\x0a"),
+    "a Photoshop document": (b"8bps",),
+    "a zip archive": (b"pk\x03\x04",),
+}
 _Opened = tuple[ImageFile, Content]
 
 
@@ -43,8 +55,7 @@ def open_picture(raw: bytes, max_image_pixels: int | None) -> tuple[ImageFile, C
     """
     opener = _opener(raw)
     if opener is None:
-        given = "the content is not PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC" if raw else "the file is empty"
-        raise PictureError(given, expected=EXPECTED, remedy="convert the picture")
+        raise PictureError(_other_content(raw), expected=EXPECTED, remedy="convert the picture, or fetch it again")
     image, content = opener(raw, max_image_pixels)
     _check_pixels(*image.size, max_image_pixels)
     return image, content
@@ -58,6 +69,15 @@ def _opener(raw: bytes) -> Callable[[bytes, int | None], _Opened] | None:
         brands = {box[at : at + 4] for at in range(0, len(box), 4)}
         return _avif if brands & {b"avif", b"avis"} else _heic if brands & _HEIC_BRANDS else None
     return next((opener for start, opener in _OPENERS.items() if raw.startswith(start)), None)
+
+
+def _other_content(raw: bytes) -> str:
+    """Say what is no picture, or one of a format that is not read."""
+    if not raw:
+        return "the file is empty"
+    start = raw[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    name = next((name for name, starts in _OTHERS.items() if start.startswith(starts)), None)
+    return "the content is not a picture in a format that is read" if name is None else f"the content is {name}"
 
 
 def _png(raw: bytes, max_image_pixels: int | None) -> _Opened:
@@ -82,7 +102,11 @@ def _bmp(raw: bytes, max_image_pixels: int | None) -> _Opened:
 
 def _tiff(raw: bytes, max_image_pixels: int | None) -> _Opened:
     content = tiff_content(raw, max_image_pixels)
-    return _Tiff(BytesIO(content.raw)), content
+    try:
+        return _Tiff(BytesIO(content.raw)), content
+    except SyntaxError as error:  # Pillow names the part of the format that it does not know
+        given = f"the picture is a kind of TIFF that is not read ({error})"
+        raise PictureError(given, expected=EXPECTED, remedy="save it as PNG") from error
 
 
 def _webp(raw: bytes, max_image_pixels: int | None) -> _Opened:

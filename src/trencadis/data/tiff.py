@@ -12,7 +12,7 @@ _WHOLE_NUMBERS = (1, 3, 4, 16)  # types: of 8, 16, 32 and 64 bits
 
 class _Entry(NamedTuple):
     kind: int
-    count: int
+    values: int
     value: bytes
     raw: bytes
 
@@ -52,7 +52,7 @@ class TiffDirectory:
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _WHOLE_NUMBERS:
             return [default]
-        size = len(entry.value) // entry.count
+        size = len(entry.value) // entry.values
         return [int.from_bytes(entry.value[at : at + size], self.order) for at in range(0, len(entry.value), size)]
 
     def orientation(self) -> int:
