@@ -11,6 +11,7 @@ TrencadisError
 │   └── StorageError        a place that cannot be written: full, read-only, already taken
 └── RunError                it failed: the command exits with 1
     ├── CheckpointError     no checkpoint of a run can be loaded
+    ├── FullMemoryError     too little memory for what is being done
     └── DivergenceError     training met non-finite losses again and again
 """
 
@@ -54,3 +55,12 @@ class CheckpointError(RunError): ...
 
 
 class DivergenceError(RunError): ...
+
+
+class FullMemoryError(RunError, MemoryError):
+    """There is too little memory. Nothing is damaged, and with more memory it would have worked."""
+
+    def __init__(self, doing: str, *, remedy: str, asked_for: str | None = None) -> None:
+        self.doing, self.remedy, self.asked_for = doing, remedy, asked_for
+        room = "no room" if asked_for is None else f"no room for {asked_for} more"
+        super().__init__(f"the memory is full: {room} while {doing}; {remedy}")

@@ -14,6 +14,7 @@ from torch import Tensor
 from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED
 from trencadis.errors import ConfigError, RankingError
+from trencadis.memory import in_memory
 from trencadis.protocols import ImageTokenizer
 from trencadis.sampling import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling, sample_image_tokens
 from trencadis.transformer import KVDecoder, Weights
@@ -120,18 +121,20 @@ def draw_pictures(
             drawn = start * image_len + count * partial.drawn
             callback(Progress(drawn, len(seeds) * image_len, lambda: _partial_images(image_tokenizer, partial)))
 
-        image_tokens = sample_image_tokens(
-            decoder,
-            text_tokens[start : start + batch_size],
-            batch,
-            sampling,
-            negative_tokens=negative_tokens,
-            image_prompt=image_prompt,
-            callback=None if callback is None else report,
-        )
-        # One by one: the last bit of a convolution's sums depends on the size of its batch, and now and then that
-        # changes a pixel. A picture must not depend on the others.
-        pictures += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
+        remedy = "lower batch_size, or draw fewer" if len(batch) > 1 else "take a smaller model, or smaller weights"
+        with in_memory(f"drawing {len(batch)} of {len(seeds)} pictures at once", remedy=remedy):
+            image_tokens = sample_image_tokens(
+                decoder,
+                text_tokens[start : start + batch_size],
+                batch,
+                sampling,
+                negative_tokens=negative_tokens,
+                image_prompt=image_prompt,
+                callback=None if callback is None else report,
+            )
+            # One by one: the last bit of a convolution's sums depends on the size of its batch, and now and then that
+            # changes a pixel. A picture must not depend on the others.
+            pictures += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
     return torch.cat(pictures)
 
 

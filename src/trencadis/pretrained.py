@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from trencadis.config.older import upgraded
 from trencadis.config.plain import from_plain, to_plain
 from trencadis.errors import ConfigError, ModelError
+from trencadis.memory import in_memory
 from trencadis.storage import user_path, whole_directory
 
 MAX_SHARD_SIZE = "2GB"
@@ -114,7 +115,8 @@ def load_weights(directory: Path) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for name in names:
         try:
-            tensors |= load_file(directory / Path(name).name)
+            with in_memory(f"loading {directory / name}"):
+                tensors |= load_file(directory / Path(name).name)
         except (OSError, SafetensorError) as error:
             given = f"{directory / name} cannot be read: {error}"
             raise ModelError(given, expected="a whole safetensors file", remedy=SAVE_AGAIN) from error

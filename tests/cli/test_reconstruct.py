@@ -150,7 +150,7 @@ def test_faults_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a whole number in 1..4096" in refused(capsys, "pictures/b.png", "--image-size", "0", "24")
     assert "no picture (.png, .jpg, .jpeg, .webp) in pictures/deeper.png" in refused(capsys, "pictures/deeper.png")
     assert "IMAGE absent; expected a picture or a folder" in refused(capsys, "pictures", "absent")
-    assert "not PNG, JPEG or WebP" in refused(capsys, "pictures/b.png", __file__)
+    assert "not a picture in a format that is read" in refused(capsys, "pictures/b.png", __file__)
 
 
 def test_a_model_and_its_tokenizer_alone_do_the_same(

@@ -15,6 +15,7 @@ ORDER = (
     "errors",
     "spelling",
     "console",
+    "memory",
     "storage",
     "randomness",
     "progress",

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Callable
 
 from trencadis.console import any_encoding, tell
-from trencadis.errors import RunError, UserError
+from trencadis.errors import FullMemoryError, RunError, UserError
+from trencadis.memory import causes, is_full_memory
 
 FAILED, ASKED_WRONGLY = 1, 2
 # A shell adds a signal's number to 128: SIGINT is 2, SIGPIPE 13.
@@ -48,14 +49,17 @@ def explain(error: BaseException) -> tuple[str, int]:
     every = causes(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
+    full = next((cause for cause in every if is_full_memory(cause)), None)
+    if isinstance(full, FullMemoryError):
+        return f"error: {full}", FAILED
+    if full is not None:
+        return "error: the memory is full; ask for fewer pictures at once, or take a smaller batch or model", FAILED
     if isinstance(error, UserError):
         return f"error: {error}", ASKED_WRONGLY
     if any(_is_full_disk(cause) for cause in every):
         return "error: the disk is full; free some space and run the same command again", ASKED_WRONGLY
     if isinstance(error, RunError):
         return f"error: {error}", FAILED
-    if any(_is_full_memory(cause) for cause in every):
-        return "error: the memory is full; ask for fewer pictures at once, or take a smaller batch or model", FAILED
     if isinstance(error, OSError) and error.filename is not None:
         return f"error: {error.filename}: {(error.strerror or str(error)).lower()}", FAILED
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -63,25 +67,10 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"error: this is a bug in trencadis: {reason}; {advice}", FAILED
 
 
-def causes(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and those that it was raised from or while handling; nothing for None."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
 def _is_full_disk(error: BaseException) -> bool:
     # Libraries written in Rust and C++ raise their own kinds and leave the reason in the text.
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
-
-
-def _is_full_memory(error: BaseException) -> bool:
-    # torch is known by its words, as importing it here would make every command slow.
-    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
-    return isinstance(error, MemoryError) or is_torch
 
 
 def _say(line: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from trencadis.cli.arguments import Kind, UnfitValueError, one_of
-from trencadis.cli.faults import causes
 from trencadis.cli.help import HelpFormatter, shown_name
 from trencadis.console import say
 from trencadis.errors import ConfigError
+from trencadis.memory import causes
 
 
 class CommandParser(jsonargparse.ArgumentParser):

@@ -99,10 +99,12 @@ def _reconstructed(
     from trencadis.data.pixels import to_pillow, to_tensor
     from trencadis.image import psnr, ssim
     from trencadis.image.metrics import WINDOW_SIZE
+    from trencadis.memory import in_memory
 
     original = to_tensor(ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS))[None]
-    tokens = tokenizer.encode(original)
-    drawn = tokenizer.decode(tokens)
+    with in_memory(f"reconstructing {path} at {size[1]}×{size[0]} pixels", remedy="give a smaller --image-size"):
+        tokens = tokenizer.encode(original)
+        drawn = tokenizer.decode(tokens)
     decibels = float(psnr(drawn, original))
     figures = {
         "path": str(path),

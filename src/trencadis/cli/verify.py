@@ -1,5 +1,6 @@
 """`trencadis verify`: draws pictures again from their records, and compares the pixels."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
@@ -28,12 +29,12 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.drawn import read_record
     from trencadis.progress import track
 
-    pictures = [(path, read_picture(path)) for path in arguments.pictures]
-    records = [read_record(picture, str(path)) for path, picture in pictures]
+    paths: list[Path] = arguments.pictures
+    records = [read_record(read_picture(path), str(path)) for path in paths]
     models = {name: _model(name, arguments) for name in dict.fromkeys(record.model for record in records)}
     found = []
-    for (path, picture), record in track(list(zip(pictures, records, strict=True)), "drawing again"):
-        found.append({"path": str(path), **_compared(picture, record, models[record.model])})
+    for path, record in track(list(zip(paths, records, strict=True)), "drawing again"):
+        found.append({"path": str(path), **_compared(read_picture(path), record, models[record.model])})
     is_verified = all(row["verified"] for row in found)
     if arguments.json:
         say_json({"verified": is_verified, "pictures": found})

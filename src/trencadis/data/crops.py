@@ -18,6 +18,7 @@ from trencadis.data.pairs import KeptPair
 from trencadis.data.pixels import to_tensor
 from trencadis.data.plain_ground import Colour, Pixels, border_colour, is_plain_ground, subject_box
 from trencadis.errors import ConfigError, DataError, PictureError
+from trencadis.memory import in_memory
 from trencadis.protocols import PairSource
 from trencadis.randomness import Key, derive_uniform
 
@@ -112,8 +113,9 @@ class Pictures:
         pair = self.pairs[position]
         needed = round(_HEADROOM * max(self.image_size))
         try:
-            raw = self._source.image_bytes(pair.index)
-            picture = decode_picture(raw, max_image_pixels=self._max_image_pixels, enough=2 * needed)
+            with in_memory(f"reading the picture of {pair.sample_id}"):
+                raw = self._source.image_bytes(pair.index)
+                picture = decode_picture(raw, max_image_pixels=self._max_image_pixels, enough=2 * needed)
         except PictureError as error:
             given = f"the picture of {pair.sample_id} can no longer be read: {error.given}"
             raise DataError(given, expected=error.expected, remedy="run `trencadis data check` on it") from error

@@ -22,6 +22,7 @@ from trencadis.data.pairs import (
 )
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError, PictureError, UserError
+from trencadis.memory import in_memory
 from trencadis.progress import track
 from trencadis.protocols import PairSource
 
@@ -104,8 +105,9 @@ class _UnfitError(Exception):
 def _judge(source: PairSource, filters: FilterConfig, caption_filter: CaptionFilter, index: int) -> KeptPair | Dropped:
     sample_id, stamp = source.sample_id(index), pair_stamp(source, index)
     try:
-        captions = _fitting_captions(source, index, caption_filter)
-        image_size = _fitting_size(source, index, filters)
+        with in_memory(f"judging {sample_id}"):
+            captions = _fitting_captions(source, index, caption_filter)
+            image_size = _fitting_size(source, index, filters)
     except _UnfitError as unfit:
         return Dropped(index, sample_id, unfit.reason, unfit.detail, stamp)
     return KeptPair(index, sample_id, captions, source.weight(index), image_size, stamp=stamp)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from trencadis.errors import ModelError
+from trencadis.memory import in_memory
 
 VGG_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 VGG_MEAN, VGG_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -96,6 +97,7 @@ class VGG16(nn.Module):
         return network.requires_grad_(False).eval()
 
 
+@in_memory("loading weights")
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":

@@ -10,6 +10,7 @@ from torch import Tensor
 from trencadis.importers.pickles import MAX_PICKLE_BYTES, Made, read_pickle
 from trencadis.importers.refusal import refusal, shown
 from trencadis.importers.tensors import Bytes, Storage, StoredTensor, Tensors
+from trencadis.memory import in_memory
 
 MAX_MODULES_DEEP = 32
 
@@ -153,6 +154,7 @@ def _read_legacy(content: Bytes) -> object:
     return tree
 
 
+@in_memory("loading weights")
 def _read_safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, framework="pt") as file:

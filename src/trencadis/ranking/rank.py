@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trencadis.errors import RankingError
+from trencadis.memory import in_memory
 from trencadis.protocols import Ranker
 
 
@@ -29,7 +30,8 @@ def rank(images: Float[Tensor, "candidates 3 height width"], prompt: str, *, ran
     if not 1 <= keep <= len(images):
         expected = f"1..{len(images)}, the number of candidates"
         raise RankingError(f"keep {keep}", expected=expected, remedy="change keep, or draw more candidates")
-    scores = ranker.score(images, prompt)
+    with in_memory(f"ranking {len(images):,} pictures", remedy="rank fewer at once"):
+        scores = ranker.score(images, prompt)
     # A sort puts NaN first; an image that cannot be scored belongs last.
     order = scores.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True)[:keep]
     return Ranked(images[order], scores[order], order)

@@ -3,7 +3,7 @@
 from trencadis.sampling.drawing import Drawing, Request
 from trencadis.sampling.engine import Engine
 from trencadis.sampling.filters import draw, filter_logits, guidance_scales, guide
-from trencadis.sampling.image_prompt import image_prompt
+from trencadis.sampling.image_prompt import ImagePromptWarning, image_prompt
 from trencadis.sampling.noise import gumbel_noise, uniform_noise
 from trencadis.sampling.options import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling
 from trencadis.sampling.sample import sample_image_tokens
@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "GuidanceSchedule",
     "ImagePrompt",
+    "ImagePromptWarning",
     "Partial",
     "Request",
     "Sampling",

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from trencadis.errors import ConfigError, ModelError, PromptError
+from trencadis.errors import ConfigError, FullMemoryError, ModelError, PromptError
+from trencadis.memory import in_memory
 from trencadis.parts import register
 from trencadis.pretrained import HubModel
 from trencadis.randomness import derive_seed
@@ -147,7 +148,10 @@ class CaptionTokenizer(HubModel):
         if not path.is_file():
             raise ModelError(f"no {FILE_NAME} in {directory}", expected="a tokenizer's directory", remedy=remedy)
         try:
-            library = Tokenizer.from_file(str(path))
+            with in_memory(f"loading {path}"):
+                library = Tokenizer.from_file(str(path))
+        except FullMemoryError:
+            raise
         except Exception as error:  # the library raises nothing narrower
             reason = " ".join(str(error).split())
             raise ModelError(f"{path} cannot be read: {reason}", expected="a tokenizer", remedy=remedy) from error

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trencadis.errors import CheckpointError
+from trencadis.memory import in_memory
 from trencadis.run_directory import LATEST, MANIFEST, META, checkpoint_name, checkpoint_step
 from trencadis.storage import sha256, sweep, sync_directory, user_storage, whole_directory, write_whole
 
@@ -99,7 +100,8 @@ def load_latest(directory: Path) -> Checkpoint | None:
     checkpoint = None
     for name in _by_preference(directory, steps, damaged):
         try:
-            checkpoint = _read(directory / name, steps[name])
+            with in_memory(f"loading the checkpoint {directory / name}"):
+                checkpoint = _read(directory / name, steps[name])
             break
         except (OSError, ValueError, SafetensorError) as error:
             damaged.append(f"{directory / name} ({error})")

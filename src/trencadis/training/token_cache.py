@@ -14,6 +14,7 @@ from trencadis.config import DataConfig
 from trencadis.data import CAPTIONED_CROPS, KeptPair, Pictures
 from trencadis.data.prefetch import prefetch
 from trencadis.errors import CheckpointError
+from trencadis.memory import in_memory
 from trencadis.progress import progress
 from trencadis.protocols import Digested, ImageTokenizer
 from trencadis.storage import write_whole
@@ -110,6 +111,7 @@ def _owner_of(path: Path) -> str | None:
         raise _damaged(path, error) from error
 
 
+@in_memory("loading image tokens")
 def _load(path: Path) -> Int[Tensor, "pairs rows columns"]:
     try:
         return safetensors.torch.load_file(path)["image_tokens"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trencadis.errors import DivergenceError
+from trencadis.memory import in_memory
 from trencadis.training.checkpoints import load_latest, save_checkpoint
 from trencadis.training.optimizer_state import EMA, optimizer_tensors, reset_rows, restore_optimizers
 from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers, warmup
@@ -38,13 +39,18 @@ class Trainer:
 
         Raises:
             DivergenceError: Too many were skipped in a row.
+            FullMemoryError: There is no room for the update.
         """
         stage, config = self.stage, self.stage.config.optimizer
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._learning_rate(self.step, self.steps, peak=group["peak"])
             optimizer.zero_grad(set_to_none=True)
-        metrics, observed = self._accumulate(microbatches, self._totals(microbatches))
+        doing = f"training {stage.name} on {stage.config.batch_size} samples in {len(microbatches)} parts"
+        with in_memory(
+            doing, remedy=f"raise {stage.name}.microbatches, or lower {stage.name}.batch_size, in a new run"
+        ):
+            metrics, observed = self._accumulate(microbatches, self._totals(microbatches))
         stage.after_backward()
         norm = clip_gradients(stage.model, config.max_grad_norm)
         if math.isfinite(norm):

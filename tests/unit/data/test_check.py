@@ -24,7 +24,9 @@ def test_report_counts_what_is_kept_and_dropped(untidy: Path) -> None:
     assert (report.pairs, report.kept, report.expected_per_epoch) == (11, 3, 3.0)
     assert report.dropped == {"no caption": 7, "unreadable picture": 1}
     assert len(report.examples["no caption"]) == 5
-    assert report.examples["unreadable picture"] == [("broken[red].png", "the content is not PNG, JPEG or WebP")]
+    assert report.examples["unreadable picture"] == [
+        ("broken[red].png", "the content is not a picture in a format that is read")
+    ]
     assert (report.captions, report.distinct_captions) == (6, 6)
     assert report.caption_words is not None
     assert (report.caption_words.least, report.caption_words.median, report.caption_words.most) == (3, 3, 3)
@@ -37,7 +39,7 @@ def test_lines_say_the_same(untidy: Path) -> None:
     assert lines[0] == "pairs: 11 pairs, 3 kept, 8 left out"
     assert "left out, no caption: 7" in lines
     assert "    and 2 more" in lines
-    assert "    broken[red].png  (the content is not PNG, JPEG or WebP)" in lines
+    assert "    broken[red].png  (the content is not a picture in a format that is read)" in lines
     assert "    width: 32 to 32, median 32 pixels" in lines
 
 
