@@ -65,12 +65,12 @@ def _holds_bytes(kind: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A row group: its file and its number in it, its first row in the file, and its first pair."""
+    """A row group: its file, its number in it, and its rows there."""
 
     file: int
     number: int
     first_row: int
-    first_pair: int
+    rows: int
 
 
 class ParquetSource:
@@ -114,21 +114,20 @@ class ParquetSource:
             wanted = [name for name in names if column_name(name) in self._columns]
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
-                self._groups.append(_Group(number, group, row, len(self._rows)))
+                self._groups.append(_Group(number, group, row, count))
                 try:
                     table = _reading(path, partial(file.read_row_group, group, columns=wanted))
-                    cells = table.to_pylist()
                 except DataError as error:
                     broken.append(Omitted(f"{self._names[number]}/{row} to {row + count - 1}", BROKEN_ROW, error.given))
-                    cells = []
-                for place, one in enumerate(cells):
-                    try:
-                        captions = captions_in(one, self._columns)
-                    except ValueError:
-                        broken.append(Omitted(f"{self._names[number]}/{row + place}", BROKEN_ROW, "no text"))
-                    else:
-                        self._captions.append(captions)
-                        self._rows.append((len(self._groups) - 1, place))
+                else:
+                    for place in range(min(count, len(table))):
+                        try:
+                            cells = {name: table.column(name)[place].as_py() for name in wanted}
+                            self._captions.append(captions_in(cells, self._columns))
+                        except ValueError:  # a UnicodeDecodeError is one
+                            broken.append(Omitted(f"{self._names[number]}/{row + place}", BROKEN_ROW, "no text"))
+                        else:
+                            self._rows.append((len(self._groups) - 1, place))
                 row += count
         return broken
 
@@ -180,6 +179,9 @@ class ParquetSource:
             column = _picture_column(file.schema_arrow, self._reading)
             # It had one when the file was found.
             pictures = _reading(path, partial(file.read_row_group, group.number, columns=[column])).column(0)
+        if len(pictures) < group.rows:
+            given = f"{path} has fewer pictures than captions in row group {group.number}"
+            raise DataError(given, expected=_EXPECTED, remedy=_REMEDY)
         with self._lock:
             self._kept[number] = pictures
             while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > KEPT_BYTES:

@@ -11,7 +11,7 @@ from trencadis.config import FilterConfig
 from trencadis.config.data import ReadingConfig
 from trencadis.data import open_source, parquet
 from trencadis.data.curation import examine
-from trencadis.data.pairs import DAMAGED_TABLE, LOOSE_PICTURE, ListedSource
+from trencadis.data.pairs import BROKEN_ROW, DAMAGED_TABLE, LOOSE_PICTURE, ListedSource
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 
@@ -89,6 +89,15 @@ def test_rows_without_picture_or_caption_are_dropped_with_a_reason(tmp_path: Pat
     curated = examine(open_source(str(write(tmp_path / "a.parquet", columns))), FilterConfig())
     assert [pair.sample_id for pair in curated.kept] == ["a.parquet/0"]
     assert curated.counts() == {"no picture": 2, "no caption": 1, "unreadable picture": 1}
+
+
+def test_captions_that_are_no_text_are_left_out_alone(tmp_path: Path, picture: Raw) -> None:
+    path = write(tmp_path / "a.parquet", {"image": cells(*[picture()] * 3), "text": ["one", "Köln", "three"]})
+    path.write_bytes(path.read_bytes().replace("Köln".encode(), b"K\xf6\xf6ln"))
+    source = parquet.ParquetSource([path])
+    assert pairs(source) == {"a.parquet/0": ("one",), "a.parquet/2": ("three",)}
+    assert [(one.name, one.reason) for one in source.omitted] == [("a.parquet/1", BROKEN_ROW)]
+    assert source.image_bytes(1) == picture()
 
 
 def test_a_damaged_file_does_not_stop_the_rest(tmp_path: Path, picture: Raw) -> None:
