@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.shapes import draw_shape
 from trencadis.cli import main
+from trencadis.data.files import PICTURE_SUFFIXES
 
 NAMES = ("b.png", "a.jpg", "c.webp")
 
@@ -148,7 +149,9 @@ def test_faults_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--image-size 17 24; expected multiples of 4" in said
     assert said.endswith("give 16 24\n")
     assert "a whole number in 1..4096" in refused(capsys, "pictures/b.png", "--image-size", "0", "24")
-    assert "no picture (.png, .jpg, .jpeg, .webp) in pictures/deeper.png" in refused(capsys, "pictures/deeper.png")
+    assert f"no picture ({', '.join(PICTURE_SUFFIXES)}) in pictures/deeper.png" in refused(
+        capsys, "pictures/deeper.png"
+    )
     assert "IMAGE absent; expected a picture or a folder" in refused(capsys, "pictures", "absent")
     assert "not a picture in a format that is read" in refused(capsys, "pictures/b.png", __file__)
 

@@ -18,7 +18,7 @@ from trencadis.errors import ConfigError, ModelError, PictureError, PromptError,
 from trencadis.generation import GenerateOptions, Progress
 from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
-from trencadis.sampling import Sampling, sample_image_tokens
+from trencadis.sampling import ImagePromptWarning, Sampling, sample_image_tokens
 from trencadis.text import CaptionTokenizer
 from trencadis.transformer import KVCache, KVDecoder, Transformer, Weights
 
@@ -67,7 +67,8 @@ def test_kept_rows_keep_their_tokens_and_the_rest_is_drawn(model: DALLE) -> None
     ]
     bottoms = {picture.crop((0, 12, 16, 16)).tobytes() for picture in drawn}
     assert len(bottoms) > 1
-    kept = model.generate("a ring", candidates=1, keep=1, seed=0, image=image, keep_rows=4).images[0]
+    with pytest.warns(ImagePromptWarning, match="keep_rows 4 keeps all of the image"):
+        kept = model.generate("a ring", candidates=1, keep=1, seed=0, image=image, keep_rows=4).images[0]
     reconstructed = model.image_tokenizer.decode(whole[None])
     assert torch.equal(_tensor(kept), (reconstructed * 255).round() / 255)
 

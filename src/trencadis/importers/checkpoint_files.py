@@ -102,14 +102,14 @@ def _read_zip(content: Bytes) -> object:
         raise refusal(path, "is big-endian", expected="little-endian numbers")
     pickled = members[f"{roots[0]}data.pkl"]
     if pickled.file_size > MAX_PICKLE_BYTES:
-        raise refusal(path, f"has a pickle of {pickled.file_size} bytes", expected=f"at most {MAX_PICKLE_BYTES}")
+        raise refusal(path, f"has a pickle of {pickled.file_size:,} bytes", expected=f"at most {MAX_PICKLE_BYTES:,}")
     storages: dict[str, Storage] = {}
     tree, _ = read_pickle(content, _start_of(pickled, content), storages, size=pickled.file_size)
     for key, storage in storages.items():
         member = members.get(f"{roots[0]}data/{key}")
         if member is None or member.file_size != storage.size_bytes:
-            found = "no" if member is None else f"{member.file_size}"
-            raise refusal(path, f"has {found:,} bytes for storage {shown(key)}, which has {storage.size_bytes:,}")
+            found = "no" if member is None else f"{member.file_size:,}"
+            raise refusal(path, f"has {found} bytes for storage {shown(key)}, which has {storage.size_bytes:,}")
         storage.start, storage.checksum = _start_of(member, content), member.CRC
     return tree
 

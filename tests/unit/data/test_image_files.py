@@ -173,9 +173,9 @@ def test_limit_on_pixels_is_inclusive() -> None:
         decode_picture(raw, max_image_pixels=1199)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX"])
 def test_other_kinds_are_refused(kind: str) -> None:
-    with pytest.raises(PictureError, match="not PNG, JPEG or WebP"):
+    with pytest.raises(PictureError, match="not a picture in a format that is read"):
         decode(encoded(noise(), kind))
 
 
@@ -214,7 +214,7 @@ def test_read_picture_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"cannot read .*picture\.png: no such file"):
         read_picture(path)
     path.write_bytes(b"text")
-    with pytest.raises(PictureError, match=r"picture\.png: the content is not PNG"):
+    with pytest.raises(PictureError, match=r"picture\.png: the content is not a picture"):
         read_picture(path)
     with pytest.raises(PictureError, match="not a regular file"):
         read_picture(tmp_path)

@@ -260,7 +260,7 @@ def test_a_view_inside_its_storage_is_read(tmp_path: Path) -> None:
 def test_many_views_of_one_storage_do_not_make_a_small_file_large(tmp_path: Path) -> None:
     shared = torch.zeros(1000)
     path = save({f"x{i}": shared for i in range(100)}, tmp_path / "a")
-    with pytest.raises(ModelError, match="describes 400000 bytes of weights and has "):
+    with pytest.raises(ModelError, match="describes 400,000 bytes of weights and has "):
         read(path)
 
 
