@@ -280,7 +280,7 @@ def test_a_storage_that_says_to_be_larger_is_refused(tmp_path: Path) -> None:
         read_checkpoint(older)
     newer = save({"x": weights}, tmp_path / "zip")
     repacked(newer, change={"data.pkl": lambda pickled: pickled.replace(b"M\x2c\x01", b"J\xff\xff\xff\x7f")})
-    with pytest.raises(ModelError, match="has 1200 bytes for storage 0, which has 8589934588"):
+    with pytest.raises(ModelError, match="has 1,200 bytes for storage 0, which has 8,589,934,588"):
         read_checkpoint(newer)
 
 
