@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from trencadis.cli.arguments import Kind, UnfitValueError, existing_directory, integer, output_directory, real
+from trencadis.errors import StorageError
 
 RANGES: list[tuple[Kind[int] | Kind[float], str, list[object], list[object]]] = [
     (integer(2), "a whole number of 2 or more", ["2", "9", 3], ["1", "-2", "3.0", "one", "", None, True]),
@@ -51,4 +52,10 @@ def test_a_folder_for_output_is_there_or_can_be_made(tmp_path: Path, monkeypatch
     with pytest.raises(UnfitValueError):
         output_directory()("")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert output_directory()(".") == Path()
+    with pytest.raises(UnfitValueError):
+        output_directory()("~nobody-of-this-name/out")
+    with pytest.raises(StorageError, match="not a directory"):
+        output_directory()(tmp_path / "file" / "out")
     assert existing_directory()("~") == tmp_path

@@ -119,7 +119,9 @@ def text() -> Kind[str]:
     return Kind(str, expected="a text", remedy="put quotes around it", metavar="")
 
 
-def path_that(is_right: Callable[[Path], bool], expected: str, *, metavar: str = "PATH") -> Kind[Path]:
+def path_that(
+    is_right: Callable[[Path], bool], expected: str, *, metavar: str = "PATH", remedy: str = "check the path"
+) -> Kind[Path]:
     """Return the kind of paths of which something is true; see `storage.user_path`."""
 
     def read(text: str) -> Path:
@@ -131,7 +133,7 @@ def path_that(is_right: Callable[[Path], bool], expected: str, *, metavar: str =
             raise ValueError(text) from error
         raise ValueError(text)
 
-    return Kind(read, expected=expected, remedy="check the path", metavar=metavar)
+    return Kind(read, expected=expected, remedy=remedy, metavar=metavar)
 
 
 def any_path() -> Kind[Path]:
@@ -169,20 +171,28 @@ def is_output_file(path: Path) -> bool:
 def output_sheet() -> Kind[Path]:
     """Return the kind of files that a sheet can be written to, as `output_directory`; no other file is replaced."""
     expected = "a sheet of trencadis, or a file that is not there yet"
-    return path_that(lambda path: _is_writable(path, lambda path: path.exists() and is_sheet(path)), expected)
+    return path_that(
+        lambda path: _is_writable(path, lambda path: path.exists() and is_sheet(path)),
+        expected,
+        remedy="choose another name",
+    )
 
 
 def output_sheet_or_directory() -> Kind[Path]:
     """Return the kind of folders and files that a sheet can be written to, as `output_sheet`."""
     expected = "a folder, a sheet of trencadis, or a file that is not there yet"
-    return path_that(lambda path: _is_writable(path, lambda path: path.is_dir() or is_sheet(path)), expected)
+    return path_that(
+        lambda path: _is_writable(path, lambda path: path.is_dir() or is_sheet(path)),
+        expected,
+        remedy="choose another name",
+    )
 
 
 def _is_writable(path: Path, is_right: Callable[[Path], bool]) -> bool:
     if os.path.lexists(path) and not is_right(path):
         return False
-    if path.parts[0].startswith("~") and not os.path.lexists(path.parts[0]):  # the home of somebody unknown
-        return False
+    if any(first.startswith("~") and not os.path.lexists(first) for first in path.parts[:1]):
+        return False  # the home of somebody unknown
     require_writable(path)
     return True
 
