@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 import trencadis.cli.pictures as module
 from trencadis.cli import main
 from trencadis.cli.pictures import Pictures
+from trencadis.data import read_picture
 from trencadis.errors import PictureError
 
 
@@ -73,17 +75,24 @@ def test_a_sheet_inside_of_the_folder_is_no_picture_of_it(tiny_model: Path, caps
 
 
 @pytest.mark.usefixtures("desk")
-def test_one_original_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
+@pytest.mark.parametrize("command", [("rank", "a ring"), ("reconstruct",)], ids=lambda command: command[0])
+def test_one_original_is_held_at_a_time(
+    command: tuple[str, ...], tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held: list[weakref.ref[Image.Image]] = []
+    most = 0
 
     def watched(path: Path) -> Image.Image:
-        read.append(path)
-        return Image.new("RGB", (1, 1))
+        nonlocal most
+        original = read_picture(path)
+        held.append(weakref.ref(original))
+        most = max(most, sum(each() is not None for each in held))
+        return original
 
     monkeypatch.setattr("trencadis.data.read_picture", watched)
-    pictures = iter(Pictures([Path("single.png"), Path("album")]))
-    assert next(pictures)[0] == Path("single.png")
-    assert read == [Path("single.png")]
+    assert main([*command, "album", "single.png", "--model", str(tiny_model)]) == 0
+    assert len(held) > 2
+    assert most == 1
 
 
 @pytest.mark.usefixtures("desk")

@@ -14,7 +14,15 @@ import trencadis
 from tests.shapes import draw_shape
 from trencadis import generation, parts
 from trencadis.drawn import read_record
-from trencadis.errors import ConfigError, ModelError, PictureError, PromptError, RankingError, UserError
+from trencadis.errors import (
+    ConfigError,
+    FullMemoryError,
+    ModelError,
+    PictureError,
+    PromptError,
+    RankingError,
+    UserError,
+)
 from trencadis.generation import GenerateOptions, Progress
 from trencadis.pipeline import DALLE
 from trencadis.ranking import CLIPRanker
@@ -110,6 +118,15 @@ def test_progress_is_told_and_shows_pictures_that_grow(model: DALLE) -> None:
     early = told[3].partial_images()
     assert len(early) == 2
     assert early[0].getpixel((15, 15)) == (230, 230, 230)
+
+
+def test_drawing_without_room_says_what_to_lower(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(generation, "sample_image_tokens", refuse)
+    with pytest.raises(FullMemoryError, match="while drawing 2 of 5 pictures at once; lower batch_size"):
+        model.generate("a ring", candidates=5, keep=1, batch_size=2)
 
 
 def test_a_callback_that_raises_stops_the_drawing(model: DALLE) -> None:

@@ -22,7 +22,7 @@ class LeftOut:
 
 
 class Pictures:
-    """Pictures that are read one after the other, so that one original is held at a time.
+    """Pictures that are read one after the other.
 
     A file that is named itself has to be a picture. What is in a folder and is none is left out, and hidden files are
     passed over.
@@ -54,18 +54,21 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __iter__(self) -> "Iterator[tuple[Path, Image.Image]]":
-        """Yield each path and its picture.
+    def fitted(self, image_size: tuple[int, int]) -> "Iterator[tuple[Path, Image.Image]]":
+        """Yield each path and its picture, cut to a height and width. One original is held at a time.
 
         Raises:
             PictureError: A file that is named is no picture, or no file in the folders is one.
         """
+        from PIL import Image, ImageOps
+
         from trencadis.data import read_picture
 
+        height, width = image_size
         count, last = 0, None
         for path, is_found in self._paths:
             try:
-                picture = read_picture(path)
+                picture = ImageOps.fit(read_picture(path), (width, height), Image.Resampling.LANCZOS)
             except PictureError as error:
                 if not is_found:
                     raise

@@ -53,14 +53,12 @@ def run(arguments: jsonargparse.Namespace) -> int:
 def _read(pictures: Pictures, image_size: tuple[int, int]) -> "tuple[list[Path], Tensor]":
     """Return the paths, and the pictures cut to a size."""
     import torch
-    from PIL import Image, ImageOps
 
     from trencadis.data.pixels import to_tensor
     from trencadis.progress import track
 
-    height, width = image_size
     paths, images = [], []
-    for path, picture in track(pictures, "reading pictures", len(pictures)):
+    for path, picture in track(pictures.fitted(image_size), "reading pictures", len(pictures)):
         paths.append(path)
-        images.append(to_tensor(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)))
+        images.append(to_tensor(picture))
     return paths, torch.stack(images)

@@ -53,7 +53,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []
-    for path, picture in track(pictures, "reconstructing pictures", len(pictures)):
+    for path, picture in track(pictures.fitted(size), "reconstructing pictures", len(pictures)):
         figures, tiles = _reconstructed(tokenizer, size, path, picture)
         found.append(figures)
         columns += [tiles] if len(columns) < MOST_SHOWN else []
@@ -92,16 +92,15 @@ def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, in
 def _reconstructed(
     tokenizer: "ImageTokenizer", size: tuple[int, int], path: Path, picture: "Image.Image"
 ) -> tuple[dict[str, Any], tuple[Tile, Tile, Tile]]:
-    """Return a picture's figures, and its three tiles on the sheet from the top."""
+    """Return the figures of a picture of this size, and its three tiles on the sheet from the top."""
     import torch
-    from PIL import Image, ImageOps
 
     from trencadis.data.pixels import to_pillow, to_tensor
     from trencadis.image import psnr, ssim
     from trencadis.image.metrics import WINDOW_SIZE
     from trencadis.memory import in_memory
 
-    original = to_tensor(ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS))[None]
+    original = to_tensor(picture)[None]
     with in_memory(f"reconstructing {path} at {size[1]}×{size[0]} pixels", remedy="give a smaller --image-size"):
         tokens = tokenizer.encode(original)
         drawn = tokenizer.decode(tokens)

@@ -19,9 +19,12 @@ _ADOBE_BYTES = 12
 # A viewer may be made to work for hours by a small JPEG with very many scans.
 _MAX_JPEG_SCANS = 500
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PROFILE, _TIFF_SAMPLE_FORMAT = 258, 262, 34_675, 339
-_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT, _TIFF_WHITE_IS_ZERO, _TIFF_UNSIGNED = 322, 323, 0, 1
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 277, 322, 323
+_TIFF_WHITE_IS_ZERO, _TIFF_UNSIGNED = 0, 1
+_MAX_TIFF_SAMPLES = 6
 # What decoding depends on: tags with one value, the others, and those of JPEG and of YCbCr.
-_TIFF_SINGLE = {256, 257, 259, _TIFF_PHOTOMETRIC, 266, 277, 278, 284, 317, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT}
+_TIFF_SINGLE = {_TIFF_WIDTH, _TIFF_HEIGHT, 259, _TIFF_PHOTOMETRIC, 266, _TIFF_SAMPLES, 278, 284, 317}
+_TIFF_SINGLE |= {_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT}
 _TIFF_NEEDED = _TIFF_SINGLE | {_TIFF_BITS, 273, 279, 292, 293, 320, 324, 325, 332, 338, _TIFF_SAMPLE_FORMAT}
 _TIFF_NEEDED |= {347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 532}
 # An entry of an item in the `iinf` box of an ISO media file: version, flags, id, protection, kind.
@@ -204,6 +207,12 @@ def tiff_content(raw: bytes, max_image_pixels: int | None) -> Content:
     if max_image_pixels is not None and tile > max_image_pixels:
         given, expected = f"the picture has tiles of {tile:,} pixels", f"at most {max_image_pixels:,}"
         raise PictureError(given, expected=expected, remedy="save it with smaller tiles")
+    samples = found.numbers(_TIFF_SAMPLES, 1)[0]
+    if not {_TIFF_WIDTH, _TIFF_HEIGHT} <= found.entries.keys():
+        raise EOFError
+    if samples > _MAX_TIFF_SAMPLES:
+        given = f"the picture is a TIFF of {samples:,} channels"
+        raise PictureError(given, expected=f"at most {_MAX_TIFF_SAMPLES}", remedy="convert the picture")
     bits = max(found.numbers(_TIFF_BITS, 1))
     if bits > 16 or set(found.numbers(_TIFF_SAMPLE_FORMAT, _TIFF_UNSIGNED)) != {_TIFF_UNSIGNED}:
         given = f"the picture is a TIFF of {bits}-bit numbers, or of numbers with a sign or a fraction"

@@ -74,7 +74,10 @@ def decode_picture(
         try:
             if enough is not None and isinstance(image, JpegImageFile):
                 image.draft(None, (enough, enough))  # None keeps the mode
+            size = image.size
             image.load()
+            if image.size != size:
+                raise ValueError("its pixels have another size than its header says")
             picture = _shrunk(_eight_bits(image, content), enough)
             turn = _UPRIGHT.get(content.orientation)
             picture = colours.as_srgb(picture if turn is None else picture.transpose(turn), content.profile)

@@ -28,7 +28,7 @@ from trencadis.data.image_containers import (
 from trencadis.errors import PictureError
 
 EXPECTED = "a complete PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture"
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 # What is often found in place of a picture, by its first bytes in small letters.
@@ -38,6 +38,7 @@ _OTHERS = {
     "JSON": (b"{", b"["),
     "a pointer of Git LFS": (b"version https://git-lfs",),
     "PDF": (b"%pdf",),
+    "a BigTIFF with the high byte first": (b"mm\0+",),
     "JPEG 2000": (b"\0\0\0\x0cjp  ", b"\xff\x4f\xff\x51"),
     "JPEG XL": (b"\0\0\0\x0cjxl ", b"\xff\x0a"),
     "a Photoshop document": (b"8bps",),

@@ -36,7 +36,8 @@ class TiffDirectory:
 
         start, entry_bytes = number(width, width), 4 + 2 * width
         first, entries = start + count_bytes, dict[int, _Entry]()
-        for at in range(first, min(first + entry_bytes * number(start, count_bytes), len(tiff)), entry_bytes):
+        end = min(first + entry_bytes * number(start, count_bytes), len(tiff) + 1 - entry_bytes)
+        for at in range(first, end, entry_bytes):
             tag, kind, count = number(at, 2), number(at + 2, 2), number(at + 4, width)
             size = _BYTES_OF_TYPE.get(kind, 0) * count
             if tag not in tags or tag in entries or not 0 < size <= _MAX_VALUE_BYTES:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from tests.support import icc
 from trencadis.data import decode_picture, picture_size, read_picture
 from trencadis.errors import PictureError
 
@@ -54,7 +55,7 @@ def test_lossless_pixels_are_exact() -> None:
     assert decode(encoded(image, "WEBP", lossless=True)).tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_applies_exif_orientation(kind: str, orientation: int) -> None:
     exif = Image.Exif()
@@ -190,6 +191,51 @@ def test_enough_decodes_large_jpegs_smaller_and_upright() -> None:
     raw = encoded(noise(640, 480), "JPEG", exif=exif)
     assert decode_picture(raw, max_image_pixels=LIMIT, enough=100).size == (120, 160)
     assert decode_picture(raw, max_image_pixels=LIMIT, enough=1000).size == (480, 640)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_enough_shrinks_other_kinds_by_a_whole_factor(mode: str) -> None:
+    raw = encoded(Image.new(mode, (640, 480)))
+    assert decode_picture(raw, max_image_pixels=LIMIT, enough=100).size == (160, 120)
+    assert decode_picture(raw, max_image_pixels=LIMIT, enough=241).size == (640, 480)
+
+
+def test_shrinking_is_a_mean_of_what_is_seen() -> None:
+    stripes = Image.new("RGBA", (40, 40), (250, 20, 20, 255))
+    for x in range(0, 40, 2):
+        stripes.paste((0, 0, 0, 0), (x, 0, x + 1, 40))  # black, and not seen
+    shrunk = decode_picture(encoded(stripes), max_image_pixels=LIMIT, enough=10)
+    assert shrunk.size == (10, 10)
+    half = np.asarray(shrunk).astype(int) - (252, 137, 137)  # half of it on white
+    assert np.abs(half).max() <= 1
+
+
+@pytest.mark.parametrize("space", ["Display P3", "Adobe RGB"])
+def test_profiles_agree_with_their_definition(space: str) -> None:
+    primaries, linear = {
+        "Display P3": (icc.P3_PRIMARIES, icc.srgb_linear),
+        "Adobe RGB": (icc.ADOBE_PRIMARIES, icc.gamma(2.2)),
+    }[space]
+    colours = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    raw = encoded(Image.fromarray(colours), icc_profile=icc.rgb_profile(primaries, linear))
+    right = [[icc.in_srgb(colour, primaries, linear) for colour in row] for row in colours.tolist()]
+    assert np.abs(np.asarray(decode(raw)).astype(int) - right).max() <= 2
+
+
+def test_a_profile_of_srgb_changes_no_pixel() -> None:
+    profile = icc.rgb_profile(icc.SRGB_PRIMARIES, icc.srgb_linear)
+    assert decode(encoded(noise(), icc_profile=profile)).tobytes() == noise().tobytes()
+
+
+def test_texts_of_a_png_are_kept_but_for_the_names_of_pillow(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, text in (("Description", "красное сердце"), ("transparency", "0"), ("icc_profile", "x")):
+        info.add_itxt(name, text)
+    info.add_text("Software", "a program")
+    noise().save(tmp_path / "a.png", pnginfo=info)
+    assert read_picture(tmp_path / "a.png").info == {"Description": "красное сердце", "Software": "a program"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trencadis.config import DataConfig, OptimizerConfig, StageConfig
 from trencadis.config.plain import overlay
-from trencadis.errors import DivergenceError
+from trencadis.errors import DivergenceError, FullMemoryError
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.image import ImageBatch, ImageTraining
@@ -63,6 +63,20 @@ def test_skipped_updates_are_counted_over_a_restart(tmp_path: Path) -> None:
     healed.resume(tmp_path)
     assert float(healed.update(GOOD)["skipped"]) == 0
     assert float(healed.update(BAD)["skipped"]) == 1
+
+
+class Full(Diverging):
+    def loss(self, batch: Tensor, totals: Totals, step: int, steps: int) -> StageLoss:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000 bytes.")
+
+
+def test_an_update_without_room_says_what_to_change() -> None:
+    said = (
+        r"no room for 4,000 MB more while training diverging on 64 samples in 1 parts; "
+        r"raise diverging\.microbatches, or lower diverging\.batch_size"
+    )
+    with pytest.raises(FullMemoryError, match=said):
+        Trainer(Full(), 100).update(GOOD)
 
 
 class Warming(Diverging):
