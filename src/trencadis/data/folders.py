@@ -83,7 +83,7 @@ def list_folder(root: Path, without: Collection[str] = ()) -> Listing:
     """Return the files below a folder. Hidden ones, those of systems, and runs are passed over.
 
     Args:
-        without: Names of folders in it that are not entered.
+        without: Folders below it that are not entered, as paths with forward slashes.
     """
     names = sorted(_names(root, without), key=lambda name: (plain_name(name), name))
     suffixes = [os.path.splitext(name)[1].lower() for name in names]  # noqa: PTH122  # names, a million of them
@@ -113,7 +113,7 @@ def is_passed_over(name: str) -> bool:
 
 def _names(root: Path, without: Collection[str]) -> Iterator[str]:
     """Yield the files. Links are followed, but no folder is entered twice."""
-    seen: set[str] = set()
+    seen = {os.path.realpath(root / name) for name in without}
     for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
@@ -122,8 +122,7 @@ def _names(root: Path, without: Collection[str]) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(place)
-        kept = [name for name in folders if not is_passed_over(name) and (prefix or name not in without)]
-        folders[:] = sorted(kept)
+        folders[:] = sorted(name for name in folders if not is_passed_over(name))
         yield from (prefix + name for name in names if not name.startswith("."))
 
 
@@ -218,6 +217,9 @@ def _no_picture(listing: Listing) -> DataError:
         given += f", but {found}"
         is_heif = counts.keys() & {".heic", ".heif"}
         remedy = "pip install 'trencadis[heif]'" if is_heif else "save them as PNG or JPEG"
+    elif listing.tables:
+        given += f", but {len(listing.tables):,} tables such as {listing.tables[0]}"
+        remedy = f"name a table, such as {listing.root / listing.tables[0]}"
     return DataError(given, expected="captioned pictures", remedy=remedy)
 
 

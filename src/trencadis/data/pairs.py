@@ -53,9 +53,9 @@ class ListedSource(Protocol):
 
 
 def split_of(name: str) -> str:
-    """Return `train` or `held out` where a file or folder is named after a split; else an empty text."""
-    word = re.match(r"[A-Za-z]*", name)
-    found = _SPLIT.fullmatch(word[0]) if word else None
+    """Return `train` or `held out` where a file or a folder of a path is named after a split; else an empty text."""
+    words = (re.match(r"[A-Za-z]*", part) for part in name.split("/"))
+    found = next(filter(None, (_SPLIT.fullmatch(word[0]) for word in words if word)), None)
     return "" if found is None else "train" if found[1] else "held out"
 
 

@@ -6,10 +6,11 @@ they are asked for, and the last groups are kept.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trencadis.config.data import ReadingConfig
 from trencadis.data.files import CAPTION_COLUMNS, MAX_PICTURE_BYTES, captions_in, column_name
 from trencadis.data.pairs import BROKEN_ROW, DAMAGED_TABLE, Omitted, held_out_names
 from trencadis.data.shards import shortest_distinct_names
-from trencadis.data.table import check_captions
+from trencadis.data.table import FILE_COLUMNS, check_captions
 from trencadis.errors import DataError
 from trencadis.progress import track
 
@@ -31,18 +32,27 @@ _REMEDY = "write or download it again"
 
 def is_embedded(path: Path, reading: ReadingConfig | None = None) -> bool:
     """Whether a file is parquet with pictures in it. False where it cannot be read, or pyarrow is not installed."""
-    if not path.name.lower().endswith(".parquet"):
+    return bool(embedded_files([path], reading))
+
+
+def embedded_files(paths: Iterable[Path], reading: ReadingConfig | None = None) -> list[Path]:
+    """Return the parquet files with pictures in them; and where there are any, those that are too damaged to tell.
+
+    There are none where pyarrow is not installed.
+    """
+    found = {path: _holds_pictures(path, reading or ReadingConfig()) for path in paths}
+    return [path for path, holds in found.items() if holds is not False] if True in found.values() else []
+
+
+def _holds_pictures(path: Path, reading: ReadingConfig) -> bool | None:
+    """Whether a file is parquet with pictures in it. None where it is called so and cannot be read."""
+    if not path.name.lower().endswith(".parquet") or find_spec("pyarrow") is None:
         return False
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        return False
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            return _picture_column(file.schema_arrow, reading or ReadingConfig()) is not None
-    except (pyarrow.ArrowException, OSError, UnicodeError, ValueError):
-        return False
+        with _opened(path) as file:
+            return _picture_column(file.schema_arrow, reading) is not None
+    except DataError:
+        return None
 
 
 def _picture_column(schema: Any, reading: ReadingConfig) -> str | None:
@@ -51,7 +61,9 @@ def _picture_column(schema: Any, reading: ReadingConfig) -> str | None:
     if reading.file_column is not None:
         return next((name for name in found if column_name(name) == column_name(reading.file_column)), None)
     known = [name for known in PICTURE_COLUMNS for name in found if column_name(name) == known]
-    return known[0] if known else found[0] if len(found) == 1 else None
+    # Bytes beside the path of a picture are a hash of it, or an embedding.
+    has_paths = any(column_name(name) in FILE_COLUMNS for name in schema.names if name not in found)
+    return known[0] if known else found[0] if len(found) == 1 and not has_paths else None
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -60,17 +72,18 @@ def _holds_bytes(kind: Any) -> bool:
     if types.is_struct(kind):
         fields = {field.name: field.type for field in kind}
         return "bytes" in fields and _holds_bytes(fields["bytes"])
-    return types.is_binary(kind) or types.is_large_binary(kind)
+    return any(is_kind(kind) for is_kind in (types.is_binary, types.is_large_binary, types.is_binary_view))
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A row group: its file, its number in it, and its rows there."""
+    """A row group: its file, its number in it, its rows there, and how large it says it is."""
 
     file: int
     number: int
     first_row: int
     rows: int
+    size_bytes: int
 
 
 class ParquetSource:
@@ -99,7 +112,7 @@ class ParquetSource:
                 faults.append(error)
                 omitted.append(Omitted(self._names[number], DAMAGED_TABLE, error.given))
         if not self._rows:
-            raise faults[0] if faults else DataError(f"{paths[0]} has no row", expected=_EXPECTED, remedy="fill it")
+            raise faults[0] if faults else _no_row(paths[0], omitted)
         held_out = held_out_names(path.name for path in self._paths)
         files = [self._groups[group].file for group, _ in self._rows]
         self.omitted = tuple(omitted)
@@ -113,8 +126,9 @@ class ParquetSource:
             check_captions(path, [column_name(name) for name in names], self._columns)
             wanted = [name for name in names if column_name(name) in self._columns]
             for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
-                self._groups.append(_Group(number, group, row, count))
+                metadata = file.metadata.row_group(group)
+                count = metadata.num_rows
+                self._groups.append(_Group(number, group, row, count, metadata.total_byte_size))
                 try:
                     table = _reading(path, partial(file.read_row_group, group, columns=wanted))
                 except DataError as error:
@@ -122,10 +136,14 @@ class ParquetSource:
                 else:
                     for place in range(min(count, len(table))):
                         try:
-                            cells = {name: table.column(name)[place].as_py() for name in wanted}
+                            # By their place, as two columns may have one name.
+                            cells = {
+                                name: table.column(at)[place].as_py() for at, name in enumerate(table.column_names)
+                            }
                             self._captions.append(captions_in(cells, self._columns))
                         except ValueError:  # a UnicodeDecodeError is one
-                            broken.append(Omitted(f"{self._names[number]}/{row + place}", BROKEN_ROW, "no text"))
+                            name = f"{self._names[number]}/{row + place}"
+                            broken.append(Omitted(name, BROKEN_ROW, "a caption that is not text"))
                         else:
                             self._rows.append((len(self._groups) - 1, place))
                 row += count
@@ -168,12 +186,20 @@ class ParquetSource:
         return cell["bytes"] if isinstance(cell, dict) else cell  # type: ignore[no-any-return]
 
     def _pictures(self, number: int) -> Any:
-        """Return the pictures of a row group, read now or kept."""
+        """Return the pictures of a row group, read now or kept.
+
+        Threads wait for each other: neighbours are in one group, and two groups at once take twice the memory.
+        """
         with self._lock:
-            if number in self._kept:
-                self._kept.move_to_end(number)
-                return self._kept[number]
-        group = self._groups[number]
+            if number not in self._kept:
+                group = self._groups[number]
+                while self._kept and sum(kept.nbytes for kept in self._kept.values()) + group.size_bytes > KEPT_BYTES:
+                    self._kept.popitem(last=False)
+                self._kept[number] = self._read_pictures(group)
+            self._kept.move_to_end(number)
+            return self._kept[number]
+
+    def _read_pictures(self, group: _Group) -> Any:
         path = self._paths[group.file]
         with _opened(path) as file:
             column = _picture_column(file.schema_arrow, self._reading)
@@ -182,11 +208,12 @@ class ParquetSource:
         if len(pictures) < group.rows:
             given = f"{path} has fewer pictures than captions in row group {group.number}"
             raise DataError(given, expected=_EXPECTED, remedy=_REMEDY)
-        with self._lock:
-            self._kept[number] = pictures
-            while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > KEPT_BYTES:
-                self._kept.popitem(last=False)
         return pictures
+
+
+def _no_row(path: Path, broken: Sequence[Omitted]) -> DataError:
+    given = f"{broken[0].name}: {broken[0].detail}" if broken else f"{path} has no row"
+    return DataError(given, expected=_EXPECTED, remedy="correct the rows" if broken else "fill it")
 
 
 @contextmanager
@@ -195,6 +222,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
     file = _reading(path, partial(ParquetFile, path))
     with file:
+        _reading(path, lambda: file.schema_arrow)  # it is read only now, and may be damaged
         yield file
 
 

@@ -1,9 +1,10 @@
 """Pairs in tar shards, as WebDataset and img2dataset write them: `key.jpg` with `key.txt`, `key.caption` or `key.json`.
 
 The headers are read once. A member's bytes are then read at their offset in the shard; nothing is extracted. What comes
-before damage in a shard is used, and the damage is accounted for.
+before damage in a shard is used, and the damage is accounted for. Shards that were joined into one are read too.
 """
 
+import io
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,10 @@ _EXPECTED = "a whole, uncompressed tar shard"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _TEXT_SUFFIXES = (".txt", ".caption")
 _TEXT_BEFORE_JSON = (*_TEXT_SUFFIXES, ".json")
+# Most that the headers of one member take; tar tools write a few kilobytes.
+_MAX_HEADERS_BYTES = 2**20
+# Most zeros that a tar tool writes behind the members.
+_MAX_PADDING_BYTES = 2**20
 
 
 class _Place(NamedTuple):
@@ -215,21 +220,22 @@ class _Shard:
         return self._captions
 
     def _scan(self) -> None:
-        with open(self.path, "rb") as file:
+        with _Headers(io.FileIO(self.path)) as file:
             self._refuse_compressed(file.read(6))
             size_bytes = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in _members(archive):
-                    if member.offset_data + member.size > size_bytes:
-                        raise tarfile.ReadError("the last member is cut short")
-                    self._note(member)
-                end = archive.offset
-            file.seek(end)
-            # tarfile takes a damaged header for the end of the archive. The real end is two blocks of zeros; some tools
-            # write one.
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end mark")
+            beginning: int | None = 0
+            while beginning is not None:
+                file.seek(beginning)
+                beginning = _behind_end_mark(file, self._scan_archive(file, size_bytes))
+
+    def _scan_archive(self, file: "_Headers", size_bytes: int) -> int:
+        """Note the members from here to the end mark; return where it is."""
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in _members(archive, file):
+                if member.offset_data + member.size > size_bytes:
+                    raise tarfile.ReadError("the last member is cut short")
+                self._note(member)
+            return archive.offset
 
     def _refuse_compressed(self, beginning: bytes) -> None:
         for magic, name in _COMPRESSED.items():
@@ -258,24 +264,48 @@ class _Shard:
             if suffix not in PICTURE_SUFFIXES:
                 self._captions.setdefault(key, {})[suffix] = place
             elif self._suffixes.setdefault(key, suffix) == suffix:
+                self.others += [(name, SAME_KEY)] if key in self._pictures else []
                 self._pictures[key] = _Sample(self.number, key, place)
             else:
                 self.others.append((name, SAME_KEY))
 
     def _give_captions(self) -> None:
-        """Give each picture the captions of its key; or of its whole name, or of what is before the first dot."""
+        """Give each picture the captions of its key; or else those of its whole name, or of the same WebDataset key.
+
+        A WebDataset key ends at the first dot: `1.image.jpg` and `1.txt` are one sample. Of several pictures in one,
+        nothing tells which is described.
+        """
         for key in self._captions.keys() & self._pictures.keys():
             self._pictures[key].captions = self._captions.pop(key)
+        by_first_dot: dict[str, list[_Sample]] = {}
+        for picture in self._pictures.values() if self._captions else ():
+            by_first_dot.setdefault(_up_to_first_dot(picture.key), []).append(picture)
         for key in list(self._captions):
-            folder, slash, base = key.rpartition("/")
             stem, suffix = os.path.splitext(key)  # noqa: PTH122
-            keys = (stem if suffix.lower() in PICTURE_SUFFIXES else None, folder + slash + base.partition(".")[0])
-            owner = next((self._pictures[one] for one in keys if one in self._pictures), None)
-            if owner is not None and not owner.captions:
-                owner.captions = self._captions.pop(key)
+            keys = (stem if suffix.lower() in PICTURE_SUFFIXES else "", _up_to_first_dot(key))
+            named = [self._pictures[one] for one in keys if one in self._pictures][:1] or by_first_dot.get(key, [])
+            if len(named) == 1 and not named[0].captions:
+                named[0].captions = self._captions.pop(key)
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _up_to_first_dot(key: str) -> str:
+    folder, slash, base = key.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+class _Headers(io.BufferedReader):
+    """A shard as tarfile reads it. tarfile takes the headers of a member into memory, whatever size they claim."""
+
+    taken_bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.taken_bytes += -1 if size is None else size
+        if size is None or size < 0 or self.taken_bytes > _MAX_HEADERS_BYTES:
+            raise tarfile.ReadError("a header without end")
+        return super().read(size)
+
+
+def _members(archive: tarfile.TarFile, file: _Headers) -> Iterator[tarfile.TarInfo]:
     """Yield the members without keeping them: tarfile would hold all headers of a shard in memory."""
     last = -1
     while (member := archive.next()) is not None:
@@ -284,3 +314,23 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         last = member.offset_data
         yield member
         archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
+        file.taken_bytes = 0
+
+
+def _behind_end_mark(file: _Headers, end: int) -> int | None:
+    """Return where another archive begins behind an end mark, as in shards that were joined by `cat`; or None.
+
+    tarfile takes a damaged header for the end mark. The mark is two blocks of zeros, but some tools write one. A
+    download that reserves its space leaves zeros too, where members will be.
+    """
+    file.seek(end)
+    for place in range(end, end + _MAX_PADDING_BYTES, tarfile.BLOCKSIZE):
+        file.taken_bytes = 0
+        block = file.read(tarfile.BLOCKSIZE)
+        if place == end and block != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"neither a member nor the end mark at byte {end:,}")
+        if block.strip(b"\0"):
+            return place
+        if len(block) < tarfile.BLOCKSIZE:
+            return None
+    raise tarfile.ReadError(f"zeros in place of members from byte {end:,}")

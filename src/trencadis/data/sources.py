@@ -4,7 +4,7 @@ import glob
 import itertools
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from trencadis.data.files import SizedSource, unreadable
 from trencadis.data.folders import (
     TABLE_NAMES,
     TABLE_SUFFIXES,
+    Listing,
     has_captioned,
     is_passed_over,
     is_shard_name,
@@ -23,7 +24,7 @@ from trencadis.data.folders import (
     open_folder,
 )
 from trencadis.data.pairs import DAMAGED_TABLE, LOOSE_PICTURE, UNLISTED, ListedSource, Omitted, held_out_names
-from trencadis.data.parquet import ParquetSource, is_embedded
+from trencadis.data.parquet import ParquetSource, embedded_files, is_embedded
 from trencadis.data.shards import ShardsSource, shortest_distinct_names
 from trencadis.data.table import open_table
 from trencadis.errors import DataError
@@ -56,7 +57,7 @@ def open_source(path: str, reading: ReadingConfig | None = None) -> PairSource:
         return _open_one(places[0], reading)
     if all(_is_shard(place) for place in places):
         return ShardsSource(places, reading)
-    if all(is_embedded(place, reading) for place in places):
+    if embedded_files(places, reading) == places:
         return ParquetSource(places, reading)
     return JoinedSource([_open_one(place, reading) for place in places], shortest_distinct_names(places))
 
@@ -170,43 +171,62 @@ def _opener(root: Path, reading: ReadingConfig) -> Callable[[], PairSource] | No
         if name in tables and not is_embedded(tables[name], reading):
             return partial(_open_listed, tables[name], reading)
     if is_coco(root):
-        return lambda: open_coco(list_folder(root))
+        return lambda: open_coco(_list(root, reading))
     if is_cub(root):
         return partial(open_cub, root, reading)
     shards = [place for place in files if is_shard_name(place.name)]
     if shards:
-        return lambda: _with_the_rest(root, ShardsSource(shards, reading), shards)
-    embedded = [place for place in files if is_embedded(place, reading)]
-    return (lambda: _with_the_rest(root, ParquetSource(embedded, reading), embedded)) if embedded else None
+        return lambda: _with_the_rest(root, ShardsSource(shards, reading), shards, reading)
+    embedded = embedded_files(files, reading)
+    return (lambda: _with_the_rest(root, ParquetSource(embedded, reading), embedded, reading)) if embedded else None
 
 
 def _open_listed(table: Path, reading: ReadingConfig) -> PairSource:
-    return open_table(table, reading, list_folder(table.parent))
+    return open_table(table, reading, _list(table.parent, reading))
 
 
-def _with_the_rest(root: Path, source: PairSource, files: Sequence[Path]) -> PairSource:
+def _list(root: Path, reading: ReadingConfig, without: Collection[str] = ()) -> Listing:
+    """Return a folder's files as `list_folder` does, with parquet that holds pictures among the datasets."""
+    listing = list_folder(root, without)
+    embedded = {name for name in listing.tables if is_embedded(root / name, reading)}.difference(listing.datasets)
+    return replace(listing, datasets=(*listing.datasets, *sorted(embedded)))
+
+
+def _with_the_rest(root: Path, source: PairSource, files: Sequence[Path], reading: ReadingConfig) -> PairSource:
     """Return a source with what lies beside its files as omitted."""
-    beside = list_folder(root).omitted({place.name for place in files}, unlisted=LOOSE_PICTURE)
+    beside = _list(root, reading).omitted({place.name for place in files}, unlisted=LOOSE_PICTURE)
     return JoinedSource([source], [""], beside) if beside else source
 
 
 def _open_folder(root: Path, reading: ReadingConfig) -> PairSource:
     """Return the captioned pictures of a folder; or, where there are none, the datasets in its folders."""
-    folders = sorted(place for place in root.iterdir() if place.is_dir() and not is_passed_over(place.name))
-    inner = [folder for folder in folders if not RunDirectory.is_run(folder) and _opener(folder, reading) is not None]
-    loose = list_folder(root, without=[folder.name for folder in inner])
+    inner = {folder.relative_to(root).as_posix(): folder for folder in _datasets_below(root, reading, set())}
+    loose = _list(root, reading, without=inner)
     if not inner or has_captioned(loose, reading):
-        return open_folder(list_folder(root) if inner else loose, reading)
+        return open_folder(_list(root, reading) if inner else loose, reading)
     sources, omitted, faults = {}, loose.omitted(unlisted=UNLISTED), []
-    for folder in inner:
+    for name, folder in inner.items():
         try:
-            sources[folder.name] = _open_directory(folder, reading)
+            sources[name] = _open_directory(folder, reading)
         except DataError as error:
             faults.append(error)
-            omitted.append(Omitted(folder.name, DAMAGED_TABLE, error.given))
+            omitted.append(Omitted(name, DAMAGED_TABLE, error.given))
     if not sources:
         raise faults[0]
     return JoinedSource(list(sources.values()), list(sources), omitted, held_out_names(sources))
+
+
+def _datasets_below(root: Path, reading: ReadingConfig, seen: set[Path]) -> Iterator[Path]:
+    """Yield the folders, at any depth, that hold a dataset of their own; no folder is entered twice."""
+    seen.add(root.resolve())
+    for folder in sorted(place for place in root.iterdir() if place.is_dir() and not is_passed_over(place.name)):
+        if folder.resolve() in seen or RunDirectory.is_run(folder):
+            continue
+        if _opener(folder, reading) is not None:
+            seen.add(folder.resolve())
+            yield folder
+        else:
+            yield from _datasets_below(folder, reading, seen)
 
 
 def _is_shard(place: Path) -> bool:

@@ -1,9 +1,11 @@
 """Parquet files with pictures in them, as the Hub and others write them."""
 
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +13,8 @@ from trencadis.config import FilterConfig
 from trencadis.config.data import ReadingConfig
 from trencadis.data import open_source, parquet
 from trencadis.data.curation import examine
-from trencadis.data.pairs import BROKEN_ROW, DAMAGED_TABLE, LOOSE_PICTURE, ListedSource
+from trencadis.data.pairs import BROKEN_ROW, DAMAGED_TABLE, LOOSE_PICTURE, OTHER_DATASET, ListedSource
+from trencadis.data.prefetch import prefetch
 from trencadis.errors import DataError
 from trencadis.protocols import PairSource
 
@@ -84,6 +87,39 @@ def test_a_table_of_addresses_or_of_files_is_no_table_of_pictures(tmp_path: Path
     assert pairs(open_source(str(path))) == {"a.png": ("a file",)}
 
 
+def test_bytes_beside_paths_of_pictures_are_no_pictures(tmp_path: Path, picture: Raw) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    columns = {"file_name": ["a.png"], "caption": ["a file"], "hash": [b"12345678"]}
+    assert pairs(open_source(str(write(tmp_path / "metadata.parquet", columns)))) == {"a.png": ("a file",)}
+    columns = {"file_name": ["a.png"], "caption": ["embedded"], "image": cells(picture())}
+    path = write(tmp_path / "metadata.parquet", columns)
+    assert pairs(open_source(str(path))) == {"metadata.parquet/0": ("embedded",)}
+
+
+def test_two_columns_of_one_name(tmp_path: Path, picture: Raw) -> None:
+    columns = [cells(picture()), cells(picture()), ["a caption"], ["a caption"]]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pyarrow.table(columns, names=["image", "image", "text", "text"]), path)
+    source = open_source(str(path))
+    assert (pairs(source), source.image_bytes(0)) == ({"a.parquet/0": ("a caption",)}, picture())
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
+@pytest.mark.parametrize("bytes_kind", ["binary", "large_binary", "binary_view"])
+def test_kinds_of_columns(tmp_path: Path, picture: Raw, kind: str, bytes_kind: str) -> None:
+    captions = pyarrow.array(["one"])
+    captions = captions.dictionary_encode() if kind == "dictionary" else captions.cast(getattr(pyarrow, kind)())
+    pictures = pyarrow.array([picture()], getattr(pyarrow, bytes_kind)())
+    source = open_source(str(write(tmp_path / "a.parquet", {"image": pictures, "caption": captions})))
+    assert (source.captions(0), source.image_bytes(0)) == (("one",), picture())
+
+
+def test_captions_that_are_numbers_are_named(tmp_path: Path, picture: Raw) -> None:
+    path = write(tmp_path / "a.parquet", {"image": cells(picture()), "caption": [7]})
+    with pytest.raises(DataError, match=r"a\.parquet/0: a caption that is not text.*correct the rows"):
+        open_source(str(path))
+
+
 def test_rows_without_picture_or_caption_are_dropped_with_a_reason(tmp_path: Path, picture: Raw) -> None:
     columns = {"image": cells(picture(), None, picture(), b"", b"damaged"), "text": ["whole", "a", None, "b", "c"]}
     curated = examine(open_source(str(write(tmp_path / "a.parquet", columns))), FilterConfig())
@@ -116,6 +152,53 @@ def test_a_damaged_file_does_not_stop_the_rest(tmp_path: Path, picture: Raw) -> 
     assert [(one.name, one.reason) for one in joined.omitted] == [("b.parquet", DAMAGED_TABLE)]
     with pytest.raises(DataError, match=r"b\.parquet cannot be read as parquet"):
         parquet.ParquetSource(paths[1:])
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    for path in (str(tmp_path), f"{tmp_path}/*.parquet"):
+        source = open_source(path)
+        assert isinstance(source, ListedSource)
+        assert [(one.name, one.reason) for one in source.omitted] == [
+            ("b.parquet", DAMAGED_TABLE),
+            ("empty.parquet", DAMAGED_TABLE),
+        ]
+        assert [source.captions(index) for index in range(len(source))] == [("a",), ("c",)]
+
+
+@pytest.mark.parametrize("beside", ["table", "shards", "pictures"])
+def test_parquet_with_pictures_beside_another_dataset_is_accounted_for(
+    tmp_path: Path, picture: Raw, tar: Callable[..., Path], beside: str
+) -> None:
+    write(tmp_path / "more" / "train-0.parquet", {"image": cells(picture()), "text": ["one"]})
+    write(tmp_path / "statistics.parquet", {"key": ["0"], "caption": ["as img2dataset writes it"]})
+    if beside == "shards":
+        tar(tmp_path / "0.tar", [("0.png", picture()), ("0.txt", b"a caption")])
+    else:
+        (tmp_path / "0.png").write_bytes(picture())
+        (tmp_path / "0.txt").write_text("a caption")
+    if beside == "table":
+        (tmp_path / "0.txt").unlink()
+        (tmp_path / "metadata.csv").write_text("file_name,caption\n0.png,a caption\n")
+    source = open_source(str(tmp_path))
+    assert isinstance(source, ListedSource)
+    assert [source.captions(index) for index in range(len(source))] == [("a caption",)]
+    assert [(one.name, one.reason) for one in source.omitted] == [("more/train-0.parquet", OTHER_DATASET)]
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, picture: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.parquet", {"image": cells(picture()), "text": ["one"]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"1 tables such as a\.parquet.*name a table, such as .*a\.parquet"):
+        open_source(str(tmp_path))
+    with pytest.raises(DataError, match=r"pyarrow is not installed.*trencadis\[parquet\]"):
+        open_source(str(path))
+
+
+def test_threads_read_a_row_group_once(tmp_path: Path, picture: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {"image": cells(*[picture()] * 64), "text": ["x"] * 64}
+    source = parquet.ParquetSource([write(tmp_path / "a.parquet", columns, row_group_size=16)])
+    opened = Mock(wraps=parquet._opened)
+    monkeypatch.setattr(parquet, "_opened", opened)
+    assert list(prefetch(source.image_bytes, range(64), workers=8, ahead=16)) == [picture()] * 64
+    assert opened.call_count == 4
 
 
 def test_memory_does_not_grow_with_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ import io
 import json
 import random
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,6 +263,90 @@ def test_shard_that_shrinks_while_it_is_used(tmp_path: Path, tar: Tar, picture: 
     path.unlink()
     with pytest.raises(DataError, match="no such file"):
         source.image_bytes(0)
+
+
+def test_a_webdataset_key_ends_at_the_first_dot(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    members = [("a/1.image.png", picture()), ("a/1.txt", b"one"), ("b.v2.png", picture()), ("b.v2.txt", b"two")]
+    members += [("c.left.png", picture()), ("c.right.png", picture()), ("c.txt", b"either")]
+    members += [("d.png", picture()), ("d.mask.png", picture()), ("d.txt", b"of d")]
+    source = open_source(str(tar(tmp_path / "a.tar", members)))
+    captions = {source.sample_id(index): source.captions(index) for index in range(len(source))}
+    assert captions == {
+        "a.tar/a/1.image": ("one",),
+        "a.tar/b.v2": ("two",),
+        "a.tar/c.left": (),
+        "a.tar/c.right": (),
+        "a.tar/d": ("of d",),
+        "a.tar/d.mask": (),
+    }
+    assert isinstance(source, ListedSource)
+    assert [(one.name, one.reason) for one in source.omitted] == [("a.tar/c", LONE_CAPTION)]
+
+
+def test_joined_shards_are_read_to_the_end(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    parts = [tar(tmp_path / f"{n}.tar", [(f"{n}.png", picture()), (f"{n}.txt", b"x")]).read_bytes() for n in range(3)]
+    path = tmp_path / "all.tar"
+    path.write_bytes(b"".join(parts))
+    source = open_source(str(path))
+    assert isinstance(source, ListedSource)
+    assert (ids(source), source.omitted) == ([f"all.tar/{n}" for n in range(3)], ())
+    assert [(source.image_bytes(n), source.captions(n)) for n in range(3)] == [(picture(), ("x",))] * 3
+    for behind in (b"a signature", parts[0][:300], b"x" * 5000):
+        path.write_bytes(parts[0] + behind)
+        source = open_source(str(path))
+        assert isinstance(source, ListedSource)
+        assert (ids(source), [one.reason for one in source.omitted]) == (["all.tar/0"], [DAMAGED_SHARD])
+
+
+def test_zeros_where_members_will_be_are_no_end(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:
+    raw = tar(tmp_path / "whole.tar", [(f"{n}.png", picture()) for n in range(3)]).read_bytes()
+    path = tmp_path / "a.tar"
+    path.write_bytes(raw[:1024] + bytes(3_000_000))
+    source = open_source(str(path))
+    assert isinstance(source, ListedSource)
+    assert ids(source) == ["a.tar/0"]
+    assert "zeros in place of members from byte 1,024" in source.omitted[0].detail
+    path.write_bytes(raw + bytes(512 * 1024))  # as with a large blocking factor
+    source = open_source(str(path))
+    assert isinstance(source, ListedSource)
+    assert (len(source), source.omitted) == (3, ())
+
+
+def test_headers_are_not_taken_into_memory_whatever_they_claim(
+    tmp_path: Path, tar: Tar, picture: Callable[..., bytes]
+) -> None:
+    whole = tar(tmp_path / "whole.tar", [("0.png", picture())]).read_bytes()[:1024]
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 200_000_000
+    negative = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    negative[124:136] = (-(2**40)).to_bytes(12, "big", signed=True)
+    negative[148:156] = b"%06o\0 " % (sum(negative[:148]) + 8 * 32 + sum(negative[156:]))
+    record = f"{2**19} comment=".encode().ljust(2**19 - 1, b"x") + b"\n"
+    pax = tarfile.TarInfo("pax")
+    pax.type, pax.size = tarfile.XHDTYPE, len(record)
+    endless = (pax.tobuf(tarfile.PAX_FORMAT) + record) * 20
+    path = tmp_path / "a.tar"
+    for claim in (header.tobuf(tarfile.GNU_FORMAT), negative, endless):
+        path.write_bytes(whole + claim)
+        with path.open("r+b") as file:
+            file.truncate(250_000_000)  # sparse: it takes no place on disk
+        tracemalloc.start()
+        source = open_source(str(path))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < 10_000_000
+        assert isinstance(source, ListedSource)
+        assert (ids(source), [one.reason for one in source.omitted]) == (["a.tar/0"], [DAMAGED_SHARD])
+
+
+def test_a_picture_whose_place_another_takes_is_accounted_for(
+    tmp_path: Path, tar: Tar, picture: Callable[..., bytes]
+) -> None:
+    names = ("0.png", "0.png", "e\u0301.png", "\u00e9.png")
+    source = open_source(str(tar(tmp_path / "a.tar", [(name, picture()) for name in names])))
+    assert isinstance(source, ListedSource)
+    assert len(source) + len(source.omitted) == len(names)
+    assert {one.reason for one in source.omitted} == {SAME_KEY}
 
 
 def test_later_member_of_a_name_counts(tmp_path: Path, tar: Tar, picture: Callable[..., bytes]) -> None:

@@ -140,3 +140,25 @@ def test_what_is_not_there_is_refused(path: str, message: str) -> None:
 def test_file_of_another_kind_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="is a file of another kind"):
         open_source(str(folder / "a.jpg"))
+
+
+def test_datasets_are_found_at_any_depth(
+    tmp_path: Path, tar: Callable[..., Path], picture: Callable[..., bytes]
+) -> None:
+    for split in ("train", "val"):
+        tar(tmp_path / "data" / split / "0.tar", [("0.png", picture()), ("0.txt", b"a caption")])
+    table = tmp_path / "a" / "b" / "c" / "metadata.csv"
+    table.parent.mkdir(parents=True)
+    (table.parent / "0.png").write_bytes(picture())
+    table.write_text("file_name,caption\n0.png,a caption\n")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a" / "again").symlink_to(table.parent, target_is_directory=True)
+    source = open_source(str(tmp_path))
+    assert isinstance(source, ListedSource)
+    assert sorted(map(source.sample_id, range(len(source)))) == [
+        "a/again/0.png",
+        "data/train/0.tar/0",
+        "data/val/0.tar/0",
+    ]
+    assert {source.sample_id(index) for index in source.held_out} == {"data/val/0.tar/0"}
+    assert source.omitted == ()
