@@ -52,12 +52,16 @@ class StageConfig(Config):
         batch_size: Samples of an update, over all its microbatches.
         microbatches: Parts that an update is computed in, to save memory.
         ema_decay: Decay of the EMA of the weights, which is kept at the end; it has a warm-up.
+        precision: Type of products and convolutions; weights, norms, codes and losses are float32. None is decided when
+            the run is planned: `bfloat16` where the device has units for it, else float32. A run keeps its type on any
+            machine; without units, bfloat16 gives the same results more slowly.
     """
 
     steps: Count | None = None
     batch_size: Count = 64
     microbatches: Count = 1
     ema_decay: Share = 0.999
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -108,8 +112,6 @@ class ImageStage(StageConfig):
         revive_below: A code that is used less than this share of an even use is replaced; 0 never.
         pixel_noise: Uniform noise of ±this is added to pixels in training, below 0.125; the paper adds none. On
             drawings with flat grounds the likelihood has no upper bound without it, and such grounds take over.
-        precision: Type of the convolutions; codes, weights and losses are float32. `bfloat16` is faster on CUDA
-            devices and on processors with AVX-512 BF16.
     """
 
     model: DiscreteVAEConfig = field(default_factory=DiscreteVAEConfig)
@@ -121,7 +123,7 @@ class ImageStage(StageConfig):
     codebook_decay: Annotated[float, Range(0, 0.99999)] = 0.99
     revive_below: Share = 0.0
     pixel_noise: Annotated[float, Range(0, 0.124)] = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] | None = None
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             learning_rate=1e-4, final_learning_rate=1 / 80, beta2=0.999, weight_decay=1e-4, max_grad_norm=None
@@ -152,8 +154,7 @@ class TransformerStage(StageConfig):
         token_variants: Crops of each picture whose tokens are cached: the middle one, then random ones. None takes
             enough that each is seen about ten times.
         text_weight: Weight of the text loss; the image loss has the rest of 1.
-        precision: Type of the products; weights and losses are float32. `float16` has a gradient scale for each
-            residual branch, as the paper does. None takes bfloat16 on CUDA and float32 on a CPU.
+        precision: As in the other stages; `float16` has a gradient scale for each residual branch, as the paper does.
         checkpointed_blocks: Number of blocks that keep nothing for the backward pass and are computed twice, to save
             memory.
     """
@@ -162,7 +163,6 @@ class TransformerStage(StageConfig):
     caption_dropout: Share = 0.1
     token_variants: Annotated[int, Range(1, 1000)] | None = None
     text_weight: Share = 1 / 8
-    precision: Literal["float32", "bfloat16", "float16"] | None = None
     checkpointed_blocks: Whole = 0
 
 
@@ -178,6 +178,7 @@ class RankerStage(StageConfig):
 
     model: CLIPSizes = field(default_factory=CLIPSizes)
     image_size: tuple[Count, Count] | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             learning_rate=5e-4, final_learning_rate=0.01, beta2=0.98, weight_decay=0.2

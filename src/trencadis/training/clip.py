@@ -12,7 +12,7 @@ from trencadis.data import CAPTIONED_CROPS
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
-from trencadis.training.mixed_precision import autocast, default_precision
+from trencadis.training.mixed_precision import autocast
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
 from trencadis.training.text import CaptionDraws
@@ -43,7 +43,6 @@ class RankerTraining(Stage[RankerBatch]):
     ) -> None:
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._captions = config, device, captions
-        self._precision = default_precision(device)
         self.model = CLIP(model).to(device)
         size = model.image_size
         order = derive_seed(seed, self.name)
@@ -61,7 +60,7 @@ class RankerTraining(Stage[RankerBatch]):
         return {"pairs": torch.tensor(len(batch.images))}
 
     def loss(self, batch: RankerBatch, totals: Totals, step: int, steps: int) -> StageLoss:
-        with autocast(self.device, self._precision):
+        with autocast(self.device, self.config.precision):
             images, text_tokens = batch.images.to(self.device, non_blocking=True), batch.text_tokens.to(self.device)
             loss = self.model(images, text_tokens, return_loss=True)
         term = Term(loss * len(images), "pairs")
@@ -74,7 +73,7 @@ class RankerTraining(Stage[RankerBatch]):
     def validate(self) -> dict[str, float]:
         """Measure how often a held-out picture is nearest to its own caption among all of them, and in the best ten."""
         images, text_tokens = self._validation.images.to(self.device), self._validation.text_tokens.to(self.device)
-        with autocast(self.device, self._precision):
+        with autocast(self.device, self.config.precision):
             logits = self.model(images, text_tokens)
         better = (logits > logits.diagonal()[:, None]).sum(1)
         return {

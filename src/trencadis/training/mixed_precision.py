@@ -26,10 +26,10 @@ FALL = 2.0**-0.5
 UPDATES_BETWEEN_FALLS = 125
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context of a forward pass. Parameters stay in float32."""
+def autocast(device: torch.device, precision: Precision | None) -> torch.autocast:
+    """Return the context of a forward pass; None is float32. Parameters stay in float32."""
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=precision != "float32")
+    return torch.autocast(device.type, dtype, enabled=precision not in (None, "float32"))
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -40,7 +40,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def default_precision(device: torch.device) -> Precision:
-    return "bfloat16" if device.type == "cuda" and has_fast_bfloat16(device) else "float32"
+    """Return the fastest type that a run can be trained in without a scale."""
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
 
 
 class GradientScales:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trencadis.transformer.kernels.cpu import batched_product
+from trencadis.transformer.kernels.cpu import added_product, batched_product
 
 HiddenMatrix = tuple[Tensor, tuple[int, ...]]
 """A matrix and the rows of each of its parts: (rows,) for a plain one, three numbers for fused queries, keys, values.
@@ -60,8 +60,8 @@ class Muon(torch.optim.Optimizer):
     matrix to the momentum whose singular values are all one. The factor is that of the source, and what PyTorch's own
     Muon calls `original`. Weight decay is decoupled and multiplied by `lr`, as in AdamW.
 
-    It is computed in 32 bits, on a GPU in bfloat16. Matrices of one shape are stacked, so that a model takes a few
-    batched products. Its only state is the momentum, under `quantity`.
+    Matrices of one shape are stacked, so that a model takes a few batched products. Momentum, norms and weights are in
+    the parameters' type. Its only state is the momentum, under `quantity`.
 
     Args:
         matrices: What is trained.
@@ -69,6 +69,7 @@ class Muon(torch.optim.Optimizer):
         momentum: Share of the moving average of gradients that an update keeps, 0..1.
         weight_decay: Share of a weight that an update takes away, in units of `lr`.
         coefficients: One step of the iteration each.
+        dtype: Of the iteration's products on a CPU; on a GPU it is bfloat16.
 
     Raises:
         ValueError: A parameter is no matrix, or its parts do not add up to its rows.
@@ -86,13 +87,14 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
         coefficients: Sequence[Quintic] = POLAR_EXPRESS,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         for parameter, rows in matrices:
             if parameter.ndim != 2 or sum(rows) != parameter.shape[0]:
                 raise ValueError(f"a parameter of shape {tuple(parameter.shape)} has no parts of {rows} rows")
         groups = [{"params": [parameter for parameter, _ in matrices], "parts": [rows for _, rows in matrices]}]
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._coefficients = tuple(coefficients)
+        self._coefficients, self._dtype = tuple(coefficients), dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -108,7 +110,16 @@ class Muon(torch.optim.Optimizer):
                     weights, moves = (torch.split(matrix.detach(), list(rows)) for matrix in (parameter, direction))
                     parts += map(_Part, weights, moves)
                 for batch in _batches(parts):
-                    _move(batch, group["lr"], self._coefficients)
+                    self._move(batch, group["lr"])
+
+    def _move(self, parts: list["_Part"], lr: float) -> None:
+        """Subtract the orthogonal updates from the weights of one batch."""
+        directions = torch.stack([_wide(direction) for _, direction in parts])
+        dtype = torch.bfloat16 if directions.is_cuda else self._dtype
+        updates = orthogonal(directions, self._coefficients, dtype).to(directions.dtype)
+        for (weight, _), update in zip(parts, updates, strict=True):
+            rows, columns = weight.shape
+            _wide(weight).add_(update, alpha=-lr * math.sqrt(max(1, rows / columns)))
 
     def _nesterov(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
         """Take the gradients into the moving averages and return where those will be after a like gradient."""
@@ -137,38 +148,36 @@ def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
             yield alike[start : start + count]
 
 
-def _move(parts: list[_Part], lr: float, coefficients: Sequence[Quintic]) -> None:
-    """Subtract the orthogonal updates from the weights of one batch."""
-    directions = torch.stack([_wide(direction) for _, direction in parts])
-    dtype = torch.bfloat16 if directions.is_cuda else torch.float32
-    for (weight, _), update in zip(parts, orthogonal(directions.to(dtype), coefficients), strict=True):
-        rows, columns = weight.shape
-        _wide(weight).add_(update, alpha=-lr * math.sqrt(max(1, rows / columns)))
-
-
 def _wide(matrix: Float[Tensor, "rows columns"]) -> Tensor:
     """Return a view with at most as many rows as columns."""
     return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 def orthogonal(
-    matrices: Float[Tensor, "count rows columns"], coefficients: Sequence[Quintic] = POLAR_EXPRESS
+    matrices: Float[Tensor, "count rows columns"],
+    coefficients: Sequence[Quintic] = POLAR_EXPRESS,
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "count rows columns"]:
     """Return about the nearest matrix with orthonormal rows to each, by a Newton–Schulz iteration.
 
     The singular vectors stay, and every singular value is taken through the polynomials. A matrix of zeros stays so.
     Matrices should have at most as many rows as columns, so that the products are small.
+
+    Args:
+        matrices: Stacked.
+        coefficients: One step each.
+        dtype: Of the products and the result; the matrices' own unless given. Norms are in the matrices'.
     """
     # The Frobenius norm bounds the largest singular value.
     norms = torch.linalg.matrix_norm(matrices, keepdim=True)
-    matrices = matrices / (norms * _SAFETY + 1e-7)
+    matrices = (matrices / (norms * _SAFETY + 1e-7)).to(dtype)
     rows, columns = matrices.shape[1:]
     # Both ways give the same; the first does less work from there on, but bfloat16 is too coarse for it.
     if matrices.dtype == torch.float32 and 2 * columns > 3 * rows:
         return batched_product(_inverse_root(batched_product(matrices, matrices.mT), coefficients), matrices)
     for quintic in coefficients:
         factor = _factor(batched_product(matrices, matrices.mT), quintic)
-        matrices = batched_product(factor, matrices)
+        matrices = added_product(matrices, factor, matrices, keep=quintic[0])
     return matrices
 
 
@@ -179,16 +188,21 @@ def _inverse_root(
 
     A step multiplies a matrix from the left by F = a + b·G + c·G², and its Gram matrix becomes F·G·F.
     """
-    product = factor = _factor(grams, coefficients[0])
+    product = factor = _plus(coefficients[0][0], _factor(grams, coefficients[0]))
     for quintic in coefficients[1:]:
         grams = batched_product(batched_product(factor, grams), factor)
-        factor = _factor(grams, quintic)
+        factor = _plus(quintic[0], _factor(grams, quintic))
         product = batched_product(factor, product)
     return product
 
 
 def _factor(grams: Float[Tensor, "count rows rows"], quintic: Quintic) -> Float[Tensor, "count rows rows"]:
-    a, b, c = quintic
-    factor = grams * b + c * batched_product(grams, grams)
-    factor.diagonal(dim1=1, dim2=2).add_(a)
-    return factor
+    """Return b·G + c·G² for each Gram matrix G."""
+    _, b, c = quintic
+    return added_product(grams, grams, grams, keep=b, factor=c)
+
+
+def _plus(a: float, factors: Float[Tensor, "count rows rows"]) -> Float[Tensor, "count rows rows"]:
+    """Add `a` to the diagonals, in place."""
+    factors.diagonal(dim1=1, dim2=2).add_(a)
+    return factors

@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from trencadis.config import OptimizerConfig
 from trencadis.errors import ConfigError
+from trencadis.training.mixed_precision import Precision
 from trencadis.training.muon import HasHiddenMatrices, Muon
 from trencadis.training.schedules import cosine_schedule, linear_schedule
 
@@ -16,10 +17,13 @@ _WAYS = {"cosine": cosine_schedule, "linear": linear_schedule}
 _DECAYED = (nn.Linear, _ConvNd, nn.Bilinear, nn.MultiheadAttention)
 
 
-def optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def optimizers(
+    model: nn.Module, config: OptimizerConfig, precision: Precision | None = None
+) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a model: AdamW, and Muon for the hidden matrices if the config asks for it.
 
-    Each group of parameters has the peak of its learning rate under `peak`.
+    Each group of parameters has the peak of its learning rate under `peak`. Where the model computes in 16 bits, so do
+    Muon's products; all else is in the parameters' type.
 
     Raises:
         ConfigError: Muon is asked for, but the model does not name its hidden matrices.
@@ -34,7 +38,13 @@ def optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Op
         )
     matrices = [matrix for matrix in model.hidden_matrices() if matrix[0].requires_grad]
     peak = config.muon_learning_rate
-    muon = Muon(matrices, lr=peak, momentum=config.muon_momentum, weight_decay=config.muon_weight_decay)
+    muon = Muon(
+        matrices,
+        lr=peak,
+        momentum=config.muon_momentum,
+        weight_decay=config.muon_weight_decay,
+        dtype=torch.float32 if precision in (None, "float32") else torch.bfloat16,
+    )
     for group in muon.param_groups:
         group["peak"] = peak
     return [adamw(model, config, leave_out={id(parameter) for parameter, _ in matrices}), muon]

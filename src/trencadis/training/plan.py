@@ -22,6 +22,7 @@ from trencadis.model_directory import find_model
 from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.run_directory import RunDirectory
+from trencadis.training.mixed_precision import default_precision
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import train_tokenizer
 from trencadis.training.timing import Timing
@@ -103,13 +104,32 @@ def choose_sizes(
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
     if config.text.fit_captions:
         chosen["text"] = _choose_text(config, pairs, plan)
-    config = overlay(overlay(config, chosen), overrides)
+    config = _with_precision(overlay(overlay(config, chosen), overrides), plan)
     if config.image.losses.perceptual:
         network = config.image.losses.perceptual_network
         why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
         plan.say("perceptual term", network or "none", why)
     plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
     return config
+
+
+def _with_precision(config: RunConfig, plan: Plan) -> RunConfig:
+    """Return the config with a type for each stage that has none, so that a run keeps it on any machine."""
+    device = torch.device(config.device)
+    precision = default_precision(device)
+    units = "has" if precision == "bfloat16" else "lacks"
+    open_stages = {
+        name: stage
+        for name in SHARES
+        if (stage := getattr(config, name)).precision is None and _is_trained(config, name)
+    }
+    if open_stages:
+        plan.say("precision", precision, f"this machine {units} units for bfloat16; of {', '.join(open_stages)}")
+    return replace(config, **{name: replace(stage, precision=precision) for name, stage in open_stages.items()})
+
+
+def _is_trained(config: RunConfig, stage: str) -> bool:
+    return stage != "image" or config.image.pretrained is None
 
 
 def _recipe(name: str) -> RunConfig:
@@ -242,7 +262,7 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
 
 def shares_of(config: RunConfig, stages: Sequence[str] = tuple(SHARES)) -> dict[str, float]:
     """Return the share of the training time of each of some stages; together they have all of it."""
-    shares = {name: SHARES[name] for name in stages if name != "image" or config.image.pretrained is None}
+    shares = {name: SHARES[name] for name in stages if _is_trained(config, name)}
     whole = sum(shares.values())
     return {name: share / whole for name, share in shares.items()}
 

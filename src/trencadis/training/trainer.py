@@ -27,7 +27,7 @@ class Trainer:
 
     def __init__(self, stage: Stage[Any], steps: int) -> None:
         self.stage, self.steps, self.step = stage, steps, 0
-        self.optimizers = optimizers(stage.model, stage.config.optimizer)
+        self.optimizers = optimizers(stage.model, stage.config.optimizer, stage.config.precision)
         self.ema = EMA(stage.model, stage.config.ema_decay)
         self.skipped = 0  # updates in a row, because the gradient was not finite
         self.rewarming: Rewarming | None = None  # of a stage that has been given more steps

@@ -18,7 +18,7 @@ from trencadis.data.prefetch import prefetch
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
-from trencadis.training.mixed_precision import GradientScales, autocast, default_precision
+from trencadis.training.mixed_precision import GradientScales, autocast
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
@@ -59,8 +59,7 @@ class TransformerTraining(Stage[StreamBatch]):
         self.config, self.device, self._seed = config, device, derive_seed(seed, self.name)
         self.model = Transformer(model).to(device)
         self.model.checkpointed_blocks = config.checkpointed_blocks
-        self._precision = config.precision or default_precision(device)
-        self.scales = GradientScales(branches(self.model)) if self._precision == "float16" else None
+        self.scales = GradientScales(branches(self.model)) if config.precision == "float16" else None
         self._pairs, self._captions, self._image_tokens = pairs, captions, image_tokens
         self._image_tokenizer = image_tokenizer
         self._order = SampleOrder(
@@ -101,7 +100,7 @@ class TransformerTraining(Stage[StreamBatch]):
         return StageLoss(terms)
 
     def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
-        with autocast(self.device, self._precision):
+        with autocast(self.device, self.config.precision):
             return self.model.losses(
                 batch.text_tokens.to(self.device, non_blocking=True),
                 batch.image_tokens.to(self.device, non_blocking=True),

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from trencadis.config import TransformerConfig
 from trencadis.stream import Stream
 from trencadis.transformer.kernels.block_sparse import block_sparse_attention
 from trencadis.transformer.kernels.flex import FlexAttention
+from trencadis.transformer.kernels.product_attention import product_attention, suits_products
 from trencadis.transformer.layers import Linear, RMSNorm
 from trencadis.transformer.masks import ImageBlocks, Pattern, visibility
 from trencadis.transformer.rotary import Rotary, rotate
@@ -23,8 +25,9 @@ Heads = Float[Tensor, "batch heads positions head_dim"]
 class PatternAttention:
     """Masked attention of one pattern over a whole stream; has no weights and is shared by the pattern's layers.
 
-    Full attention is torch's causal one. The sparse patterns are computed by blocks on a CPU and by FlexAttention on
-    CUDA; elsewhere, and on small grids, with the dense mask.
+    Short streams in bfloat16 on a CPU are computed by batched products. Otherwise full attention is torch's causal one,
+    and the sparse patterns are computed by blocks on a CPU and by FlexAttention on CUDA; elsewhere, and on small grids,
+    with the dense mask.
     """
 
     def __init__(self, pattern: Pattern, stream: Stream, *, kernel_size: int) -> None:
@@ -45,7 +48,14 @@ class PatternAttention:
     def _mask(self) -> Tensor:
         return visibility(self.pattern, self.stream, kernel_size=self.kernel_size)
 
+    @cached_property
+    def _bias(self) -> Tensor:
+        hidden = ~visibility(self.pattern, self.stream, kernel_size=self.kernel_size)
+        return torch.zeros(hidden.shape, dtype=torch.bfloat16).masked_fill_(hidden, -torch.inf)
+
     def __call__(self, queries: Heads, keys: Heads, values: Heads) -> Heads:
+        if suits_products(queries):
+            return product_attention(queries, keys, values, self._bias)
         if self.pattern == "full":
             return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         if queries.device.type == "cuda":

@@ -1,5 +1,6 @@
 """Muon against the singular value decomposition and PyTorch's own, and in the trainer."""
 
+import dataclasses
 import math
 from collections.abc import Generator
 from pathlib import Path
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 from trencadis.config import OptimizerConfig, StageConfig
 from trencadis.errors import CheckpointError, ConfigError
 from trencadis.training import muon
+from trencadis.training.mixed_precision import Precision
 from trencadis.training.muon import JORDAN, POLAR_EXPRESS, Muon, orthogonal
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers
 from trencadis.training.optimizers import optimizers
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.trainer import Trainer
+from trencadis.transformer.kernels import cpu
 
 SHAPES = [(6, 6), (6, 8), (6, 30)]  # the last is wide enough for the iteration on Gram matrices
 
@@ -52,6 +55,28 @@ def test_both_ways_of_the_iteration_agree(shape: tuple[int, int], spectrum: list
     # Only 32 bits take the way over Gram matrices; the iteration amplifies small singular values a thousandfold, and
     # what rounding left in their place.
     torch.testing.assert_close(orthogonal(given[None].float()).double(), orthogonal(given[None]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products_in_bfloat16_come_near_those_in_float32(shape: tuple[int, int]) -> None:
+    given, _ = matrix(shape, torch.tensor([1.0, 0.3, 0.1, 3e-2, 2e-2, 1.2e-2]))
+    given = torch.stack([1e-5 * given, 300 * given]).float()  # the norms are taken before the rounding
+    narrow, expected = orthogonal(given, dtype=torch.bfloat16), orthogonal(given)
+    assert narrow.dtype == torch.bfloat16
+    assert (
+        1e-4 < torch.linalg.norm(narrow.float() - expected) / torch.linalg.norm(expected) < 0.06
+    )  # of rounding small singular values
+
+
+@pytest.mark.parametrize(("keep", "factor"), [(1.0, 1.0), (0.3, -2.0)])
+def test_a_product_is_added_alike_by_both_libraries(
+    keep: float, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, x, y = torch.randn(3, 5, 6), torch.randn(3, 5, 4), torch.randn(3, 4, 6)
+    for held_back in (False, True):
+        monkeypatch.setattr(cpu, "_matmul_is_held_back", lambda held_back=held_back: held_back)
+        found = cpu.added_product(base, x, y, keep=keep, factor=factor)
+        torch.testing.assert_close(found, keep * base + factor * x @ y, atol=1e-5, rtol=1e-5)
 
 
 def test_a_matrix_of_zeros_stays_so() -> None:
@@ -110,7 +135,7 @@ def test_the_parts_of_a_fused_matrix_are_trained_as_if_they_were_apart() -> None
     assert (fused - plain).abs().max() > 0.01
 
 
-def trained(threads: int) -> list[Tensor]:
+def trained(threads: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """A few matrices after three updates."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -118,7 +143,7 @@ def trained(threads: int) -> list[Tensor]:
         parameters = [parameter(*shape, seed=0) for shape in ((384, 128), (128, 128), (512, 128), (128, 512))]
         matrices: list[muon.HiddenMatrix] = [(each, (each.shape[0],)) for each in parameters]
         matrices[0] = parameters[0], (128, 128, 128)
-        optimizer = Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01)
+        optimizer = Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01, dtype=dtype)
         for step in range(3):
             give_gradients(parameters, step)
             optimizer.step()
@@ -127,19 +152,49 @@ def trained(threads: int) -> list[Tensor]:
         torch.set_num_threads(before)
 
 
-def test_updates_do_not_depend_on_threads_or_chance() -> None:
-    expected = trained(1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_updates_do_not_depend_on_threads_or_chance(dtype: torch.dtype) -> None:
+    expected = trained(1, dtype)
     for threads in (1, 2):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(trained(threads), expected, strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(trained(threads, dtype), expected, strict=True))
+
+
+def test_updates_in_bfloat16_are_about_those_in_float32_and_leave_weights_and_momentum_in_32_bits() -> None:
+    start = [parameter(*shape, seed=0).detach() for shape in ((384, 128), (128, 128), (512, 128), (128, 512))]
+    for before, wide, narrow in zip(start, trained(1), trained(1, torch.bfloat16), strict=True):
+        assert narrow.dtype == torch.float32
+        assert 1e-5 < (narrow - wide).norm() / (wide - before).norm() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [(None, torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.bfloat16)],
+)
+def test_products_have_the_type_of_the_stage(
+    precision: Precision | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = SmallStage()
+    stage.config = dataclasses.replace(stage.config, precision=precision)
+    trainer, types = Trainer(stage, 4), []
+
+    def watched(matrices: Tensor, coefficients: tuple[muon.Quintic, ...], dtype: torch.dtype) -> Tensor:
+        types.append((matrices.dtype, dtype))
+        return orthogonal(matrices, coefficients, dtype)
+
+    monkeypatch.setattr(muon, "orthogonal", watched)
+    trainer.update(next(stage.batches(0, 1)))
+    assert set(types) == {(torch.float32, dtype)}
+    moments = optimizer_tensors(trainer.optimizers, stage.model)
+    assert {tensor.dtype for tensor in moments.values() if tensor.is_floating_point()} == {torch.float32}
 
 
 def test_a_large_model_is_not_stacked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = trained(1)
     counts = []
 
-    def counted(matrices: Tensor, coefficients: tuple[muon.Quintic, ...]) -> Tensor:
+    def counted(matrices: Tensor, coefficients: tuple[muon.Quintic, ...], dtype: torch.dtype) -> Tensor:
         counts.append(len(matrices))
-        return orthogonal(matrices, coefficients)
+        return orthogonal(matrices, coefficients, dtype)
 
     monkeypatch.setattr(muon, "orthogonal", counted)
     monkeypatch.setattr(muon, "_MOST_STACKED", 3 * 128 * 128)

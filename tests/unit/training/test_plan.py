@@ -9,6 +9,7 @@ from trencadis.config import RunConfig
 from trencadis.data import KeptPair
 from trencadis.errors import ConfigError
 from trencadis.recipes import LADDER, RECIPES
+from trencadis.training import mixed_precision
 from trencadis.training import plan as planning
 from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flops
 from trencadis.training.run_pairs import RunPairs
@@ -69,6 +70,23 @@ def test_the_recipe_goes_with_time_machine_and_pictures(
     assert config.recipe == recipe
     assert recipe in {choice["value"] for choice in plan.choices}
     assert all(choice["why"] for choice in plan.choices)
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_each_stage_gets_the_type_that_the_machine_is_fast_in(has_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixed_precision, "has_fast_bfloat16", lambda device: has_units)
+    chosen = "bfloat16" if has_units else "float32"
+    config, plan = planned(0.1, rate=1e11, monkeypatch=monkeypatch)
+    assert [getattr(config, stage).precision for stage in planning.SHARES] == [chosen] * 3
+    assert [choice["value"] for choice in plan.choices if choice["what"] == "precision"] == [chosen]
+
+
+def test_a_type_that_was_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixed_precision, "has_fast_bfloat16", lambda device: True)
+    asked: dict[str, Any] = {"transformer": {"precision": "float16"}, "image": {"precision": "float32"}}
+    config = choose_sizes({"device": "cpu", **asked}, "tiny", 0.1, pairs(), Plan())
+    precisions = config.image.precision, config.transformer.precision, config.ranker.precision
+    assert precisions == ("float32", "float16", "bfloat16")
 
 
 def test_sizes_that_parts_share_agree() -> None:

@@ -63,6 +63,20 @@ def batched_product(
     return torch.stack([product(left, right.t()) for left, right in zip(x, y, strict=True)])
 
 
+def added_product(
+    base: Float[Tensor, "count rows columns"],
+    x: Float[Tensor, "count rows inner"],
+    y: Float[Tensor, "count inner columns"],
+    *,
+    keep: float,
+    factor: float = 1.0,
+) -> Float[Tensor, "count rows columns"]:
+    """Return `keep * base + factor * x @ y`, rounded once where the type is narrow. Records no gradient."""
+    if not _uses_onednn(x):
+        return torch.baddbmm(base, x, y, beta=keep, alpha=factor)
+    return batched_product(x, y).mul_(factor).add_(base, alpha=keep)
+
+
 def counted_products() -> dict[Any, Callable[..., int]]:
     """Return the operations of oneDNN's product for `FlopCounterMode`, which does not know it."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
