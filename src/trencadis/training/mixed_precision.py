@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trencadis.devices import has_bfloat16_units
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 FIRST_SCALE = 2.0**13  # this and the next four: Ramesh et al. 2021
@@ -32,16 +34,9 @@ def autocast(device: torch.device, precision: Precision | None) -> torch.autocas
     return torch.autocast(device.type, dtype, enabled=precision not in (None, "float32"))
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether the device computes in bfloat16 natively; elsewhere it is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def default_precision(device: torch.device) -> Precision:
     """Return the fastest type that a run can be trained in without a scale."""
-    return "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return "bfloat16" if has_bfloat16_units(device) else "float32"
 
 
 class GradientScales:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trencadis.devices import has_bfloat16_units
 from trencadis.transformer.kernels.cache_attention import (
     CaptionGroups,
     Windows,
@@ -19,7 +20,7 @@ from trencadis.transformer.kernels.cache_attention import (
     join,
     masked_cache_attention,
 )
-from trencadis.transformer.kernels.decoding_linear import Weights, has_bfloat16_units, packed
+from trencadis.transformer.kernels.decoding_linear import Weights, packed
 from trencadis.transformer.kv_cache import KVCache
 from trencadis.transformer.model import Block, Transformer
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trencadis.devices import has_bfloat16_units
 from trencadis.training.mixed_precision import (
     FALL,
     FIRST_SCALE,
@@ -16,7 +17,6 @@ from trencadis.training.mixed_precision import (
     UPDATES_BETWEEN_FALLS,
     GradientScales,
     autocast,
-    has_fast_bfloat16,
 )
 
 CPU = torch.device("cpu")
@@ -211,5 +211,5 @@ def test_scales_under_autocast_to_float16() -> None:
 
 
 def test_says_whether_bfloat16_is_fast() -> None:
-    assert isinstance(has_fast_bfloat16(CPU), bool)
-    assert not has_fast_bfloat16(torch.device("meta"))
+    assert isinstance(has_bfloat16_units(CPU), bool)
+    assert not has_bfloat16_units(torch.device("meta"))

@@ -74,7 +74,7 @@ def test_the_recipe_goes_with_time_machine_and_pictures(
 
 @pytest.mark.parametrize("has_units", [True, False])
 def test_each_stage_gets_the_type_that_the_machine_is_fast_in(has_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixed_precision, "has_fast_bfloat16", lambda device: has_units)
+    monkeypatch.setattr(mixed_precision, "has_bfloat16_units", lambda device: has_units)
     chosen = "bfloat16" if has_units else "float32"
     config, plan = planned(0.1, rate=1e11, monkeypatch=monkeypatch)
     assert [getattr(config, stage).precision for stage in planning.SHARES] == [chosen] * 3
@@ -82,7 +82,7 @@ def test_each_stage_gets_the_type_that_the_machine_is_fast_in(has_units: bool, m
 
 
 def test_a_type_that_was_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixed_precision, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(mixed_precision, "has_bfloat16_units", lambda device: True)
     asked: dict[str, Any] = {"transformer": {"precision": "float16"}, "image": {"precision": "float32"}}
     config = choose_sizes({"device": "cpu", **asked}, "tiny", 0.1, pairs(), Plan())
     precisions = config.image.precision, config.transformer.precision, config.ranker.precision

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trencadis.devices import has_bfloat16_units
 from trencadis.errors import ConfigError
 from trencadis.transformer.kernels.cpu import Activation
 from trencadis.transformer.layers import MLP, Linear
@@ -152,10 +153,6 @@ def _on_cpu(layer: _Layer, weights: Weights) -> Product:
     if weight.dtype == torch.float32 and _has_onednn():
         return _onednn(rounded, torch.float32)
     return lambda rows: layer.finished(F.linear(rows, weight, layer.bias))
-
-
-def has_bfloat16_units(device: torch.device) -> bool:
-    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
 @cache
