@@ -121,8 +121,8 @@ def test_a_split_of_the_data_is_told(pairs: Path, capsys: Capture) -> None:
     ],
 )
 def test_filters_leave_out(pairs: Path, capsys: Capture, option: str, value: str, reason: str) -> None:
-    (pairs / "a.txt").write_text("a red square lies on the table in the kitchen")
-    (pairs / "b.txt").write_text("a blue square lies on the table in the kitchen")
+    (pairs / "a.txt").write_text("two children swim in the warm sea near the old harbour")
+    (pairs / "b.txt").write_text("a woman rides her bicycle through the rain")
     assert main(["data", "check", str(pairs), option, value]) == 2
     told = capsys.readouterr()
     assert f"left out, {reason}: 2" in told.out
