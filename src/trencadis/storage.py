@@ -53,7 +53,8 @@ def user_storage(path: Path) -> Iterator[None]:
 
 
 MAX_NAME_BYTES = 255
-_SHEET = "trencadis sheet"  # in the first chunk of a PNG
+SHEET_MARK = "trencadis sheet"
+"""What a sheet or its page begins with, so that it may be replaced: in the first chunk of a PNG, in a page's head."""
 _LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]+\.(partial|old)")
 
 _REMEDIES = {
@@ -253,15 +254,15 @@ def write_picture(path: Path, picture: "Image.Image") -> None:
 
 def write_sheet(path: Path, sheet: "Image.Image") -> None:
     """Write a PNG that `is_sheet` knows again, as `write_whole` does."""
-    write_whole(path, png_bytes(sheet, {"Software": _SHEET}))
+    write_whole(path, png_bytes(sheet, {"Software": SHEET_MARK}))
 
 
 def is_sheet(path: Path) -> bool:
-    """Return whether `write_sheet` wrote a file; devices and pipes hold nothing that could be lost."""
+    """Return whether a file is a sheet or its page; devices and pipes hold nothing that could be lost."""
     if not path.is_file():
         return not path.is_dir()
     with open(path, "rb") as file:
-        return _SHEET.encode() in file.read(200)
+        return SHEET_MARK.encode() in file.read(200)
 
 
 def sweep(directory: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from trencadis.cli import main
+from trencadis.data import fonts
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,6 +37,24 @@ def test_tells_and_draws(pairs: Path, capsys: Capture) -> None:
         assert sheet.getpixel((50, 60)) == (255, 0, 0)
 
 
+def test_a_page_is_written_where_no_font_has_a_caption(
+    pairs: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "system_fonts", tuple)
+    caption = (pairs / "a.txt").read_text()
+    (pairs / "a.txt").write_text("红心", "utf-8")
+    assert main(["data", "check", str(pairs)]) == 0
+    assert capsys.readouterr().out.endswith("contact sheet: data-check.png and data-check.html\n")
+    assert "红心" in Path("data-check.html").read_text("utf-8")
+    (pairs / "a.txt").write_text(caption)
+    assert main(["data", "check", str(pairs)]) == 0
+    assert not Path("data-check.html").exists()
+    Path("data-check.html").write_text("somebody's own")
+    assert main(["data", "check", str(pairs)]) == 2
+    assert "data-check.html is another file" in capsys.readouterr().err
+    assert Path("data-check.html").read_text() == "somebody's own"
+
+
 def test_json(pairs: Path, capsys: Capture) -> None:
     assert main(["data", "check", str(pairs), "--json", "--out", "some/folder"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -43,6 +62,7 @@ def test_json(pairs: Path, capsys: Capture) -> None:
     assert told["examples"] == {"no caption": [["c.png", ""]]}
     assert told["contact_sheet"] == "some/folder/data-check.png"
     assert Path(told["contact_sheet"]).is_file()
+    assert told["page"] is None
 
 
 def test_out_may_be_a_file(pairs: Path) -> None:

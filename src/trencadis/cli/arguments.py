@@ -168,24 +168,19 @@ def is_output_file(path: Path) -> bool:
     return _is_writable(path, lambda path: not path.is_dir())
 
 
-def output_sheet() -> Kind[Path]:
+def output_sheet(*, or_directory: bool = False) -> Kind[Path]:
     """Return the kind of files that a sheet can be written to, as `output_directory`; no other file is replaced."""
-    expected = "a sheet of trencadis, or a file that is not there yet"
-    return path_that(
-        lambda path: _is_writable(path, lambda path: path.exists() and is_sheet(path)),
-        expected,
-        remedy="choose another name",
-    )
+    expected = f"{'a folder, ' if or_directory else ''}a sheet of trencadis, or a file that is not there yet"
+
+    def is_right(path: Path) -> bool:
+        return (or_directory and path.is_dir()) or is_output_sheet(path)
+
+    return path_that(is_right, expected, remedy="choose another name")
 
 
-def output_sheet_or_directory() -> Kind[Path]:
-    """Return the kind of folders and files that a sheet can be written to, as `output_sheet`."""
-    expected = "a folder, a sheet of trencadis, or a file that is not there yet"
-    return path_that(
-        lambda path: _is_writable(path, lambda path: path.is_dir() or is_sheet(path)),
-        expected,
-        remedy="choose another name",
-    )
+def is_output_sheet(path: Path) -> bool:
+    """Return whether a path can be a sheet; raises `StorageError` where it cannot be written."""
+    return _is_writable(path, lambda path: path.exists() and is_sheet(path))
 
 
 def _is_writable(path: Path, is_right: Callable[[Path], bool]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import dataset, integer, output_sheet_or_directory
+from trencadis.cli.arguments import dataset, integer, is_output_sheet, output_sheet
 from trencadis.config import DataConfig, FilterConfig, ReadingConfig
 from trencadis.config.base import Config
 from trencadis.config.data import Fit
@@ -27,7 +27,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     about = (
         "where the contact sheet goes: a .png or folder, outside of the data (default: data-check.png, here or above)"
     )
-    add("--out", type=output_sheet_or_directory(), help=about)
+    add("--out", type=output_sheet(or_directory=True), help=about)
     add("--json", action="store_true", help="prints the figures as JSON")
 
 
@@ -56,20 +56,28 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from dataclasses import asdict
 
     from trencadis.data import open_source
-    from trencadis.data.check import report_lines, report_of, sheet_of
+    from trencadis.data.check import page_of, report_lines, report_of, sections_of, sheet_of
     from trencadis.data.curation import examine, require_kept, require_whole
-    from trencadis.storage import write_sheet
+    from trencadis.storage import write_sheet, write_whole
 
     config = _config(arguments)
     out = _sheet_path(arguments.out, arguments.path)
     source = open_source(arguments.path, config)
     curated = examine(source, config.filters, progress=True)
     report = report_of(curated)
-    write_sheet(out, sheet_of(source, curated, config, (arguments.image_size, arguments.image_size)))
-    if arguments.json:
-        say_json({"path": arguments.path, **asdict(report), "contact_sheet": str(out)}, indent=2)
+    sections = sections_of(source, curated, config.filters)
+    write_sheet(out, sheet_of(sections, source, curated, config, (arguments.image_size, arguments.image_size)))
+    sheets, beside, page = [out], out.with_suffix(".html"), page_of(sections)
+    if page is None:
+        beside.unlink(missing_ok=True)  # of an earlier check
     else:
-        say(*report_lines(report, arguments.path), "", f"contact sheet: {out}")
+        write_whole(beside, page)
+        sheets.append(beside)
+    if arguments.json:
+        written = {"contact_sheet": str(out), "page": None if page is None else str(beside)}
+        say_json({"path": arguments.path, **asdict(report), **written}, indent=2)
+    else:
+        say(*report_lines(report, arguments.path), "", f"contact sheet: {' and '.join(map(str, sheets))}")
     require_kept(curated)
     if config.strict:
         require_whole(curated)
@@ -81,7 +89,6 @@ def _sheet_path(given: Path | None, data: str) -> Path:
     from trencadis.data.folders import SHEET_NAME
     from trencadis.data.sources import data_folders
     from trencadis.errors import ConfigError
-    from trencadis.storage import is_sheet, require_writable
 
     folders = data_folders(data)
     out = given or Path(SHEET_NAME)
@@ -94,7 +101,8 @@ def _sheet_path(given: Path | None, data: str) -> Path:
             expected="a place outside of it",
             remedy="choose another --out",
         )
-    if above.exists() and not is_sheet(above):
-        raise ConfigError(f"{above} is another file", expected="an older contact sheet", remedy="choose another --out")
-    require_writable(above)
+    for sheet in (above, above.with_suffix(".html")):
+        if not is_output_sheet(sheet):
+            expected = "an older contact sheet"
+            raise ConfigError(f"{sheet} is another file", expected=expected, remedy="choose another --out")
     return above

@@ -1,5 +1,7 @@
 """Figures of a dataset and a contact sheet, for `trencadis data check`."""
 
+import base64
+import html
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +11,24 @@ from pathlib import Path
 from PIL import Image
 
 from trencadis.config import DataConfig, FilterConfig
-from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet, titled
+from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet, is_shown, titled
 from trencadis.data.curation import DAMAGED
 from trencadis.data.image_files import decode_picture
 from trencadis.data.pairs import Curated, Dropped, Omitted
 from trencadis.data.training_sheet import evenly, training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
-from trencadis.spelling import number_text
+from trencadis.spelling import encodable, number_text
+from trencadis.storage import SHEET_MARK, png_bytes
 
 EXAMPLES = 5
+_PAGE_HEAD = """<title>Contact sheet</title><style>
+body {font: 14px/1.4 sans-serif; margin: 1em; color: #222; background: #fff}
+div {display: flex; flex-wrap: wrap; gap: 12px}
+figure {margin: 0; width: 128px; overflow-wrap: anywhere}
+figure > :first-child {display: block; margin: 0 auto; max-width: 128px}
+span {width: 128px; height: 128px; background: #ddd}
+</style>"""
 _SHEET_KEPT, _SHEET_DROPPED, _SHEET_COLUMNS = 64, 16, 8
 
 
@@ -106,20 +116,67 @@ def left_out_line(curated: Curated) -> str:
     return f"{len(curated.kept):,} pairs; left out: {counts} (`trencadis data check` names them)"
 
 
-def sheet_of(source: PairSource, curated: Curated, config: DataConfig, image_size: tuple[int, int]) -> Image.Image:
-    """Return a page with kept pairs, evenly over the source, some that are left out, and crops for training."""
+@dataclass(frozen=True)
+class Section:
+    """Pictures under a title, each with a label; None for those that cannot be read."""
+
+    title: str
+    images: list[Image.Image | None]
+    labels: list[str]
+
+
+def sections_of(source: PairSource, curated: Curated, filters: FilterConfig) -> list[Section]:
+    """Return kept pairs, evenly over the source, and some that are left out."""
     kept = [(pair.index, pair.captions[0]) for pair in evenly(curated.kept, _SHEET_KEPT)]
     turns = zip_longest(*_examples(curated).values())  # the first of each reason, then the second of each, …
     examples = [one for turn in turns for one in turn if isinstance(one, Dropped)][:_SHEET_DROPPED]
     dropped = [(pair.index, f"{pair.reason}: {pair.sample_id}") for pair in examples]
-    sections = []
-    for title, tiles in ((f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.left_out):,}", dropped)):
-        if tiles:
-            images = [_picture(source, index, config.filters) for index, _ in tiles]
-            sections.append((title, contact_sheet(images, [label for _, label in tiles], _SHEET_COLUMNS)))
+    titled_tiles = (f"kept: {len(curated.kept):,}", kept), (f"left out: {len(curated.left_out):,}", dropped)
+    return [
+        Section(title, [_picture(source, index, filters) for index, _ in tiles], [label for _, label in tiles])
+        for title, tiles in titled_tiles
+        if tiles
+    ]
+
+
+def sheet_of(
+    sections: Sequence[Section],
+    source: PairSource,
+    curated: Curated,
+    config: DataConfig,
+    image_size: tuple[int, int],
+) -> Image.Image:
+    """Return a picture with the sections, and with crops for training."""
+    sheets = [(one.title, contact_sheet(one.images, one.labels, _SHEET_COLUMNS)) for one in sections]
     if curated.kept:
-        sections += training_sections(source, curated.kept, image_size, config, seed=0)
-    return titled(sections)
+        sheets += training_sections(source, curated.kept, image_size, config, seed=0)
+    return titled(sheets)
+
+
+def page_of(sections: Sequence[Section]) -> str | None:
+    """Return the sections as a web page where the sheet would show boxes: a browser has fonts for more scripts.
+
+    None where the sheet shows every character.
+    """
+    if all(is_shown(label) for one in sections for label in one.labels):
+        return None
+    parts = [f'<!doctype html><meta charset="utf-8"><meta name="generator" content="{SHEET_MARK}">', _PAGE_HEAD]
+    for one in sections:
+        parts.append(f"<h2>{html.escape(one.title)}</h2><div>")
+        for image, label in zip(one.images, one.labels, strict=True):
+            parts.append(
+                f"<figure>{_as_html(image)}<figcaption dir=auto>{html.escape(encodable(label))}</figcaption></figure>"
+            )
+        parts.append("</div>")
+    return "\n".join(parts) + "\n"
+
+
+def _as_html(image: Image.Image | None) -> str:
+    if image is None:
+        return "<span></span>"
+    shown = image.copy()
+    shown.thumbnail((TILE_SIZE, TILE_SIZE), Image.Resampling.LANCZOS)
+    return f'<img src="data:image/png;base64,{base64.b64encode(png_bytes(shown)).decode()}" alt="">'
 
 
 def report_lines(report: Report, path: str | Path) -> list[str]:

@@ -68,6 +68,12 @@ def contact_sheet(
     return sheet
 
 
+def is_shown(label: str) -> bool:
+    """Return whether a sheet shows every character of a label, or a plain one for it; else some are boxes."""
+    shown, font = _drawable(label[:_LONGEST_LABEL], _FONT_SIZE)
+    return all(shows(font, letter) for letter in shown)
+
+
 def banded_sheet(
     rows: Sequence[Sequence[tuple[Image.Image, str]]],
     columns: int,

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from trencadis.config.data import ReadingConfig
 from trencadis.data.pairs import Omitted
 from trencadis.errors import DataError
 
@@ -40,6 +41,11 @@ CAPTION_COLUMNS = (
     *("sentences", "sentence", "comment"),
 )
 """Columns of a table, or keys of a JSON, that hold captions. The first filled one counts."""
+
+
+def caption_columns(reading: ReadingConfig) -> tuple[str, ...]:
+    """Return the columns or keys that captions are looked for in: the one that is given, or the known ones."""
+    return CAPTION_COLUMNS if reading.caption_column is None else (column_name(reading.caption_column),)
 
 
 @runtime_checkable
@@ -76,8 +82,9 @@ class FilesSource:
         files: Sequence[PictureFile],
         omitted: Sequence[Omitted] = (),
         held_out: Collection[int] = frozenset(),
+        columns: Sequence[str] = CAPTION_COLUMNS,
     ) -> None:
-        self._root, self._files = root, files
+        self._root, self._files, self._columns = root, files, columns
         self._ids = _distinct_ids([file.name for file in files])
         self.omitted, self.held_out = tuple(omitted), frozenset(held_out)
 
@@ -89,7 +96,8 @@ class FilesSource:
 
     def captions(self, index: int) -> tuple[str, ...]:
         file = self._files[index]
-        return file.captions or next(filter(None, map(_read_captions, file.caption_files)), ())
+        read = (_read_captions(path, self._columns) for path in file.caption_files)
+        return file.captions or next(filter(None, read), ())
 
     def weight(self, index: int) -> float:
         return self._files[index].weight
@@ -156,12 +164,12 @@ def joined_files(files: Iterable[PictureFile]) -> list[PictureFile]:
     return list(by_name.values())
 
 
-def _read_captions(path: Path) -> tuple[str, ...]:
+def _read_captions(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
     is_json = path.suffix.lower() == ".json"
     expected = 'JSON such as {"caption": "a dog"}' if is_json else "UTF-8 text, one caption a line"
     try:
         raw = read_regular_file(path, MAX_CAPTIONS_BYTES)
-        return captions_of_json(raw) if is_json else caption_lines(raw)
+        return captions_of_json(raw, columns) if is_json else caption_lines(raw)
     except UnicodeDecodeError as error:
         given = f"{path.name} is not UTF-8 at byte {error.start}"
         raise DataError(given, expected=expected, remedy="save the file as UTF-8") from error

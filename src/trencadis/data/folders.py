@@ -9,11 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from trencadis.config.data import ReadingConfig
 from trencadis.data.files import (
+    CAPTION_COLUMNS,
     MAX_CAPTIONS_BYTES,
     OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
     FilesSource,
     PictureFile,
+    caption_columns,
     captions_of_json,
     plain_name,
     read_regular_file,
@@ -57,7 +59,12 @@ class Listing:
         return {name: tuple(captions.root / caption for caption in files) for name, files in found.items()}
 
     def omitted(
-        self, listed: Collection[str] = (), *, unlisted: str = "", captions: "Listing | None" = None
+        self,
+        listed: Collection[str] = (),
+        *,
+        unlisted: str = "",
+        captions: "Listing | None" = None,
+        columns: Sequence[str] = CAPTION_COLUMNS,
     ) -> list[Omitted]:
         """Return what is captioned or pictorial here and is none of the listed pictures.
 
@@ -65,6 +72,7 @@ class Listing:
             listed: Names of pictures that are offered, or left out already.
             unlisted: Why a picture that is not listed is left out; an empty text means that all are listed.
             captions: Where the captions are, if they are elsewhere.
+            columns: Keys of a JSON that hold captions.
         """
         names = set(listed)
         matched = self.caption_files(captions)
@@ -74,7 +82,7 @@ class Listing:
             if unlisted and name not in names and (PurePosixPath(name).name != SHEET_NAME or name in matched)
         ]
         omitted += [Omitted(plain_name(name), OTHER_FORMAT) for name in self.others if name not in names]
-        omitted += _lone_captions(captions or self, matched)
+        omitted += _lone_captions(captions or self, matched, columns)
         omitted += [Omitted(plain_name(name), OTHER_DATASET) for name in self.datasets if name not in names]
         return omitted
 
@@ -153,18 +161,18 @@ def _matched(pictures: Iterable[str], captions: Iterable[str]) -> dict[str, list
     return found
 
 
-def _lone_captions(captions: Listing, matched: Mapping[str, Sequence[Path]]) -> list[Omitted]:
+def _lone_captions(captions: Listing, matched: Mapping[str, Sequence[Path]], columns: Sequence[str]) -> list[Omitted]:
     taken = {path for paths in matched.values() for path in paths}
     lone = [name for name in captions.captions if captions.root / name not in taken]
-    return [Omitted(plain_name(name), LONE_CAPTION) for name in lone if _is_caption(captions.root / name)]
+    return [Omitted(plain_name(name), LONE_CAPTION) for name in lone if _is_caption(captions.root / name, columns)]
 
 
-def _is_caption(path: Path) -> bool:
+def _is_caption(path: Path, columns: Sequence[str]) -> bool:
     """Whether a file that is of no picture is a caption: a readme is none, and a .json is one only if it has one."""
     if path.suffix.lower() != ".json":
         return _DOCUMENT.fullmatch(path.name) is None
     try:
-        return bool(captions_of_json(read_regular_file(path, MAX_CAPTIONS_BYTES)))
+        return bool(captions_of_json(read_regular_file(path, MAX_CAPTIONS_BYTES), columns))
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -195,7 +203,9 @@ def open_folder(listing: Listing, reading: ReadingConfig, captions: Listing | No
         raise _no_caption(listing, len(files))
     held_out = held_out_names(splits)
     indices = {index for index, name in enumerate(names) if name.partition("/")[0] in held_out}
-    return FilesSource(listing.root, files, listing.omitted(names, captions=captions), indices)
+    columns = caption_columns(reading)
+    omitted = listing.omitted(names, captions=captions, columns=columns)
+    return FilesSource(listing.root, files, omitted, indices, columns)
 
 
 def has_captioned(listing: Listing, reading: ReadingConfig) -> bool:

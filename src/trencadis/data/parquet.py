@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trencadis.config.data import ReadingConfig
-from trencadis.data.files import CAPTION_COLUMNS, MAX_PICTURE_BYTES, captions_in, column_name
+from trencadis.data.files import MAX_PICTURE_BYTES, caption_columns, captions_in, column_name
 from trencadis.data.pairs import BROKEN_ROW, DAMAGED_TABLE, Omitted, held_out_names
 from trencadis.data.shards import shortest_distinct_names
 from trencadis.data.table import FILE_COLUMNS, check_captions
@@ -95,8 +95,7 @@ class ParquetSource:
 
     def __init__(self, paths: Sequence[Path], reading: ReadingConfig | None = None) -> None:
         self._paths, self._reading = tuple(paths), reading or ReadingConfig()
-        given = self._reading.caption_column
-        self._columns = CAPTION_COLUMNS if given is None else (column_name(given),)
+        self._columns = caption_columns(self._reading)
         self._names = shortest_distinct_names(self._paths)
         self._groups: list[_Group] = []
         self._captions: list[tuple[str, ...]] = []

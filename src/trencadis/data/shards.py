@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from trencadis.config.data import ReadingConfig
 from trencadis.data.files import (
-    CAPTION_COLUMNS,
     MAX_CAPTIONS_BYTES,
     MAX_PICTURE_BYTES,
     OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
+    caption_columns,
     caption_lines,
     captions_of_json,
-    column_name,
     plain_name,
     unreadable,
 )
@@ -75,8 +74,7 @@ class ShardsSource:
     def __init__(self, paths: Sequence[Path], reading: ReadingConfig | None = None) -> None:
         self._paths = tuple(paths)
         self._names = shortest_distinct_names(self._paths)
-        given = None if reading is None else reading.caption_column
-        self._columns = CAPTION_COLUMNS if given is None else (column_name(given),)
+        self._columns = caption_columns(reading or ReadingConfig())
         self._samples: list[_Sample] = []
         omitted: list[Omitted] = []
         faults: list[DataError] = []

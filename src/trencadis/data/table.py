@@ -14,9 +14,9 @@ from typing import Any
 
 from trencadis.config.data import ReadingConfig
 from trencadis.data.files import (
-    CAPTION_COLUMNS,
     FilesSource,
     PictureFile,
+    caption_columns,
     captions_in,
     column_name,
     joined_files,
@@ -86,8 +86,7 @@ class _Table:
     @classmethod
     def of(cls, path: Path, reading: ReadingConfig) -> "_Table":
         files = FILE_COLUMNS if reading.file_column is None else (column_name(reading.file_column),)
-        captions = CAPTION_COLUMNS if reading.caption_column is None else (column_name(reading.caption_column),)
-        return cls(_Folder(path.parent), files, captions)
+        return cls(_Folder(path.parent), files, caption_columns(reading))
 
     def read(self, rows: Iterator[Row]) -> None:
         for row in rows:

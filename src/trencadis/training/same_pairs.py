@@ -26,6 +26,8 @@ def compare(known: Curated, source: PairSource) -> Comparison:
 
     The name is the sample id. Where a data set is joined with others, or its shards are, it gets longer in front.
     """
+    if not known.kept and not known.dropped:  # of a new run: nothing has to be read yet
+        return Comparison((), (), (), frozenset(), tuple(range(len(source))))
     stamps = [pair_stamp(source, index) for index in range(len(source))]
     names = [_name(source.sample_id(index)) for index in range(len(source))]
     everything: list[KeptPair | Dropped] = [*known.kept, *known.dropped]

@@ -66,6 +66,9 @@ class KVDecoder:
         weights: Type that its weights are rounded to.
         is_compiled: Read single tokens by a compiled step, which pays on a GPU, for a decoder that draws often.
 
+    Attributes:
+        cache_dtype: Type of cached keys and values, which queries are rounded to as well.
+
     Raises:
         ConfigError: The device has no products for such weights.
     """
@@ -83,17 +86,13 @@ class KVDecoder:
         }
         self.windows = [windows[pattern] for pattern in patterns]
         self._groups = lru_cache(maxsize=16)(CaptionGroups)
+        full = transformer.image_head.weight.dtype
+        self.cache_dtype = torch.bfloat16 if weights != "float32" and has_bfloat16_units(self.device) else full
         self._compiled: dict[int, Callable[..., Tensor]] = {}
 
     @property
     def device(self) -> torch.device:
         return self.transformer.image_head.weight.device
-
-    @property
-    def cache_dtype(self) -> torch.dtype:
-        """The type of cached keys and values, which queries are rounded to as well."""
-        full: torch.dtype = self.transformer.image_head.weight.dtype
-        return torch.bfloat16 if self.weights != "float32" and has_bfloat16_units(self.device) else full
 
     def new_cache(self, slots: int, captions: int) -> KVCache:
         return KVCache(self.config, slots=slots, captions=captions, device=self.device, dtype=self.cache_dtype)

@@ -1,11 +1,15 @@
+import base64
+import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from trencadis.config import DataConfig, FilterConfig
-from trencadis.data import open_source
-from trencadis.data.check import report_lines, report_of, sheet_of
+from trencadis.data import fonts, open_source
+from trencadis.data.check import page_of, report_lines, report_of, sections_of, sheet_of
 from trencadis.data.curation import examine
 
 
@@ -53,11 +57,29 @@ def test_names_cannot_drive_the_terminal(folder: Path) -> None:
 def test_sheet_shows_kept_and_dropped(untidy: Path) -> None:
     source = open_source(str(untidy))
     curated = examine(source, FilterConfig())
-    page = sheet_of(source, curated, DataConfig(), (16, 16))
+    page = sheet_of(sections_of(source, curated, FilterConfig()), source, curated, DataConfig(), (16, 16))
     colours = {colour for _, colour in page.getcolors(2**24) or []}
     assert {(255, 0, 0), (221, 221, 221)} <= colours
-    tidy = sheet_of(source, examine(source, FilterConfig(min_caption_chars=1000)), DataConfig(), (16, 16))
+    nothing = examine(source, FilterConfig(min_caption_chars=1000))
+    tidy = sheet_of(sections_of(source, nothing, FilterConfig()), source, nothing, DataConfig(), (16, 16))
     assert tidy.height < page.height
+
+
+def test_a_page_shows_what_no_font_has(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "system_fonts", tuple)
+    source = open_source(str(folder))
+    sections = sections_of(source, examine(source, FilterConfig()), FilterConfig())
+    assert page_of(sections) is None
+    (folder / "a.txt").write_text("红心 <b>", "utf-8")
+    (folder / "b.PNG").write_bytes(b"no picture")
+    sections = sections_of(source, examine(source, FilterConfig()), FilterConfig())
+    page = page_of(sections)
+    assert page is not None
+    assert "红心 &lt;b&gt;</figcaption>" in page
+    assert "unreadable picture: b.PNG</figcaption>" in page
+    assert page.count("<figure>") == 3
+    pictures = [base64.b64decode(coded) for coded in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    assert [Image.open(io.BytesIO(raw)).size for raw in pictures] == [(32, 32)] * 2
 
 
 def test_report_of_nothing_kept(untidy: Path) -> None:

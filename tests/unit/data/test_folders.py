@@ -196,3 +196,13 @@ def test_a_folder_without_captions_names_a_table_that_may_be_it(tmp_path: Path, 
     with pytest.raises(DataError, match=r"1 pictures .* name a table of pictures, such as .*labels\.csv"):
         open_source(str(tmp_path))
     assert captions(open_source(str(tmp_path / "labels.csv"))) == {"a.png": ("a square",)}
+
+
+def test_the_captions_key_of_a_json_can_be_chosen(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.json").write_text(json.dumps({"caption": "of the site", "Mine": "ours"}))
+    (tmp_path / "lone.json").write_text(json.dumps({"Mine": "ours"}))
+    source = open_source(str(tmp_path), ReadingConfig(caption_column="mine"))
+    assert source.captions(0) == ("ours",)
+    assert isinstance(source, ListedSource)
+    assert [one.name for one in source.omitted] == ["lone.json"]
