@@ -52,6 +52,11 @@ def number_text(value: float | int) -> str:
     return f"{value:.4g}" if abs(value) < 999.95 and not value.is_integer() else f"{value:,.0f}"
 
 
+def counted(count: int, thing: str) -> str:
+    """Return how many there are of a thing, such as `1 pair` or `10,240 pairs`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def typed_number(value: float | int) -> str:
     """Return a number as it is typed, such as 10240 or 0.99999."""
     return str(value) if isinstance(value, int) else f"{value:.0f}" if value.is_integer() else f"{value:.12g}"

@@ -10,7 +10,7 @@ from trencadis.cli import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
 IMPORTS, *EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-CHECK = re.compile(r"# trencadis (data check .+): (\d+ pairs, \d+ kept, \d+ left out)\n$")
+CHECK = re.compile(r"# trencadis (data check .+): (\d+ pairs?, \d+ kept, \d+ left out)\n$")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

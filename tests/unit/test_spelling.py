@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trencadis.spelling import MAX_STEM_BYTES, encodable, file_stem, json_text, number_text, printable, typed_number
+from trencadis.spelling import (
+    MAX_STEM_BYTES,
+    counted,
+    encodable,
+    file_stem,
+    json_text,
+    number_text,
+    printable,
+    typed_number,
+)
 
 # Lone surrogates too, which Python makes of bytes that are no UTF-8.
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -120,3 +129,7 @@ def test_numbers_are_whole_and_in_groups(number: float | int, text: str) -> None
 )
 def test_limits_are_shown_as_they_are_typed(number: float | int, text: str) -> None:
     assert typed_number(number) == text
+
+
+def test_counted() -> None:
+    assert [counted(count, "pair") for count in (0, 1, 2, 10_240)] == ["0 pairs", "1 pair", "2 pairs", "10,240 pairs"]

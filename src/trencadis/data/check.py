@@ -18,7 +18,7 @@ from trencadis.data.pairs import Curated, Dropped, Omitted
 from trencadis.data.training_sheet import evenly, training_sections
 from trencadis.errors import UserError
 from trencadis.protocols import PairSource
-from trencadis.spelling import encodable, number_text
+from trencadis.spelling import counted, encodable, number_text
 from trencadis.storage import SHEET_MARK, png_bytes
 
 EXAMPLES = 5
@@ -113,7 +113,7 @@ def left_out_line(curated: Curated) -> str:
     if not curated.left_out:
         return ""
     counts = ", ".join(f"{count:,} {reason}" for reason, count in curated.counts().items())
-    return f"{len(curated.kept):,} pairs; left out: {counts} (`trencadis data check` names them)"
+    return f"{counted(len(curated.kept), 'pair')}; left out: {counts} (`trencadis data check` names them)"
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _as_html(image: Image.Image | None) -> str:
 
 def report_lines(report: Report, path: str | Path) -> list[str]:
     left_out = report.pairs - report.kept
-    lines = [f"{path}: {report.pairs:,} pairs, {report.kept:,} kept, {left_out:,} left out"]
+    lines = [f"{path}: {counted(report.pairs, 'pair')}, {report.kept:,} kept, {left_out:,} left out"]
     for reason, count in report.dropped.items():
         lines += ["", f"left out, {reason}: {count:,}"]
         lines += [f"    {name}" + (f"  ({detail})" if detail else "") for name, detail in report.examples[reason]]

@@ -16,6 +16,7 @@ from trencadis.data.check import left_out_line
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.run_directory import RunDirectory
+from trencadis.spelling import counted
 from trencadis.text import CaptionTokenizer
 from trencadis.training.config_files import write_config
 from trencadis.training.known_pairs import Grown, Say, grown_pairs
@@ -200,8 +201,8 @@ class _Longer:
         end = learning_rate(before.steps - 1, before.steps, optimizer, peak=1.0)
         met = learning_rate(min(before.steps + rise, steps - 1), steps, optimizer, peak=1.0)
         return (
-            f"it had {before.steps}, and the learning rate goes from {end:.2%} of its peak to the {met:.2%} that "
-            f"{steps} steps have there, in {rise} steps"
+            f"it had {before.steps:,}, and the learning rate goes from {end:.2%} of its peak to the {met:.2%} that "
+            f"{steps:,} steps have there, in {counted(rise, 'step')}"
         )
 
     def _with_crops(self, planned: RunConfig, timing: Timing, left_s: float) -> RunConfig:
