@@ -154,6 +154,10 @@ class TransformerStage(StageConfig):
         token_variants: Crops of each picture whose tokens are cached: the middle one, then random ones. None takes
             enough that each is seen about ten times.
         text_weight: Weight of the text loss; the image loss has the rest of 1.
+        token_noise: Image tokens that are replaced by random ones in the input, so that the model learns to draw on
+            after mistakes and overfits less. Each picture has its own share, drawn evenly from 0 to a limit; the limit
+            falls in a straight line from `token_noise` to 0 at three quarters of the steps. Targets are not replaced.
+            Source: He et al. 2025, "reAR".
         precision: As in the other stages; `float16` has a gradient scale for each residual branch, as the paper does.
         checkpointed_blocks: Number of blocks that keep nothing for the backward pass and are computed twice, to save
             memory.
@@ -163,6 +167,7 @@ class TransformerStage(StageConfig):
     caption_dropout: Share = 0.1
     token_variants: Annotated[int, Range(1, 1000)] | None = None
     text_weight: Share = 1 / 8
+    token_noise: Share = 0.0
     checkpointed_blocks: Whole = 0
 
 

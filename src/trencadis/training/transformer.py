@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
 from trencadis.training.mixed_precision import GradientScales, autocast
 from trencadis.training.run_pairs import RunPairs
+from trencadis.training.schedules import linear_schedule
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import KVDecoder, Transformer
@@ -28,11 +29,21 @@ from trencadis.transformer.model import Block, Losses
 SHOWN = 8
 DRAWN_OF_EACH = 2
 VALIDATION_BATCH = 32
+NOISE_STEPS = 0.75  # share of the steps after which no token is replaced: He et al. 2025
 
 
 class StreamBatch(NamedTuple):
     text_tokens: Int[Tensor, "batch text_len"]
     image_tokens: Int[Tensor, "batch rows columns"]
+    # Where `TransformerStage.token_noise` is above 0: what a token is replaced by, while the limit is above a level.
+    random_tokens: Int[Tensor, "batch rows columns"] | None = None
+    levels: Float[Tensor, "batch rows columns"] | None = None
+
+    def inputs(self, limit: float) -> Int[Tensor, "batch rows columns"] | None:
+        """Return the image tokens with a share of each picture's replaced; the shares are even in 0..limit."""
+        if self.random_tokens is None or self.levels is None:
+            return None
+        return torch.where(self.levels < limit, self.random_tokens, self.image_tokens)
 
 
 class TransformerTraining(Stage[StreamBatch]):
@@ -79,9 +90,19 @@ class TransformerTraining(Stage[StreamBatch]):
             texts.append(self._captions.tokens(pair.caption(self._seed, epoch), pair.sample_id, epoch))
             variant = derive_seed(self._seed, epoch, pair.sample_id, "variant") % len(self._image_tokens)
             images.append(self._image_tokens[variant, position])
-        text_tokens = self.model.stream.pad_captions(texts).tensor_split(self.config.microbatches)
-        image_tokens = torch.stack(images).long().tensor_split(self.config.microbatches)
-        return [StreamBatch(text, image) for text, image in zip(text_tokens, image_tokens, strict=True)]
+        whole = [self.model.stream.pad_captions(texts), torch.stack(images).long(), *self._noise(step)]
+        parts = (tensor.tensor_split(self.config.microbatches) for tensor in whole)
+        return [StreamBatch(*part) for part in zip(*parts, strict=True)]
+
+    def _noise(self, step: int) -> list[Tensor]:
+        """Return the random tokens of a step and the levels from which on they replace its image tokens."""
+        if not self.config.token_noise:
+            return []
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, step, "token noise"))
+        shape = (self.config.batch_size, *self._image_tokens.shape[2:])
+        random_tokens = torch.randint(self.model.config.image_vocab_size, shape, generator=generator)
+        shares = torch.rand(shape[0], 1, 1, generator=generator)  # of the limit, one for each picture
+        return [random_tokens, torch.rand(shape, generator=generator) / shares.clamp_min(1e-6)]
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[StreamBatch], None, None]:
         return prefetch(self.batch, range(from_step, to_step), workers=1)
@@ -92,18 +113,20 @@ class TransformerTraining(Stage[StreamBatch]):
         return {"text_tokens": counted, "image_tokens": torch.tensor(batch.image_tokens.numel())}
 
     def loss(self, batch: StreamBatch, totals: Totals, step: int, steps: int) -> StageLoss:
-        losses, weight = self._losses(batch), self.config.text_weight
+        limit = linear_schedule(step, start=self.config.token_noise, end=0.0, steps=round(NOISE_STEPS * steps))
+        losses, weight = self._losses(batch, image_inputs=batch.inputs(limit)), self.config.text_weight
         terms = {
             "text_loss": Term(losses.text, "text_tokens", weight),
             "image_loss": Term(losses.image, "image_tokens", 1 - weight),
         }
         return StageLoss(terms)
 
-    def _losses(self, batch: StreamBatch, samples: int | None = None) -> Losses:
+    def _losses(self, batch: StreamBatch, *, image_inputs: Tensor | None = None, samples: int | None = None) -> Losses:
         with autocast(self.device, self.config.precision):
             return self.model.losses(
                 batch.text_tokens.to(self.device, non_blocking=True),
                 batch.image_tokens.to(self.device, non_blocking=True),
+                image_inputs=None if image_inputs is None else image_inputs.to(self.device, non_blocking=True),
                 samples=samples,
             )
 
@@ -123,7 +146,7 @@ class TransformerTraining(Stage[StreamBatch]):
         count, losses = len(self._validation.text_tokens), []
         size = min(count, VALIDATION_BATCH)
         for start in range(0, count, size):
-            text_tokens, image_tokens = (tokens[start : start + size] for tokens in self._validation)
+            text_tokens, image_tokens = (tokens[start : start + size] for tokens in self._validation[:2])
             missing = size - len(text_tokens)  # a batch of another size would be compiled anew
             padded = F.pad(text_tokens, (0, 0, 0, missing)), F.pad(image_tokens.long(), (0, 0, 0, 0, 0, missing))
             losses.append(self._losses(StreamBatch(*padded), samples=len(text_tokens)))

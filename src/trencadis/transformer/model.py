@@ -116,6 +116,7 @@ class Transformer(nn.Module, Pretrained):
         text_tokens: Int[Tensor, "batch text_len"],
         image_tokens: Int[Tensor, "batch rows columns"],
         *,
+        image_inputs: Int[Tensor, "batch rows columns"] | None = None,
         samples: int | None = None,
     ) -> Losses:
         """Return the cross-entropies of `logits` as sums; the logits of a large batch are never held at once.
@@ -125,9 +126,11 @@ class Transformer(nn.Module, Pretrained):
         Args:
             text_tokens: Padded as `Stream.pad_captions` does.
             image_tokens: The picture's grid.
+            image_inputs: What the model is shown in its place; the grid is predicted all the same.
             samples: Only the first ones of the batch count, so many; the others keep its shape.
         """
-        before_text, before_image = (states[:samples] for states in self._hidden_states(text_tokens, image_tokens))
+        shown = image_tokens if image_inputs is None else image_inputs
+        before_text, before_image = (states[:samples] for states in self._hidden_states(text_tokens, shown))
         text_tokens, image_tokens = text_tokens[:samples], image_tokens[:samples]
         counted = self.stream.text_targets(text_tokens)
         text_targets, image_targets = text_tokens[:, 1:][counted], image_tokens.flatten()

@@ -99,3 +99,44 @@ def test_validation_is_computed_as_training_in_batches_of_one_size(monkeypatch: 
     assert measured["validation_text_loss"] == pytest.approx(float(exact.text) / exact.text_count, rel=1e-3)
     bits = float(exact.image) / (6 * 16) / math.log(2)
     assert measured["validation_bits_per_image_token"] == pytest.approx(bits, rel=1e-3)
+
+
+def noise_of(stage: TransformerTraining, step: int) -> StreamBatch:
+    """A batch of pictures whose tokens are all 0, with the noise of a step."""
+    pictures = len(stage._noise(step)[0])
+    return StreamBatch(torch.zeros(pictures, 6).long(), torch.zeros(pictures, 4, 4).long(), *stage._noise(step))
+
+
+def test_a_share_of_each_picture_is_noise_evenly_up_to_the_limit() -> None:
+    stage = training(token_noise=0.5, batch_size=2048)
+    shown = noise_of(stage, 3).inputs(0.5)
+    assert shown is not None
+    changed = (shown != 0).flatten(1).float().mean(1) * 32 / 31  # one random token in 32 is the token itself
+    assert float(changed.mean()) == pytest.approx(0.25, abs=0.01)
+    assert float((changed < 0.125).float().mean()) == pytest.approx(0.25, abs=0.05)
+    assert float((changed > 0.75).float().mean()) < 0.01
+    assert not torch.equal(stage._noise(3)[0], stage._noise(4)[0])
+
+
+def test_the_noise_falls_and_is_gone_after_three_quarters_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, shares = training(token_noise=0.8, batch_size=64), []
+    losses = stage.model.losses
+
+    def recorded(text: Tensor, image: Tensor, *, image_inputs: Tensor, samples: int | None) -> object:
+        shares.append(float((image_inputs != 0).float().mean()))
+        assert not image.any()  # the targets
+        return losses(text, image, image_inputs=image_inputs, samples=samples)
+
+    monkeypatch.setattr(stage.model, "losses", recorded)
+    for step in (0, 25, 50, 75, 99):
+        noisy = noise_of(stage, step)
+        stage.loss(noisy, stage.totals(noisy, step, 100, is_whole=True), step, 100)
+    assert shares == pytest.approx([0.4, 0.267, 0.133, 0, 0], abs=0.06)
+    assert shares[3:] == [0, 0]
+
+
+def test_noise_is_of_the_step_alone_and_is_cut_with_the_batch() -> None:
+    whole, again = (training(token_noise=0.5, batch_size=6)._noise(7) for _ in range(2))
+    assert all(map(torch.equal, whole, again))
+    assert training()._noise(7) == []
+    assert batch().inputs(0.5) is None
