@@ -14,7 +14,16 @@ from pathlib import Path
 
 from articles import is_plural, with_article
 
-STYLE_NAMES = {"3d": "3D style", "flat": "flat style", "noto": "Noto style", "twemoji": "Twemoji style"}
+STYLE_NAMES = {
+    "3d": "3D style",
+    "flat": "flat style",
+    "noto": "Noto style",
+    "twemoji": "Twemoji style",
+    "emojione": "EmojiOne style",
+    "fxemoji": "Firefox style",
+    "noto-v1": "Android style",
+    "streamline": "outline style",
+}
 
 SKIN = {f"{tone} skin tone": f"{tone} skin" for tone in ("light", "medium-light", "medium", "medium-dark", "dark")}
 

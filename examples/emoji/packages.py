@@ -75,6 +75,58 @@ STYLES = {
         "sha512-figLiBWzjS5cyrAjLaGjM8AAaowO3qvK8rg5bA2dElB4qsaPMvBVlFDMO2d3x+nC1igt7kgWH4dvNmvvUHUF8w==",
         "CC-BY-4.0",
     ),
+    # These four name their icons, not codepoints: see `icons.py`.
+    "emojione": Package(
+        "@iconify-json/emojione",
+        "1.2.3",
+        "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+        "CC-BY-4.0",
+    ),
+    "fxemoji": Package(
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "sha512-UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        "Apache-2.0",
+    ),
+    "noto-v1": Package(
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "sha512-/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        "Apache-2.0",
+    ),
+    "streamline": Package(
+        "@iconify-json/streamline-emojis",
+        "1.2.4",
+        "sha512-iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+        "CC-BY-4.0",
+    ),
+}
+NAMED_STYLES = {
+    # Iconify's packages, whose icons have names: `icons.py` finds their codepoints.
+    "emojione": Package(
+        "@iconify-json/emojione",
+        "1.2.3",
+        "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+        "CC-BY-4.0",
+    ),
+    "fxemoji": Package(
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "sha512-UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        "Apache-2.0",
+    ),
+    "noto-v1": Package(
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "sha512-/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        "Apache-2.0",
+    ),
+    "streamline": Package(
+        "@iconify-json/streamline-emojis",
+        "1.2.4",
+        "sha512-iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+        "CC-BY-4.0",
+    ),
 }
 
 
@@ -165,10 +217,22 @@ def drawings(style: str, tarball: Path) -> dict[str, bytes]:
 
 
 def _noto(tarball: Path) -> dict[str, bytes]:
-    icons = json.loads(member(tarball, "package/icons.json"))["icons"]
-    names = json.loads(member(tarball, "package/chars.json"))
-    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 128 128">'
-    return {key_of(code): f"{head}{icons[name]['body']}</svg>".encode() for code, name in names.items()}
+    icons = icons_of(tarball)
+    return {key_of(code): icons[name] for code, name in json.loads(member(tarball, "package/chars.json")).items()}
+
+
+def icons_of(tarball: Path) -> dict[str, bytes]:
+    """Every icon of one of Iconify's packages by its name, as SVG text."""
+    content = json.loads(member(tarball, "package/icons.json"))
+    icons = {}
+    for name, icon in content["icons"].items():
+        left, top, width, height = (
+            icon.get(key, content.get(key, default))
+            for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
+        )
+        head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        icons[name] = f'{head} viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'.encode()
+    return icons
 
 
 def key_of(code: str) -> str:

@@ -5,9 +5,12 @@ import io
 import resvg_py
 from PIL import Image
 
-# Twemoji's drawings touch the edges of their box, the others have a margin. Scaled to this share of the side, all
-# styles have a margin, and no picture looks cut.
-FILL = {"3d": 1.0, "flat": 1.0, "noto": 0.96, "twemoji": 0.92}
+# Some styles' drawings touch the edges of their box, others have a margin. Scaled to this share of the side, all have a
+# margin, and no picture looks cut.
+FILL = {
+    "3d": 1.0, "flat": 1.0, "noto": 0.96, "twemoji": 0.92, "emojione": 0.92, "fxemoji": 0.92, "noto-v1": 0.92,
+    "streamline": 0.96,
+}  # fmt: skip
 
 
 def draw(content: bytes, style: str, size: int) -> Image.Image:

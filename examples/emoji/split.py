@@ -9,14 +9,18 @@ There are four kinds, tried in this order:
   count as one for that concept.
 - `role_cell`: one gender and skin tone of a role (a woman astronaut with dark skin), in every style.
 
+Four styles came later than the others (`LATER_STYLES`). What is held out of the first ones does not depend on them, so
+that models and figures from before stay comparable. In a later style the same concepts, colours and roles are held out,
+some style cells of its own, and every drawing that looks like a held-out one.
+
 The choice is a hash of the cell's name, so it is the same in every build. Concepts or genders that share a drawing (a
 person and a person with blond hair) are held out together or not at all.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -30,7 +34,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 Split = Literal["train", "concept", "colour_cell", "style_cell", "role_cell"]
 
-FAMILIES: Final = {"3d": "fluent", "flat": "fluent", "noto": "noto", "twemoji": "twemoji"}
+LATER_STYLES: Final = ("emojione", "fxemoji", "noto-v1", "streamline")
+FAMILIES: Final = {"3d": "fluent", "flat": "fluent", "noto": "noto", "twemoji": "twemoji"} | dict(
+    zip(LATER_STYLES, LATER_STYLES, strict=True)
+)
 
 CONCEPT_SHARE, COLOUR_SHARE, STYLE_SHARE, ROLE_SHARE = 0.03, 0.08, 0.03, 0.06
 
@@ -97,15 +104,19 @@ class Cells:
         held_concepts: Concept groups that are held out.
         held_styles: (family, concept group) that are held out.
         held_roles: (style, key) of pictures in held-out role cells.
+        later: Why a picture of a later style is held out, by (style, key).
     """
 
     concepts: Groups
     held_concepts: frozenset[str]
     held_styles: frozenset[tuple[str, str]]
     held_roles: frozenset[tuple[str, str]]
+    later: Mapping[tuple[str, str], Split] = field(default_factory=dict)
 
     def split_of(self, emoji: Emoji, style: str) -> Split:
         """Return `train`, or why the picture is held out."""
+        if (style, emoji.key) in self.later:
+            return self.later[style, emoji.key]
         group = self.concepts.name(emoji.concept)
         if group in self.held_concepts:
             return "concept"
@@ -122,11 +133,53 @@ class Cells:
 
 def find_cells(drawn: Sequence[Drawn]) -> Cells:
     """Group the pictures and choose what is held out."""
+    first = [one for one in drawn if one.style not in LATER_STYLES]
     concepts = Groups()
-    for one, other in _same_drawings(drawn):
+    for one, other in _same_drawings(first):
         concepts.join(one.emoji.concept, other.emoji.concept)
-    held = frozenset(_held_concepts(drawn, concepts))
-    return Cells(concepts, held, frozenset(_held_styles(drawn, concepts)), frozenset(_held_roles(drawn)))
+    held = frozenset(_held_concepts(first, concepts))
+    cells = Cells(concepts, held, frozenset(_held_styles(first, concepts)), frozenset(_held_roles(first)))
+    return replace(cells, later=_split_later(first, [one for one in drawn if one.style in LATER_STYLES], cells))
+
+
+def _split_later(first: Sequence[Drawn], later: Sequence[Drawn], cells: Cells) -> dict[tuple[str, str], Split]:
+    """Return the split of each picture of the later styles, by style and key."""
+    splits = {(one.style, one.emoji.key): cells.split_of(one.emoji, one.style) for one in first}
+    by_key = _by([*first, *later], lambda one: one.emoji.key)
+    held_roles = {key for _, key in cells.held_roles}
+    for one in later:
+        reason = "role_cell" if one.emoji.key in held_roles else cells.split_of(one.emoji, one.style)
+        alike = (splits[other.style, other.emoji.key] for other in _alike(one, by_key, LATER_STYLES))
+        splits[one.style, one.emoji.key] = (
+            reason if reason != "train" else next((s for s in alike if s != "train"), reason)
+        )
+    seen = {cells.concepts.name(one.emoji.concept) for one in first if splits[one.style, one.emoji.key] == "train"}
+    for (style, group), members in _by(later, lambda one: (one.style, cells.concepts.name(one.emoji.concept))).items():
+        is_new = not any(True for one in members for _ in _alike(one, by_key, (style,)))
+        if group in seen and is_new and is_held("style", f"{style}|{group}", STYLE_SHARE):
+            splits |= {
+                (style, one.emoji.key): "style_cell" for one in members if splits[style, one.emoji.key] == "train"
+            }
+    for same in _by(later, lambda one: one.style).values():
+        _hold_the_same(same, splits)
+    return {(one.style, one.emoji.key): splits[one.style, one.emoji.key] for one in later}
+
+
+def _alike(one: Drawn, by_key: Mapping[str, Sequence[Drawn]], but_of: Sequence[str]) -> Iterator[Drawn]:
+    """Yield the pictures of the same emoji that look alike, but those of some styles."""
+    others = (other for other in by_key[one.emoji.key] if other.style not in (*but_of, one.style))
+    yield from (other for other in others if _difference(one, other) < _ALIKE)
+
+
+def _hold_the_same(drawn: Sequence[Drawn], splits: dict[tuple[str, str], Split]) -> None:
+    """Hold out what is drawn in one style just as something that is held out there."""
+    pixels = np.stack([one.thumbnail for one in drawn]).astype(np.float32) / 255
+    held = [at for at, one in enumerate(drawn) if splits[one.style, one.emoji.key] != "train"]
+    for at in held:
+        reason = splits[drawn[at].style, drawn[at].emoji.key]
+        for near in np.flatnonzero(((pixels - pixels[at]) ** 2).mean(1) < _SAME):
+            place = drawn[near].style, drawn[near].emoji.key
+            splits[place] = reason if splits[place] == "train" else splits[place]
 
 
 def _held_concepts(drawn: Iterable[Drawn], concepts: Groups) -> Iterator[str]:
