@@ -178,7 +178,7 @@ def _hold_the_same(drawn: Sequence[Drawn], splits: dict[tuple[str, str], Split])
     for at in held:
         reason = splits[drawn[at].style, drawn[at].emoji.key]
         for near in np.flatnonzero(((pixels - pixels[at]) ** 2).mean(1) < _SAME):
-            place = drawn[near].style, drawn[near].emoji.key
+            place = drawn[int(near)].style, drawn[int(near)].emoji.key
             splits[place] = reason if splits[place] == "train" else splits[place]
 
 
