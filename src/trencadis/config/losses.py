@@ -43,8 +43,9 @@ class ImageLossConfig(Config):
             for euclidean and cosine codes.
         codebook: Weight of the same distance, which moves the codes; for euclidean codes that are not moving averages.
         perceptual: Weight of the distance between features of the pictures.
-        perceptual_network: Network of these features: a model directory with a ranker, a CLIP directory, or a file with
-            VGG-16's weights. Without it there is no such term, and the plan says so.
+        perceptual_network: Network of these features: `efficientnet-lite0` of the extra `perceptual`, a model directory
+            with a ranker, a CLIP directory, or a file with VGG-16's weights. Without it there is no such term, and the
+            plan says so.
         adversarial: Weight of the discriminator's logits of patches, besides an adaptive weight that brings its
             gradient to the scale of the other terms'.
         adversarial_start: Share of the steps before the discriminator begins.

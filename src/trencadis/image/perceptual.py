@@ -1,19 +1,16 @@
 """Perceptual distance: between the features that a frozen network has for two images."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from trencadis.errors import ModelError
-from trencadis.memory import in_memory
+from trencadis.image.weight_files import read_tensors
 
 VGG_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 VGG_MEAN, VGG_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,7 +83,7 @@ class VGG16(nn.Module):
         Raises:
             ModelError: It cannot be read, or holds something else.
         """
-        network, tensors, prefix = cls(), _tensors(path), "features."
+        network, tensors, prefix = cls(), read_tensors(path), "features."
         try:
             network.layers.load_state_dict(
                 {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -95,18 +92,3 @@ class VGG16(nn.Module):
             remedy = "name a file with VGG-16's convolutions, or a model directory with a ranker"
             raise ModelError(f"{path} holds something else", expected="VGG-16's weights", remedy=remedy) from error
         return network.requires_grad_(False).eval()
-
-
-@in_memory("loading weights")
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        given, remedy = (
-            f"{path} cannot be read: {' '.join(str(error).split())[:100]}",
-            "name a .safetensors or .pth file",
-        )
-        raise ModelError(given, expected="a file of weights", remedy=remedy) from error
-    return loaded if isinstance(loaded, dict) else {}

@@ -17,6 +17,7 @@ from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
+from trencadis.image.efficientnet_lite import EfficientNetLite
 from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities, divergence_weight
 from trencadis.image.metrics import WINDOW_SIZE
 from trencadis.image.perceptual import VGG16, FeatureNetwork
@@ -248,9 +249,11 @@ class ImageTraining(Stage[ImageBatch]):
 
 
 def feature_network(name: str | None, device: torch.device) -> FeatureNetwork | None:
-    """Return the network of the perceptual term: CLIP's image tower from a directory, or VGG-16 from a file."""
+    """Return the perceptual term's network: EfficientNet-Lite0, VGG-16 from a file, or a CLIP's image tower."""
     if name is None:
         return None
+    if name == "efficientnet-lite0":
+        return EfficientNetLite.from_package("lite0").to(device)
     if Path(name).is_file():
         return VGG16.from_file(Path(name)).to(device)
     directory = find_model(name)
