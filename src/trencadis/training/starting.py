@@ -32,7 +32,7 @@ TUNING_RECIPE = "pocket"
 """Its batches and optimizers are taken where no recipe is asked for; those of all sizes are alike."""
 
 PEAK = 0.3
-"""Peaks of the learning rates, as a share of the recipe's: see docs/results.md."""
+"""Peaks of the learning rates, as a share of the recipe's: see docs/log.md."""
 
 _FIXED = ("text.vocab_size", "text.text_len", "image.model", "transformer.model", "ranker.model", "ranker.image_size")
 _RATES = ("learning_rate", "muon_learning_rate")
