@@ -95,7 +95,7 @@ def test_from_a_model_wherever_it_is_named_from(
     assert main(command) == 0
     assert "run is finished;" in capsys.readouterr().out
     assert main([*command, "--from", "emoji"]) == 2
-    assert errors(capsys)[0].startswith("trencadis: another start.model than the run was planned with")
+    assert errors(capsys)[0].startswith("trencadis: error: another start.model than the run was planned with")
 
 
 @pytest.mark.parametrize(

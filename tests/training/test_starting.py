@@ -142,7 +142,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_and_needs_the_model_no_more(
         ({"image": {"model": {"architecture": {"kind": "lean"}}}}, r"image\.model\.architecture\.kind lean"),
         ({"image": {"pretrained": "emoji"}}, "drop --image-tokenizer, or --from"),
         ({"start": {"model": "no-such-model"}}, "unknown model 'no-such-model'"),
-        ({"start": {"sha256": "0"}}, "expected a model"),
+        ({"start": {"sha256": "0"}}, r"start\.sha256 0; expected a start\.model"),
         ({"start": {"weights": "x"}}, r"unknown setting start\.weights"),
         ({"no": {"such": 1}}, "unknown setting no"),
     ],

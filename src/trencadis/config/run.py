@@ -25,7 +25,8 @@ class StartConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.model is not None or self.sha256 is None, "model", "sha256", expected="a model with the sum")
+        is_met = self.model is not None or self.sha256 is None
+        self._require(is_met, "sha256", expected="a start.model that it is of")
 
 
 @dataclass(frozen=True, kw_only=True)
