@@ -163,7 +163,7 @@ def test_more_pairs_are_trained_on_and_the_others_stay_where_they_are(
     assert any(line.startswith("99 pairs; left out: 1 no caption") for line in said)
     assert any(line.startswith("pairs 99") and "40 new ones, 1 gone or changed" in line for line in said)
     assert any(
-        line.startswith("text tokenizer stays") and " of 40 new captions are cut to 16 tokens" in line for line in said
+        line.startswith("text tokenizer stays") and " of 40 captions are cut to 16 tokens" in line for line in said
     )
     assert json.loads((finished / "data.json").read_text())["kept"] == 99
     assert (finished / "model" / "text" / "tokenizer.json").exists()

@@ -15,7 +15,7 @@ from trencadis.config.image import (
     StridedConfig,
 )
 from trencadis.config.losses import ImageLossConfig
-from trencadis.config.run import RunConfig
+from trencadis.config.run import RunConfig, StartConfig
 from trencadis.config.training import ImageStage, OptimizerConfig, RankerStage, StageConfig, TextStage, TransformerStage
 from trencadis.config.transformer import DesignConfig, TransformerConfig, TransformerSizes
 
@@ -38,6 +38,7 @@ __all__ = [
     "ReadingConfig",
     "RunConfig",
     "StageConfig",
+    "StartConfig",
     "StridedConfig",
     "TextStage",
     "TowerConfig",

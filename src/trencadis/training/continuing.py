@@ -34,6 +34,7 @@ from trencadis.training.plan import (
     why_so_many,
 )
 from trencadis.training.run_pairs import RunPairs
+from trencadis.training.text import cut_captions
 from trencadis.training.timing import Timing, time_stages
 
 BY_HOURS = ("transformer", "ranker")
@@ -125,6 +126,8 @@ class _Longer:
                 remedy="give --hours or --transformer.steps too",
             )
         for name in {*more, *(BY_HOURS if self.hours is not None else ())}:
+            if not getattr(self.before, name).steps:
+                continue  # it begins with the weights of the model that the run started from
             checkpoint = self.run.latest_checkpoint(name)
             if checkpoint is None or not checkpoint.is_dir():
                 raise ConfigError(
@@ -139,7 +142,9 @@ class _Longer:
         at = ", ".join(f"{name}.steps {before[name]}" for name in BY_HOURS)
         self.plan.say("continued", f"at {at}", "where the run was finished")
         self._say_what_stays(more)
-        by_hours = [name for name in BY_HOURS if name not in more] if self.hours is not None else []
+        by_hours = []
+        if self.hours is not None:  # what was to be left as it is stays so
+            by_hours = [name for name in BY_HOURS if name not in more and before[name]]
         timing, left_s = Timing(), 0.0
         if by_hours:
             timing = time_stages(self._to_be_timed(by_hours), self.grown.pairs)
@@ -170,9 +175,7 @@ class _Longer:
             self.plan.say("pairs", f"{pairs.kept:,}", f"{why} of the split")
         if new:
             tokenizer, text_len = CaptionTokenizer.from_pretrained(self.run.part("text")), self.before.text.text_len
-            lengths = [len(tokenizer.encode(caption)) for pair in new for caption in pair.captions]
-            cut = sum(length > text_len for length in lengths)
-            why = f"its vocabulary is fixed; {cut:,} of {len(lengths):,} new captions are cut to {text_len} tokens"
+            why = f"its vocabulary is fixed; of the new pairs, {cut_captions(tokenizer, new, text_len)}"
             self.plan.say("text tokenizer", "stays", why)
         if "image" not in more:
             self.plan.say("image tokenizer", "stays", "the transformer knows its codes")
@@ -196,6 +199,8 @@ class _Longer:
         """Return what happens to the learning rate, in words."""
         before: StageConfig = getattr(self.before, name)
         assert before.steps is not None
+        if not before.steps:
+            return "it had none, and begins with the weights of the model that the run started from"
         optimizer = before.optimizer
         rise = min(steps - before.steps, warmup(steps - before.steps, optimizer))
         end = learning_rate(before.steps - 1, before.steps, optimizer, peak=1.0)

@@ -100,9 +100,10 @@ def choose_sizes(
         config = _choose_recipe(hours, torch.device(device), pairs, plan, given)
     else:
         config = overlay(_recipe(recipe), given)
-        plan.say("recipe", recipe, "asked for")
+        why = "asked for" if overrides.get("start") is None else "of the training; the sizes are the model's"
+        plan.say("recipe", recipe, why)
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
-    if config.text.fit_captions:
+    if overlay(config, overrides).text.fit_captions:
         chosen["text"] = _choose_text(config, pairs, plan)
     config = _with_precision(overlay(overlay(config, chosen), overrides), plan)
     if config.image.losses.perceptual:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from trencadis.config import RunConfig
+from trencadis.config import RunConfig, StartConfig
 from trencadis.config.plain import Settings, differing, overlay
 from trencadis.data.contact_sheet import titled
 from trencadis.data.training_sheet import training_sections
@@ -20,12 +20,14 @@ from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
 from trencadis.image.code_portraits import code_portraits
 from trencadis.pipeline import DALLE
+from trencadis.pretrained import config_from_dict, read_json
 from trencadis.protocols import Savable
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.report.page import write_report
 from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
+from trencadis.sampling import Sampling
 from trencadis.storage import write_picture
 from trencadis.training.build_stages import Stages, check_models
 from trencadis.training.config_files import read_config, write_config
@@ -35,6 +37,7 @@ from trencadis.training.loop import fit
 from trencadis.training.plan import REPORT_S, Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
+from trencadis.training.starting import TUNING_RECIPE, read_start, take_weights
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
@@ -55,6 +58,7 @@ def train(
 
     A finished run goes on for `hours`, to more steps in `overrides`, or with new pairs in the data that these name.
     Otherwise it is left as it is, as it is by the hours and the data that it was planned with.
+    With `start.model` in `overrides`, a new run keeps that model's tokenizers and trains its other parts further.
     Torch's number of threads, its random state and its choice of deterministic algorithms are put back at the end.
 
     Args:
@@ -106,10 +110,15 @@ def _begin(
     if strangers := run.strangers():
         found = f"{run.path} holds {strangers[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
+    plan, start = Plan(), read_start(overlay(StartConfig(), overrides.get("start", {}), "start."))
+    if start is not None:
+        recipe = recipe or TUNING_RECIPE
+        overrides = start.settings(overrides, recipe)
     given = draft(overrides, recipe)
-    pairs = read_pairs(given.data, given.seed, run, say)
+    pairs = read_pairs(given.data, given.seed, run, say, before=None if start is None else start.run)
     run.write_data(pairs.summary())
-    plan = Plan()
+    if start is not None:
+        start.say(overrides, pairs, plan)
     hours = 1.0 if hours is None else hours
     config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
@@ -174,15 +183,24 @@ class _Run:
     def all_stages(self) -> None:
         """Train what is not trained yet, and complete the model directory."""
         self._show_training_pictures()
+        if not self.run.part("text").exists() and (start := read_start(self.config.start)) is not None:
+            start.copy_to(self.run, self.config, self.pairs)
+        sampling = self._sampling()
         tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._image_tokenizer(stages)
         transformer = self._transformer(stages, vae)
         ranker = CLIPRanker(self._ranker(stages), tokenizer)
-        model = DALLE(
-            text_tokenizer=tokenizer, image_tokenizer=vae, transformer=transformer, ranker=ranker, name=self.run.name
-        )
-        model.save_settings(self.run.model)
+        parts = {"text_tokenizer": tokenizer, "image_tokenizer": vae, "transformer": transformer, "ranker": ranker}
+        DALLE(**parts, sampling=sampling, name=self.run.name).save_settings(self.run.model)  # type: ignore[arg-type]
+
+    def _sampling(self) -> Sampling:
+        """Return how the model draws by default: as the one before, of a run that starts from one or is continued."""
+        settings = self.run.model / "config.json"
+        if not settings.exists():
+            return Sampling()
+        sampling: Sampling = config_from_dict(Sampling, read_json(settings).get("sampling", {}))
+        return sampling
 
     def _show_training_pictures(self) -> None:
         if not self.run.training_pictures.exists():
@@ -220,6 +238,8 @@ class _Run:
         """Train a stage to its last step, and put its model into the model directory."""
         steps = stage.config.steps
         assert steps is not None, "a plan fixes the steps of every stage"
+        if self.run.read_trained().get(stage.name) == 0:
+            take_weights(stage.model, self.run.part(stage.name))
         fit(stage, steps, self.run, self.log, save_every_s=self.config.save_every_s)
         write_report(self.run)
         assert isinstance(stage.model, Savable)

@@ -67,7 +67,7 @@ SETTINGS = [name for name in setting_names(RunConfig) if not name.startswith("im
 
 TEXTS = {
     *("recipe", "data.path", "data.caption_column", "data.file_column", "data.filters.language"),
-    *("image.pretrained", "image.losses.perceptual_network"),
+    *("start.model", "image.pretrained", "image.losses.perceptual_network"),
 }
 
 
