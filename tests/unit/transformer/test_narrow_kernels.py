@@ -28,7 +28,7 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def assert_near(one: Tensor, other: Tensor, inputs: list[Tensor]) -> None:
-    """Assert that results and gradients differ by rounding to bfloat16 only, and that gradients have the inputs' types."""
+    """Assert that results and gradients differ by rounding to bfloat16 only; gradients have the inputs' types."""
     grad = draw(*one.shape).detach().bfloat16()
     pairs = [(one, other)]
     pairs += zip(
