@@ -54,7 +54,9 @@ class _NarrowSum(torch.autograd.Function):
         narrow, *narrow_bias = (tensor.to(torch.bfloat16) for tensor in parameters)
         of_states, sums = torch.empty_like(states), []
         with torch.autocast("cpu", enabled=False):
-            for part, labels, of_part in zip(*(x.split(rows) for x in (states, targets, of_states)), strict=True):
+            for part, labels, of_part in zip(
+                *(torch.split(x, rows) for x in (states, targets, of_states)), strict=True
+            ):
                 logits = F.linear(part, narrow, *narrow_bias)
                 sums.append(_sum_and_gradient(logits, labels))
                 if has_grad:

@@ -35,7 +35,8 @@ def blocks_of(count: int, size: int) -> Iterator[slice]:
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1])
-    return mean_square.add_(eps).rsqrt_()
+    inverse: Tensor = mean_square.add_(eps).rsqrt_()
+    return inverse
 
 
 def narrow_rms_norm(
@@ -134,5 +135,5 @@ def _rotated(
     x: Float[Tensor, "batch positions 2 heads head_dim"], turns: Complex[Tensor, "positions half_head_dim"]
 ) -> Float[Tensor, "batch positions 2 heads head_dim"]:
     """Multiply the pairs by complex numbers, in place."""
-    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns[:, None, None])
+    torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turns[:, None, None])
     return x
