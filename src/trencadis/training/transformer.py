@@ -18,6 +18,7 @@ from trencadis.data.prefetch import prefetch
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
+from trencadis.training.allocation import keep_freed_memory
 from trencadis.training.mixed_precision import GradientScales, autocast
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import linear_schedule
@@ -68,6 +69,8 @@ class TransformerTraining(Stage[StreamBatch]):
     ) -> None:
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._seed = config, device, derive_seed(seed, self.name)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.model = Transformer(model).to(device)
         self.model.checkpointed_blocks = config.checkpointed_blocks
         self.scales = GradientScales(branches(self.model)) if config.precision == "float16" else None
