@@ -90,7 +90,7 @@ def save_parts(directory: Path, parts: Mapping[PartName, object], *, dtype: Stor
 
     Args:
         dtype: Of the weights of our transformer and of CLIP. The image tokenizer keeps its own: it is small, and
-            with rounded weights a picture would have other tokens.
+            rounded weights would change tokens in most pictures.
 
     Raises:
         ModelError: A part cannot be saved; nothing has been written then.

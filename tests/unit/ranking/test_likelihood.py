@@ -60,10 +60,8 @@ def test_a_score_is_what_the_caption_adds_to_the_log_likelihood(model: Transform
         with torch.no_grad():
             logits = model.logits(model.stream.pad_captions([caption] * 5), GRIDS).image
         probabilities = logits.double().exp() / logits.double().exp().sum(-1, keepdim=True)
-        of_tokens = [
-            [float(probabilities[i, j, t]) for j, t in enumerate(row)] for i, row in enumerate(GRIDS.flatten(1))
-        ]
-        totals.append([sum(map(math.log, row)) for row in of_tokens])
+        chosen = probabilities.gather(-1, GRIDS.flatten(1)[..., None])[..., 0]
+        totals.append([sum(map(math.log, row)) for row in chosen.tolist()])
     expected = [(given - alone) / 16 for given, alone in zip(*totals, strict=True)]
     assert scores.tolist() == pytest.approx(expected, abs=1e-5)
     assert scores.std() > 1e-3
