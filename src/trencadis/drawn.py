@@ -95,7 +95,7 @@ class Record:
         weights: Type of the transformer's weights while it was drawn.
         device: `cpu` or `cuda`; rounding differs between them.
         image: What stayed of an image prompt.
-        score: The ranker's similarity.
+        score: What `sampling.ranking` orders by; see `DALLE.ranker_by`.
         model_sha256: `DALLE.digest()`; None where a part of the model has no digest.
         trencadis: Version; so is `torch`.
     """
@@ -148,7 +148,7 @@ class Drawn:
 
     @property
     def scores(self) -> list[float] | None:
-        """The ranker's similarities, falling; None where nothing was ranked."""
+        """What they were ranked by, falling; None where nothing was ranked."""
         scores = [record.score for record in self.records if record.score is not None]
         return scores if len(scores) == len(self.records) else None
 

@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,16 @@ from trencadis.drawn import MAX_SEED
 from trencadis.errors import ConfigError, RankingError
 from trencadis.memory import in_memory
 from trencadis.protocols import ImageTokenizer
-from trencadis.sampling import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling, sample_image_tokens
+from trencadis.ranking import no_ranker
+from trencadis.sampling import (
+    DecoderName,
+    GuidanceSchedule,
+    ImagePrompt,
+    Partial,
+    Ranking,
+    Sampling,
+    sample_image_tokens,
+)
 from trencadis.transformer import KVDecoder, Weights
 
 MAX_CANDIDATES = 4096
@@ -42,6 +51,7 @@ class SamplingOptions(TypedDict, total=False):
     guidance_schedule: GuidanceSchedule | None
     decoder: DecoderName | None
     jacobi_window: int | None
+    ranking: Ranking | None
 
 
 class GenerateOptions(SamplingOptions, total=False):
@@ -51,7 +61,7 @@ class GenerateOptions(SamplingOptions, total=False):
     keep: int | None
     seed: int | None
     negative_prompt: str | None
-    weights: Weights
+    weights: Weights | None
     image: Image.Image | None
     mask: Image.Image | None
     keep_rows: int | None
@@ -68,13 +78,31 @@ class Asked:
     keep: int
 
 
-def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:
+class Pictures(NamedTuple):
+    """Pictures, RGB in [0, 1], on the CPU, and the tokens that they were decoded from."""
+
+    images: Float[Tensor, "pictures 3 height width"]
+    image_tokens: Int[Tensor, "pictures rows columns"]
+
+
+def overridden(sampling: Sampling, options: SamplingOptions, *, has_ranker: bool = True) -> Sampling:
+    """Return how a call draws. A model without a ranker ranks by none where the call does not ask for it.
+
+    Raises:
+        ConfigError: A number is out of its range.
+        RankingError: The ranking needs a ranker.
+    """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return dataclasses.replace(sampling, **given)
+    chosen = dataclasses.replace(sampling, **given)
+    if has_ranker or chosen.ranking in ("likelihood", "none"):
+        return chosen
+    if "ranking" in given:
+        raise no_ranker(chosen.ranking)
+    return dataclasses.replace(chosen, ranking="none" if chosen.ranking == "clip" else "likelihood")
 
 
 def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: bool) -> tuple[int, int]:
-    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept."""
+    """Return how many candidates to draw and to keep. The defaults are 16 and 4; unranked, all are kept."""
     if candidates is None:
         candidates = max(16, keep or 4) if is_ranked else (keep or 4)
     if keep is None:
@@ -85,8 +113,8 @@ def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: boo
         expected = f"1..{candidates}, the number of candidates"
         raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
     if not is_ranked and keep != candidates:
-        given, expected = f"keep {keep} of {candidates} candidates", "a model with a ranker"
-        raise RankingError(given, expected=expected, remedy="keep as many as are drawn, or give the model a ranker")
+        given, expected = f"keep {keep} of {candidates} candidates", "a ranking"
+        raise RankingError(given, expected=expected, remedy="keep as many as are drawn, or choose a ranking")
     return candidates, keep
 
 
@@ -110,9 +138,9 @@ def draw_pictures(
     image_prompt: ImagePrompt | None = None,
     batch_size: int = 32,
     callback: Callable[[Progress], None] | None = None,
-) -> Float[Tensor, "pictures 3 height width"]:
-    """Return one picture for each padded caption and seed, RGB in [0, 1], on the CPU. See `DALLE.draw`."""
-    image_len, pictures = decoder.stream.image_len, []
+) -> Pictures:
+    """Return one picture for each padded caption and seed. See `DALLE.draw`."""
+    image_len, images, grids = decoder.stream.image_len, [], []
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
 
@@ -134,8 +162,9 @@ def draw_pictures(
             )
             # One by one: the last bit of a convolution's sums depends on the size of its batch, and now and then that
             # changes a pixel. A picture must not depend on the others.
-            pictures += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
-    return torch.cat(pictures)
+            images += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
+            grids.append(image_tokens)
+    return Pictures(torch.cat(images), torch.cat(grids))
 
 
 def _partial_images(image_tokenizer: ImageTokenizer, partial: Partial) -> list[Image.Image]:
