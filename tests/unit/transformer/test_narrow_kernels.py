@@ -49,7 +49,7 @@ def test_the_norm_is_the_plain_one(dtype: torch.dtype) -> None:
 
 
 def plain_heads(qkv: Tensor, gains: Tensor, angles: Tensor) -> Tensor:
-    parts = qkv.float().unflatten(-1, (3, 2, gains.shape[-1])).permute(2, 0, 3, 1, 4)
+    parts = qkv.float().unflatten(-1, (3, 2, gains.shape[-1])).permute(2, 0, 3, 1, 4)  # type: ignore[no-untyped-call]
     normed = [F.rms_norm(x, x.shape[-1:], gain, EPS) for x, gain in zip(parts[:2], gains, strict=True)]
     return torch.stack([*(rotate(x, angles.cos(), angles.sin()) for x in normed), parts[2]])
 
