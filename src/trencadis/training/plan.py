@@ -1,7 +1,7 @@
 """The plan of a run: sizes and steps chosen by the data, the machine and the time, with the reasons."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
@@ -23,6 +23,7 @@ from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training.mixed_precision import default_precision
+from trencadis.training.pace import Budget
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import train_tokenizer
 from trencadis.training.timing import Timing
@@ -32,8 +33,8 @@ from trencadis.transformer.kernels.cpu import counted_products
 SHARES = {"image": 0.32, "transformer": 0.53, "ranker": 0.15}
 """Shares of the training time, by stage."""
 
-USED = 0.85
-"""Share of the time left that steps are fitted into: machines slow down, and validation and saving take time."""
+USED = 0.9
+"""Share of the time left that steps are fitted into: saving and further crops take time, and machines slow down."""
 
 PICTURES_WORTH_IT = 30_000
 """A recipe is chosen only where this many pictures pass through it in the time."""
@@ -238,15 +239,20 @@ def _matmul_rate(device: torch.device) -> float:
     return 2 * side**3 / best_s
 
 
-def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan) -> RunConfig:
+def fit_steps(
+    config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan
+) -> tuple[RunConfig, dict[str, Budget]]:
     """Return the config with the steps that fit into the time, and the crops of each picture; given ones are kept.
 
-    `left_s` is the seconds for all stages.
+    The stages whose steps were fitted have a budget too.
+
+    Args:
+        left_s: Seconds for all stages.
     """
     most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
     left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
-    fitted: dict[str, StageConfig] = {}
-    for name, share in shares_of(config).items():
+    shares, fitted = shares_of(config), dict[str, StageConfig]()
+    for name, share in shares.items():
         stage: StageConfig = getattr(config, name)
         if stage.steps is not None:
             plan.say(f"{name}.steps", stage.steps, "asked for")
@@ -255,9 +261,36 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
         fitted[name] = replace(stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps)))
         plan.say(f"{name}.steps", steps, why_so_many(share, timing, name))
     config = replace(config, **fitted)  # type: ignore[arg-type]
-    if config.transformer.token_variants is not None:
-        return config
-    return fit_variants(config, most_crops, pairs, plan)
+    if config.transformer.token_variants is None:
+        config = fit_variants(config, most_crops, pairs, plan)
+    encoding_s = timing.encoding_s * (config.transformer.token_variants or 1)
+    return config, budgets_of(config, shares, timing, left_s, fitted, encoding_s=encoding_s)
+
+
+def budgets_of(
+    config: RunConfig,
+    shares: Mapping[str, float],
+    timing: Timing,
+    left_s: float,
+    fitted: Collection[str],
+    *,
+    began_s: float = 0.0,
+    encoding_s: float,
+) -> dict[str, Budget]:
+    """Return when each of the `fitted` stages should end.
+
+    Args:
+        shares: Of `left_s`, in the order of the stages.
+        began_s: Seconds that the run has been trained for.
+        encoding_s: Seconds in which the pictures are encoded, between the image tokenizer and the transformer.
+    """
+    budgets, ends_s = {}, began_s
+    for name, share in shares.items():
+        ends_s += share * left_s * USED + (encoding_s if name == "transformer" else 0.0)
+        if name in fitted:
+            steps = getattr(config, name).steps
+            budgets[name] = Budget(steps, round(ends_s, 3), round(timing.look_s[name], 3))
+    return budgets
 
 
 def shares_of(config: RunConfig, stages: Sequence[str] = tuple(SHARES)) -> dict[str, float]:

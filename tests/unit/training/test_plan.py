@@ -136,20 +136,30 @@ def test_larger_recipes_take_more_operations() -> None:
 def test_steps_fill_the_time_and_leave_some() -> None:
     config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
     timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(planning.SHARES, 10.0), 2.0)
-    fitted = fit_steps(config, timing, 3600.0, pairs(), Plan())
+    fitted, budgets = fit_steps(config, timing, 3600.0, pairs(), Plan())
     spent_s = sum(timing.step_s[name] * getattr(fitted, name).steps + 10.0 for name in planning.SHARES)
     spent_s += timing.encoding_s * (fitted.transformer.token_variants or 0)
-    assert 0.8 * 3600 < spent_s < 0.92 * 3600
+    assert 0.88 * 3600 < spent_s < 0.95 * 3600
+    assert {name: budget.steps for name, budget in budgets.items()} == {
+        name: getattr(fitted, name).steps for name in planning.SHARES
+    }
+    ends_s = [budgets[name].ends_s for name in planning.SHARES]
+    assert ends_s == sorted(ends_s)
+    assert 0.9 * 3600 < ends_s[-1] < 0.95 * 3600
     given = dataclasses.replace(config, image=dataclasses.replace(config.image, steps=7))
-    assert fit_steps(given, timing, 3600.0, pairs(), Plan()).image.steps == 7
-    assert fit_steps(config, timing, 1.0, pairs(), Plan()).ranker.steps == planning.FEWEST_STEPS
+    kept, others = fit_steps(given, timing, 3600.0, pairs(), Plan())
+    assert kept.image.steps == 7
+    assert {name: budget.ends_s for name, budget in others.items()} == {
+        name: budgets[name].ends_s for name in ("transformer", "ranker")
+    }, "the time of the others does not depend on what was asked for"
+    assert fit_steps(config, timing, 1.0, pairs(), Plan())[0].ranker.steps == planning.FEWEST_STEPS
 
 
 def test_few_pairs_get_more_crops_each() -> None:
     config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
     timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(planning.SHARES, 1.0), 0.1)
-    few, many = (fit_steps(config, timing, 1000.0, pairs(count), Plan()) for count in (100, 20_000))
+    few, many = (fit_steps(config, timing, 1000.0, pairs(count), Plan())[0] for count in (100, 20_000))
     assert few.transformer.token_variants == planning.MOST_VARIANTS
     assert many.transformer.token_variants == 1
     slow = dataclasses.replace(timing, encoding_s=20.0)
-    assert fit_steps(config, slow, 1000.0, pairs(100), Plan()).transformer.token_variants == 2
+    assert fit_steps(config, slow, 1000.0, pairs(100), Plan())[0].transformer.token_variants == 2
