@@ -1,9 +1,9 @@
 """Fidelity of image tokenizers after the same CPU time on the same pictures.
 
-    python -m benchmarks.reconstruction TRAIN HELD_OUT --contenders pocket pocket-strided pocket-vqvae pocket-vqgan
+    python -m benchmarks.reconstruction TRAIN HELD_OUT --contenders pocket pocket-gumbel pocket-vqvae pocket-vqgan
 
 A contender is a recipe, whose image stage is trained, with settings of that stage after a colon
-(`pocket:relaxation=ibq,losses.kl=0`). Or it is `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings` and
+(`pocket-gumbel:losses.kl=0`). Or it is `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings` and
 as many tokens and codes as the first recipe. Each trains on one thread for a budget of its own CPU time, data included,
 which other processes do not reduce. All use the same batches, the random crops of `trencadis train`. The figures are of
 hard reconstructions of every held-out picture, with EMA weights if the contender has them.
