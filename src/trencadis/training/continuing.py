@@ -19,6 +19,7 @@ from trencadis.run_directory import RunDirectory
 from trencadis.run_log import read_log
 from trencadis.spelling import counted
 from trencadis.text import CaptionTokenizer
+from trencadis.training.candidates import SHARES
 from trencadis.training.config_files import write_config
 from trencadis.training.known_pairs import Grown, Say, grown_pairs
 from trencadis.training.optimizers import learning_rate, warmup
@@ -27,7 +28,6 @@ from trencadis.training.plan import (
     ENCODING,
     MOST_VARIANTS,
     REPORT_S,
-    SHARES,
     Plan,
     budgets_of,
     fit_variants,

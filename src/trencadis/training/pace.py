@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from trencadis.run_directory import RunDirectory
 from trencadis.training.schedules import is_due
 
+FEWEST_STEPS = 20  # of a stage, however little time it has
 CHECKS = 40  # of a stage; updates are counted and timed all along
 TOLERANCE = 0.12  # share by which the time needed may differ from the time left
 LEAST_LEFT = 0.02  # share of the planned updates that are still made where no time is left: the learning rate falls
@@ -55,6 +56,7 @@ class Pace:
         self._one_look_s = budget.look_s / validations
         self._began: tuple[int, float] | None = None  # step and time
         self._looked_s = 0.0  # since then
+        self.update_s = 0.0  # of one update, when the number was last changed
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -79,8 +81,8 @@ class Pace:
         needed_s = update_s * (steps - step)
         if left_s / (1 + TOLERANCE) <= needed_s <= left_s * (1 + TOLERANCE):
             return None
-        least = max(1, round(LEAST_LEFT * self.budget.steps))
-        fitting = step + max(least, int(left_s / update_s))
+        least = max(min(FEWEST_STEPS, steps), step + min(steps - step, max(1, round(LEAST_LEFT * self.budget.steps))))
+        fitting = max(least, step + int(left_s / update_s))
         if fitting == steps:
             return None
         self.update_s = update_s

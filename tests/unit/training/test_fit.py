@@ -209,6 +209,7 @@ def test_the_steps_left_follow_the_machine(
 
 def test_no_time_left_still_lets_the_learning_rate_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trencadis.training.pace.LEAST_LEFT", 0.1)
+    monkeypatch.setattr("trencadis.training.pace.FEWEST_STEPS", 3)
     stage = Scripted()
     made, _ = fitted(stage, tmp_path / "run", monkeypatch, budget=Budget(STEPS, ends_s=0.0, look_s=0.0))
     assert made == 8  # four of them before the first rate is known
