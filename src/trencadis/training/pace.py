@@ -10,6 +10,7 @@ from trencadis.training.schedules import is_due
 FEWEST_STEPS = 20  # of a stage, however little time it has
 CHECKS = 40  # of a stage; updates are counted and timed all along
 TOLERANCE = 0.12  # share by which the time needed may differ from the time left
+SLACK = 0.05  # share of the whole stage's time by which they may differ
 LEAST_LEFT = 0.02  # share of the planned updates that are still made where no time is left: the learning rate falls
 MEASURED = 3  # updates that a rate is measured on, at least
 
@@ -76,10 +77,10 @@ class Pace:
             return None
         now_s = self._clock()
         update_s = max(1e-9, (now_s - self._began[1] - self._looked_s) / made)
-        looks = self._validations * (steps - step) / steps
+        looks = self._validations - step * self._validations // steps
         left_s = max(0.0, self.budget.ends_s - now_s - looks * self._one_look_s)
         needed_s = update_s * (steps - step)
-        if left_s / (1 + TOLERANCE) <= needed_s <= left_s * (1 + TOLERANCE):
+        if abs(needed_s - left_s) <= max(TOLERANCE * left_s, SLACK * update_s * steps):
             return None
         least = max(min(FEWEST_STEPS, steps), step + min(steps - step, max(1, round(LEAST_LEFT * self.budget.steps))))
         fitting = max(least, step + int(left_s / update_s))

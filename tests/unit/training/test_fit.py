@@ -70,7 +70,7 @@ def _ten_validations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def weight(stage: Scripted) -> float:
-    return float(next(stage.model.parameters()))
+    return float(next(stage.model.parameters()).detach())
 
 
 def fitted(
