@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.training.runs import content, log_of
+from tests.training.runs import content
 from trencadis.run_directory import RunDirectory
+from trencadis.run_log import read_log
 from trencadis.training.pace import Pace
 from trencadis.training.run import train
 
@@ -39,7 +40,7 @@ def test_a_change_of_the_steps_is_the_new_plan(tmp_path: Path, shapes: Path, mon
     assert planned["value"] == "12"
     assert (choice["value"], choice["why"]) == ("8", "instead of 12, from step 4: a step takes 0 ms now")
     assert said[-1] == f"transformer.steps 8   {choice['why']}"
-    assert max(line["step"] for line in log_of(run.path) if line["stage"] == "transformer") == 8  # type: ignore[type-var]
+    assert max(line["step"] for line in read_log(run) if line["stage"] == "transformer") == 8
     report = run.report.read_text()
     assert "8 of 8" in report
     assert choice["why"] in report
@@ -48,7 +49,7 @@ def test_a_change_of_the_steps_is_the_new_plan(tmp_path: Path, shapes: Path, mon
     train(run.path, settings, recipe="tiny", hours=0.001)
     assert content(run.path) == before
     train(run.path, {"transformer": {"steps": 14}})
-    rates = [line["learning_rate"] for line in log_of(run.path) if line["stage"] == "transformer" and "loss" in line]
+    rates = [line["learning_rate"] for line in read_log(run) if line["stage"] == "transformer" and "loss" in line]
     assert len(rates) == 14
     assert rates[7] == pytest.approx(rates[-1], rel=0.05), "both courses end with the schedule"
     assert json.loads(run.budgets.read_text()) == {}

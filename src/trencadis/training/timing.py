@@ -56,11 +56,9 @@ def time_candidate(config: RunConfig, pairs: RunPairs) -> dict[str, float]:
     device = torch.device(config.device)
     torch.set_num_threads(config.threads)
     stages = Stages(config, pairs, train_tokenizer(pairs.train, config.text.vocab_size), device)
-    sample_s, vae = dict[str, float](), None
-    if config.image.pretrained is None:
-        image = stages.image()
-        sample_s["image"], vae = _update_s(image) / config.image.batch_size, image.model
-    vae = stages.given_tokenizer() if vae is None else vae
+    image = stages.image() if config.image.pretrained is None else None
+    sample_s = {} if image is None else {"image": _update_s(image) / config.image.batch_size}
+    vae = stages.given_tokenizer() if image is None else image.model
     tokens = torch.zeros(1, len(pairs.train), *vae.grid_size, dtype=torch.int32)
     transformer = stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)])
     sample_s["transformer"] = _update_s(transformer) / config.transformer.batch_size

@@ -83,7 +83,13 @@ def fitted(
         run = RunDirectory(path)
         with RunLog(run) as log:
             made = fit(
-                stage, steps, run, log, save_every_s=0.0, budget=budget, replanned=lambda *change: said.append(change)
+                stage,
+                steps,
+                run,
+                log,
+                save_every_s=0.0,
+                budget=budget,
+                replanned=lambda steps, why: said.append((steps, why)),
             )
     return made, said
 
