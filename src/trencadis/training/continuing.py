@@ -16,17 +16,20 @@ from trencadis.data.check import left_out_line
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.run_directory import RunDirectory
+from trencadis.run_log import read_log
 from trencadis.spelling import counted
 from trencadis.text import CaptionTokenizer
+from trencadis.training.candidates import SHARES
 from trencadis.training.config_files import write_config
 from trencadis.training.known_pairs import Grown, Say, grown_pairs
 from trencadis.training.optimizers import learning_rate, warmup
+from trencadis.training.pace import Budget, read_budgets, write_budgets
 from trencadis.training.plan import (
     ENCODING,
     MOST_VARIANTS,
     REPORT_S,
-    SHARES,
     Plan,
+    budgets_of,
     fit_variants,
     longest_ema,
     shares_of,
@@ -86,8 +89,8 @@ def continue_run(
     longer.check(more)
     if line := left_out_line(grown.known.curated):
         say(line)
-    planned = longer.planned(more, began_s)
-    longer.write(planned)
+    planned, budgets = longer.planned(more, began_s)
+    longer.write(planned, budgets)
     for line in longer.plan.lines():
         say(line)
     return planned, grown.pairs
@@ -136,8 +139,8 @@ class _Longer:
                     remedy="restore it, or train into another --out",
                 )
 
-    def planned(self, more: dict[str, int], began_s: float) -> RunConfig:
-        """Return the config with all steps, and say what is done."""
+    def planned(self, more: dict[str, int], began_s: float) -> tuple[RunConfig, dict[str, Budget]]:
+        """Return the config with all steps and the budgets of stages that get hours, and say what is done."""
         before = {name: getattr(self.before, name).steps for name in SHARES}
         at = ", ".join(f"{name}.steps {before[name]}" for name in BY_HOURS)
         self.plan.say("continued", f"at {at}", "where the run was finished")
@@ -160,7 +163,16 @@ class _Longer:
             stages[name] = self._longer_stage(name, steps)
             self.plan.say(f"{name}.steps", steps, f"{why}; {self._schedule(name, steps)}")
         planned = replace(self.asked, hours=self.before.hours if self.hours is None else self.hours, **stages)  # type: ignore[arg-type]
-        return self._with_crops(planned, timing, left_s)
+        budgets = budgets_of(
+            planned,
+            shares,
+            timing,
+            left_s,
+            by_hours,
+            began_s=max((line["elapsed_s"] for line in read_log(self.run)), default=0.0),
+            encoding_s=timing.encoding_s * self._new_share(),
+        )
+        return self._with_crops(planned, timing, left_s), budgets
 
     def _to_be_timed(self, stages: Collection[str]) -> RunConfig:
         """Return a config in which only the steps of some stages are open, with the image tokenizer as it is."""
@@ -190,8 +202,8 @@ class _Longer:
         """Return a stage with more steps, and a longer EMA where a short training had limited it."""
         stage: StageConfig = getattr(self.asked, name)
         assert stage.steps is not None
-        ema_decay = stage.ema_decay
-        if ema_decay == longest_ema(getattr(self.before, name).steps):
+        budget, ema_decay = read_budgets(self.run).get(name), stage.ema_decay
+        if ema_decay == longest_ema(getattr(self.before, name).steps if budget is None else budget.steps):
             ema_decay = max(ema_decay, min(StageConfig.ema_decay, longest_ema(steps)))
         return replace(stage, steps=steps, ema_decay=ema_decay)
 
@@ -219,7 +231,7 @@ class _Longer:
         most = before + int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
         return fit_variants(planned, most, self.grown.pairs, self.plan, least=before)
 
-    def write(self, planned: RunConfig) -> None:
+    def write(self, planned: RunConfig, budgets: dict[str, Budget]) -> None:
         """Write the plan. The config comes last: until it is there, the run is finished, and it is planned again."""
         for name in SHARES:
             if getattr(planned, name).steps != (before := getattr(self.before, name).steps):
@@ -230,4 +242,5 @@ class _Longer:
         if self.plan.choices[0] in choices:  # of a start that was killed before the config was written
             choices = choices[: choices.index(self.plan.choices[0])]
         self.run.write_choices([*choices, *self.plan.choices])
+        write_budgets(self.run, budgets)
         write_config(self.run.config, planned)

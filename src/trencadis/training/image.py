@@ -30,7 +30,7 @@ from trencadis.training.optimizer_state import with_prefix, without_prefix
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
-from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Criterion, Stage, StageLoss, Term, Totals, UpdateEffects
 
 SHOWN = 8
 MOST_PSNR = 100.0  # dB; an exact reconstruction has no finite one
@@ -81,6 +81,12 @@ class ImageTraining(Stage[ImageBatch]):
         if config.losses.adversarial:
             seed = derive_seed(seed, self.name, "discriminator")
             self._adversary = Adversary(config.losses, config.optimizer, seed=seed, device=device)
+
+    @property
+    def criterion(self) -> Criterion | None:
+        """Return PSNR; None where a perceptual or an adversarial term gives some of it up for sharper pictures."""
+        losses = self.config.losses
+        return None if losses.perceptual or losses.adversarial else Criterion("validation_psnr", is_higher_better=True)
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
         pinned = self.device.type == "cuda"

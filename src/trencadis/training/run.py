@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from trencadis.config import RunConfig, StartConfig
+from trencadis.config import RunConfig, StageConfig, StartConfig
 from trencadis.config.plain import Settings, differing, overlay
 from trencadis.data.contact_sheet import titled
 from trencadis.data.training_sheet import training_sections
@@ -34,6 +34,7 @@ from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
 from trencadis.training.known_pairs import Say, read_pairs, resumed_pairs, silent
 from trencadis.training.loop import fit
+from trencadis.training.pace import read_budgets, write_budgets
 from trencadis.training.plan import REPORT_S, Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
@@ -86,7 +87,9 @@ def train(
             if config.device == "cpu":
                 torch.use_deterministic_algorithms(True)
             with RunLog(run) as log:
-                _Run(run, config, pairs, log).all_stages()
+                own = _Run(run, config, pairs, log, say)
+                own.all_stages()
+                config = own.config
     return config
 
 
@@ -124,8 +127,9 @@ def _begin(
     check_models(config)
     timed = time_stages(config, pairs)
     spent_s = time.monotonic() - began_s
-    config = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
+    config, budgets = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
     plan.save(run)
+    write_budgets(run, budgets)
     write_config(run.config, config)
     for line in plan.lines():
         say(line)
@@ -167,7 +171,7 @@ def _is_same_path(config: RunConfig, asked: RunConfig, setting: str) -> bool:
     return isinstance(one, str) and isinstance(other, str) and is_same_place(one, other)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     """The stages of a run, one after the other. A stage whose part is in the model directory is not entered."""
 
@@ -175,6 +179,7 @@ class _Run:
     config: RunConfig
     pairs: RunPairs
     log: RunLog
+    say: Say
 
     @property
     def device(self) -> torch.device:
@@ -236,16 +241,41 @@ class _Run:
 
     def _fit(self, stage: TrainedStage) -> TrainedStage:
         """Train a stage to its last step, and put its model into the model directory."""
-        steps = stage.config.steps
+        budget = read_budgets(self.run).get(stage.name)
+        steps = stage.config.steps if budget is None else budget.steps
         assert steps is not None, "a plan fixes the steps of every stage"
         if self.run.read_trained().get(stage.name) == 0:
             take_weights(stage.model, self.run.part(stage.name))
-        fit(stage, steps, self.run, self.log, save_every_s=self.config.save_every_s)
+        steps = fit(
+            stage,
+            steps,
+            self.run,
+            self.log,
+            save_every_s=self.config.save_every_s,
+            budget=budget,
+            replanned=lambda steps, why: self._replan(stage.name, steps, why),
+        )
+        self._write_steps(stage.name, steps)  # a kill may have come between the checkpoint and the plan
         write_report(self.run)
         assert isinstance(stage.model, Savable)
         stage.model.save_pretrained(self.run.part(stage.name))
         self.run.mark_trained(stage.name, steps)
         return stage
+
+    def _replan(self, stage: str, steps: int, why: str) -> None:
+        """Write and say the number of steps that a stage now makes."""
+        change = Plan()
+        change.say(f"{stage}.steps", f"{steps:,}", why)
+        self.run.write_choices([*self.run.read_choices(), *change.choices])
+        self._write_steps(stage, steps)
+        for line in change.lines():
+            self.say(line)
+
+    def _write_steps(self, stage: str, steps: int) -> None:
+        settings: StageConfig = getattr(self.config, stage)
+        if settings.steps != steps:
+            self.config = replace(self.config, **{stage: replace(settings, steps=steps)})  # type: ignore[arg-type]
+            write_config(self.run.config, self.config)
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""
