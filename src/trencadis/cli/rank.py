@@ -36,7 +36,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision)
     if model.ranker is None:
         raise ModelError(f"{arguments.model} has no ranker", expected="a model with one", remedy="name another --model")
-    paths, images = _read(pictures, model.image_tokenizer.image_size)
+    paths, images = _read(pictures, model.image_tokenizer.drawn_size)
     keep = len(paths) if arguments.keep is None else arguments.keep
     ranked = rank(images, arguments.prompt, ranker=model.ranker, keep=keep)
     rows = [(paths[index], score) for index, score in zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)]

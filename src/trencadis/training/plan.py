@@ -105,10 +105,16 @@ def choose_sizes(
     if config.text.fit_captions:
         chosen["text"] = _choose_text(config, pairs, plan)
     config = _with_precision(overlay(overlay(config, chosen), overrides), plan)
-    if config.image.losses.perceptual:
-        network = config.image.losses.perceptual_network
-        why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
-        plan.say("perceptual term", network or "none", why)
+    for name in ("image", "decoder"):
+        losses = getattr(config, name).losses
+        if losses.perceptual and (name == "image" or config.decoder.steps):
+            network = losses.perceptual_network
+            why = "what pictures are compared through" if network else f"{name}.losses.perceptual_network was not given"
+            plan.say("perceptual term" if name == "image" else "its decoder's", network or "none", why)
+    if config.decoder.steps:
+        height, width = config.drawn_model().drawn_size
+        why = f"asked for, beside the time budget; pictures of {height}×{width} pixels are drawn on the same codes"
+        plan.say("decoder.steps", config.decoder.steps, why)
     plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
     return config
 
@@ -120,7 +126,7 @@ def _with_precision(config: RunConfig, plan: Plan) -> RunConfig:
     units = "has" if precision == "bfloat16" else "lacks"
     open_stages = {
         name: stage
-        for name in SHARES
+        for name in (*SHARES, "decoder")
         if (stage := getattr(config, name)).precision is None and _is_trained(config, name)
     }
     if open_stages:
@@ -129,6 +135,8 @@ def _with_precision(config: RunConfig, plan: Plan) -> RunConfig:
 
 
 def _is_trained(config: RunConfig, stage: str) -> bool:
+    if stage == "decoder":
+        return config.decoder.steps > 0
     return stage != "image" or config.image.pretrained is None
 
 
@@ -201,7 +209,7 @@ def training_flops(config: RunConfig) -> dict[str, float]:
     with FakeTensorMode():  # tensors without numbers
         vae, transformer = DiscreteVAE(config.image.model), Transformer(config.transformer_model())
         clip = CLIP(config.ranker_model())
-        images = torch.zeros(1, 3, *config.image.model.image_size)
+        images = torch.zeros(1, 3, *config.image.model.drawn_size)
         tokens = torch.zeros(1, *config.image.model.grid_size, dtype=torch.long)
         text = torch.zeros(1, config.text.text_len, dtype=torch.long)
         runs: dict[str, Callable[[], object]] = {
