@@ -112,19 +112,19 @@ def _nested(hint: Any, current: Any, settings: object, at: str) -> Any:
     kinds = _kinds(hint)
     if settings in _NULL and NoneType in get_args(hint):
         return None
-    has_kind = isinstance(settings, Mapping) and "kind" in settings
-    if current is not None and not (kinds and has_kind):
+    given = settings if isinstance(settings, Mapping) else {}
+    if current is not None and not (kinds and "kind" in given):
         return overlay(current, settings, at)
-    kind = str(settings["kind"]) if isinstance(settings, Mapping) and has_kind else "null"
+    kind = str(given.get("kind", "null"))
     if kind not in kinds:
         raise ConfigError(f"{at}kind {kind}", expected=f"one of {', '.join(kinds)}", remedy=f"change {at}kind")
     if current is None:
-        return overlay(kinds[kind](), settings, at)
+        return overlay(kinds[kind](), given, at)
     if isinstance(current, kinds[kind]):
         return overlay(current, settings, at)
     default = kinds[kind]()
     kept = {name: value for name, value in to_plain(current).items() if name in to_plain(default)}
-    return overlay(default, {**kept, **settings}, at)
+    return overlay(default, {**kept, **given}, at)
 
 
 def _kinds(hint: Any) -> dict[str, Any]:

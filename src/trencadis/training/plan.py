@@ -110,7 +110,7 @@ def choose_sizes(
         if losses.perceptual and (name == "image" or config.decoder.steps):
             network = losses.perceptual_network
             why = "what pictures are compared through" if network else f"{name}.losses.perceptual_network was not given"
-            plan.say("perceptual term" if name == "image" else "its decoder's", network or "none", why)
+            plan.say("perceptual term" if name == "image" else "perceptual term of the decoder", network or "none", why)
     if config.decoder.steps:
         height, width = config.drawn_model().drawn_size
         why = f"asked for, beside the time budget; pictures of {height}×{width} pixels are drawn on the same codes"
