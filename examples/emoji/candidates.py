@@ -95,7 +95,7 @@ class Artist:
         seeds = [first_seed(caption) + number for caption in captions for number in range(self.candidates)]
         repeated = text.repeat_interleave(self.candidates, 0)
         tokens = sample_image_tokens(self.decoder, repeated, seeds, self.model.sampling)
-        for caption, own_text, own in zip(captions, text, tokens.split(self.candidates), strict=True):
+        for caption, own_text, own in zip(captions, text, torch.split(tokens, self.candidates), strict=True):
             images = self.images(own)
             scores = likelihoods(self.model, own_text, own)
             if self.model.ranker is not None:
@@ -139,7 +139,7 @@ def text_tokens(model: DALLE, caption: str) -> Int[Tensor, "1 text_len"]:
 def likelihoods(
     model: DALLE, text: Int[Tensor, " text_len"], tokens: Int[Tensor, "pictures rows columns"]
 ) -> dict[str, Float[Tensor, " pictures"]]:
-    """Return the model's ln p(picture | caption), and by how much the caption raises it: ln p(picture | caption) − ln p(picture).
+    """Return the model's ln p(picture | caption), and ln p(picture | caption) − ln p(picture): what the caption adds.
 
     Both are in nats of the whole picture.
     """

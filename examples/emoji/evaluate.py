@@ -5,7 +5,7 @@
 The protocol:
 
 - 300 captions of training pictures and 300 of held-out ones (100 roles, 100 colours, 100 styles; fewer where there are
-  fewer), and 100 of concepts that were never seen, reported apart. A hash chooses them, spread over concepts and styles.
+  fewer), and 100 of concepts that were never seen, reported apart. A hash chooses them, over concepts and styles.
 - 16 drawings of each, with the model's own settings, and with seeds that depend on the caption alone. Judged are the
   first, the best by each ranker (CLIP; the likelihood of the picture given its caption; what the caption adds to it),
   the mean of all and, as an upper bound that knows the answer, any of them.

@@ -1,7 +1,7 @@
 """Judges that know nothing of the model: which of 100 real pictures is nearest to a drawing.
 
-A judge turns pictures into vectors. Both sides, drawn and real, are brought to the same size first, so that a model of 64
-pixels and one of 128 are judged alike, and the drawings are compared with the vectors of real pictures by Euclidean
+A judge turns pictures into vectors. Both sides, drawn and real, are brought to the same size first, so that a model of
+64 pixels and one of 128 are judged alike, and the drawings are compared with the vectors of real pictures by Euclidean
 distance. No network that a model was trained with may judge it: `trencadis` trains with EfficientNet-Lite0 at most, the
 judge here is EfficientNet-Lite1. It is of the same family and was trained on the same photographs, so the pixels, which
 share nothing with it, stand beside it.
@@ -63,7 +63,7 @@ class NetworkJudge:
     def features(self, images: Images) -> Float[Tensor, "batch 1280"]:
         size = (NETWORK_SIDE, NETWORK_SIDE)
         scaled = F.interpolate(common(images), size=size, mode="bicubic").clamp(0, 1)
-        parts = scaled.contiguous(memory_format=torch.channels_last).split(BATCH)
+        parts = torch.split(scaled.contiguous(memory_format=torch.channels_last), BATCH)
         return F.normalize(torch.cat([self.network.embed(part) for part in parts])).clone()
 
 

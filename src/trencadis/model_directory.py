@@ -114,7 +114,7 @@ def save_settings(directory: Path, *, name: str, sampling: Sampling, card: str) 
 def model_card(name: str, transformer: Transformer, image_tokenizer: ImageTokenizer, *, is_ranked: bool) -> str:
     """Return the README of a model: what it is, in Markdown with the hub's metadata."""
     config = transformer.config
-    height, width = image_tokenizer.image_size
+    height, width = image_tokenizer.drawn_size
     parameters = sum(parameter.numel() for parameter in transformer.parameters())
     ranked = "CLIP ranks the candidates.\n" if is_ranked else ""
     return f"""---

@@ -33,7 +33,11 @@ class ImageTokenizer(Protocol):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width that it was trained on, in pixels."""
+        """Height and width of the pictures that it encodes, in pixels."""
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it decodes a grid of `grid_size` to: `image_size`, or a multiple."""
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -45,7 +49,7 @@ class ImageTokenizer(Protocol):
 
     @property
     def down_factor(self) -> int:
-        """Pixels a token stands for along each side."""
+        """Pixels of an encoded picture that a token stands for along each side."""
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch rows columns"]: ...
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from trencadis.errors import ConfigError
 from trencadis.storage import sweep, user_storage, write_whole
 
-STAGES = ("text", "image", "transformer", "ranker")
+STAGES = ("text", "image", "decoder", "transformer", "ranker")
 LATEST, MANIFEST, META = "latest", "manifest.json", "meta.json"
 """Of a stage's checkpoints, and of each of them."""
 
@@ -77,12 +77,15 @@ class RunDirectory:
     def part(self, stage: str) -> Path:
         """Return the trained part of a stage; it is there, and whole, once the stage has ended.
 
-        While a finished run is continued, it is the one before until the stage has ended again.
+        The decoder is in the part of the image tokenizer, which is there before. While a finished run is continued, a
+        part is the one before until its stage has ended again.
         """
-        return self.model / stage
+        return self.model / ("image" if stage == "decoder" else stage)
 
     def is_trained(self, stage: str, steps: int | None) -> bool:
         """Return whether the part of a stage is there and was trained for that many steps, None where it has none."""
+        if stage == "decoder":
+            return self.part(stage).exists() and self.read_trained().get(stage, 0) == (steps or 0)
         return self.part(stage).exists() and self.read_trained().get(stage, steps) == steps
 
     def read_trained(self) -> dict[str, Any]:

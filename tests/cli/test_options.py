@@ -77,7 +77,8 @@ def test_a_path_is_read_alike_in_every_option(
 
 def test_paths_of_settings_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    paths = {"data.path", "image.pretrained", "image.losses.perceptual_network"}
+    networks = {f"{stage}.losses.perceptual_network" for stage in ("image", "decoder")}
+    paths = {"data.path", "image.pretrained", *networks}
     like_paths = re.compile(r"path|file|folder|dir|pretrained|network", re.IGNORECASE)
     names = {name for name in setting_names(RunConfig) if like_paths.search(name)}
     assert names - {"data.file_column", "data.class_folders"} == paths

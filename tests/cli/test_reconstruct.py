@@ -22,7 +22,7 @@ NAMES = ("b.png", "a.jpg", "c.webp")
 class Greys:
     """A token is the mean grey of four by four pixels, at 256 levels."""
 
-    image_size = (16, 24)
+    image_size = drawn_size = (16, 24)
     grid_size = (4, 6)
     image_vocab_size = 256
     down_factor = 4

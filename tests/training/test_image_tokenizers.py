@@ -134,9 +134,9 @@ def test_whoever_looks_at_pictures_sees_them_as_they_are_shown(
 
     stage = stage_of("tiny-vqgan", losses={"adversarial_start": 0.0, "perceptual": 1.0})
     training = ImageTraining(stage, pairs, data, seed=0, device=torch.device("cpu"))
-    adversary, network = training._adversary, VGG16()
+    adversary, network = training._terms.adversary, VGG16()
     assert adversary is not None
-    training._network = network
+    training._terms.network = network
     monkeypatch.setattr(adversary, "logits", partial(watched, adversary.logits))
     monkeypatch.setattr(network, "features", partial(watched, network.features))
     with torch.no_grad():

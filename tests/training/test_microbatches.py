@@ -92,14 +92,14 @@ def image_stage(recipe: str, pairs: RunPairs, **losses: float) -> ImageTraining:
     config = overlay(RECIPES[recipe](), {"image": {"optimizer": {"max_grad_norm": None}, "losses": losses}}).image
     stage = ImageTraining(config, pairs, DataConfig(), seed=0, device=CPU)
     if config.losses.perceptual:
-        stage._network = Edges()
+        stage._terms.network = Edges()
     return stage
 
 
 def in_float64(stage: ImageTraining) -> ImageTraining:
     stage.model.double()
-    if stage._adversary is not None:
-        stage._adversary.discriminator.double()
+    if stage._terms.adversary is not None:
+        stage._terms.adversary.discriminator.double()
     if stage._codebook is not None:
         stage._codebook._averages.double()
     return stage
@@ -160,8 +160,8 @@ def test_a_loss_changes_nothing(recipe: str, pairs: RunPairs) -> None:
     torch.autograd.backward(weighted_sum(first.terms, totals))
     after = state_of(stage)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
-    if stage._adversary is not None:
-        assert all(parameter.grad is None for parameter in stage._adversary.discriminator.parameters())
+    if stage._terms.adversary is not None:
+        assert all(parameter.grad is None for parameter in stage._terms.adversary.discriminator.parameters())
 
 
 def test_the_training_psnr_is_that_against_clean_images(pairs: RunPairs) -> None:

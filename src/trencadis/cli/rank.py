@@ -39,7 +39,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     if model.ranker is None and arguments.by != "likelihood":
         expected = "a model with one, or --by likelihood"
         raise ModelError(f"{arguments.model} has no ranker", expected=expected, remedy="name another --model")
-    paths, images = _read(pictures, model.image_tokenizer.image_size)
+    paths, images = _read(pictures, model.image_tokenizer.drawn_size)
     keep = len(paths) if arguments.keep is None else arguments.keep
     ranked = rank(images, arguments.prompt, ranker=model.ranker_by(arguments.by), keep=keep)
     rows = [(paths[index], score) for index, score in zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)]

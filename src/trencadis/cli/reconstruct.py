@@ -53,16 +53,25 @@ def run(arguments: jsonargparse.Namespace) -> int:
     size = _size(tokenizer, arguments.image_size)
     found: list[dict[str, Any]] = []
     columns: list[tuple[Tile, Tile, Tile]] = []
-    for path, picture in track(pictures.fitted(size), "reconstructing pictures", len(pictures)):
+    drawn_size = _drawn_size(tokenizer, size)
+    for path, picture in track(pictures.fitted(drawn_size), "reconstructing pictures", len(pictures)):
         figures, tiles = _reconstructed(tokenizer, size, path, picture)
         found.append(figures)
         columns += [tiles] if len(columns) < MOST_SHOWN else []
-    write_sheet(arguments.out, banded_sheet(list(zip(*columns, strict=True)), COLUMNS, tile_size=_tile_size(size)))
+    write_sheet(
+        arguments.out, banded_sheet(list(zip(*columns, strict=True)), COLUMNS, tile_size=_tile_size(drawn_size))
+    )
     pictures.tell_left_out()
     means = {name: _mean([row[name] for row in found]) for name in ("psnr", "ssim")}
     if arguments.json:
         left_out = [{"path": str(each.path), "reason": each.reason} for each in pictures.left_out]
-        sheet = {"sheet": str(arguments.out), "image_size": size, "mean": means, "pictures": found}
+        sheet = {
+            "sheet": str(arguments.out),
+            "image_size": size,
+            "drawn_size": drawn_size,
+            "mean": means,
+            "pictures": found,
+        }
         say_json(sheet | {"left_out": left_out})
     else:
         _print(found, means)
@@ -89,11 +98,18 @@ def _size(tokenizer: "ImageTokenizer", asked: list[int] | None) -> tuple[int, in
     return height, width
 
 
+def _drawn_size(tokenizer: "ImageTokenizer", size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of what the tokens of a picture of a size are decoded to."""
+    (height, width), (drawn_height, drawn_width) = tokenizer.image_size, tokenizer.drawn_size
+    return size[0] * drawn_height // height, size[1] * drawn_width // width
+
+
 def _reconstructed(
     tokenizer: "ImageTokenizer", size: tuple[int, int], path: Path, picture: "Image.Image"
 ) -> tuple[dict[str, Any], tuple[Tile, Tile, Tile]]:
-    """Return the figures of a picture of this size, and its three tiles on the sheet from the top."""
+    """Return the figures of a picture that is encoded at a size, and its three tiles on the sheet from the top."""
     import torch
+    import torch.nn.functional as F
 
     from trencadis.data.pixels import to_pillow, to_tensor
     from trencadis.image import psnr, ssim
@@ -102,14 +118,14 @@ def _reconstructed(
 
     original = to_tensor(picture)[None]
     with in_memory(f"reconstructing {path} at {size[1]}×{size[0]} pixels", remedy="give a smaller --image-size"):
-        tokens = tokenizer.encode(original)
+        tokens = tokenizer.encode(F.interpolate(original, size, mode="area"))
         drawn = tokenizer.decode(tokens)
     decibels = float(psnr(drawn, original))
     figures = {
         "path": str(path),
         "exact": math.isinf(decibels),
         "psnr": None if math.isinf(decibels) else decibels,
-        "ssim": float(ssim(drawn, original)) if min(size) >= WINDOW_SIZE else None,
+        "ssim": float(ssim(drawn, original)) if min(picture.size) >= WINDOW_SIZE else None,
         "tokens": tokens[0].tolist(),
     }
     first, second, third = to_pillow(torch.cat([original, drawn, (DIFFERENCE_GAIN * (drawn - original)).abs()]))

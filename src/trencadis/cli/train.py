@@ -70,7 +70,8 @@ def _overrides(arguments: jsonargparse.Namespace) -> Settings:
     values = {name: arguments.get(name) for name in ("recipe", "seed", "hours", "device", *_OTHERS)}
     values |= {"data.path": arguments.path, "image.pretrained": _absolute(arguments.image_tokenizer)}
     values["start.model"] = _absolute(arguments.start_model)
-    values["image.losses.perceptual_network"] = _absolute(values["image.losses.perceptual_network"])
+    for name in ("image.losses.perceptual_network", "decoder.losses.perceptual_network"):
+        values[name] = _absolute(values[name])
     given = nest((name, value) for name, value in values.items() if value is not None)
     settings = merge({} if arguments.settings is None else read_settings(arguments.settings), given)
     data = settings.get("data")

@@ -16,7 +16,15 @@ from trencadis.config.image import (
 )
 from trencadis.config.losses import ImageLossConfig
 from trencadis.config.run import RunConfig, StartConfig
-from trencadis.config.training import ImageStage, OptimizerConfig, RankerStage, StageConfig, TextStage, TransformerStage
+from trencadis.config.training import (
+    DecoderStage,
+    ImageStage,
+    OptimizerConfig,
+    RankerStage,
+    StageConfig,
+    TextStage,
+    TransformerStage,
+)
 from trencadis.config.transformer import DesignConfig, TransformerConfig, TransformerSizes
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "CLIPSizes",
     "CategoricalCodes",
     "DataConfig",
+    "DecoderStage",
     "DesignConfig",
     "DiscreteVAEConfig",
     "FilterConfig",

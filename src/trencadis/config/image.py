@@ -125,13 +125,15 @@ class DiscreteVAEConfig(Config):
     """An image tokenizer. Any architecture goes with any codes; the defaults are the published discrete VAE.
 
     Args:
-        image_size: Height and width of the training pictures, in pixels; multiples of the down-sampling factor.
+        image_size: Height and width of pictures as they are encoded, in pixels; multiples of the down-sampling factor.
         image_vocab_size: Number of codes.
         latent_dim: Channels of the grid that the decoder takes.
         pixels: `logit_laplace` has the paper's likelihood: pixels enter as φ(x), and the decoder gives a median and a
             scale for each. `signed` has pixels in [−1, 1] at both ends.
-        architecture: The convolutions of encoder and decoder.
+        architecture: The convolutions of the encoder, and of the decoder where it has none of its own.
         codes: How a place gets its code.
+        decoder: The decoder's own convolutions. With one doubling more than the encoder has halvings, decoded pictures
+            have twice the side of encoded ones.
     """
 
     image_size: tuple[Count, Count] = (256, 256)
@@ -140,9 +142,14 @@ class DiscreteVAEConfig(Config):
     pixels: Literal["logit_laplace", "signed"] = "logit_laplace"
     architecture: ArchitectureConfig = field(default_factory=PublishedConfig)
     codes: CodesConfig = field(default_factory=CategoricalCodes)
+    decoder: ArchitectureConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.decoder is not None:
+            is_met = self.decoder.down_factor % self.down_factor == 0
+            expected = f"convolutions that double the grid as often as the encoder halves pictures, {self.down_factor} "
+            self._require(is_met, "decoder", expected=expected + "times along each side, or more often")
         is_whole = all(side % self.down_factor == 0 for side in self.image_size)
         expected = f"height and width in multiples of {self.down_factor}, the down-sampling factor"
         self._require(is_whole, "image_size", expected=expected)
@@ -151,6 +158,20 @@ class DiscreteVAEConfig(Config):
     def down_factor(self) -> int:
         """Pixels per token along each side."""
         return self.architecture.down_factor
+
+    @property
+    def decoder_architecture(self) -> ArchitectureConfig:
+        return self.decoder or self.architecture
+
+    @property
+    def scale(self) -> int:
+        """How many times as long the sides of decoded pictures are as those of encoded ones."""
+        return self.decoder_architecture.down_factor // self.down_factor
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Height and width of decoded pictures, in pixels."""
+        return self.image_size[0] * self.scale, self.image_size[1] * self.scale
 
     @property
     def grid_size(self) -> tuple[int, int]:

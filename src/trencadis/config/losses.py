@@ -79,7 +79,14 @@ class ImageLossConfig(Config):
         has_pixels = any(getattr(self, name) for name in PIXEL_TERMS)
         self._require(has_pixels, *PIXEL_TERMS, expected="a pixel term above 0")
 
+    def suits(self, size: tuple[int, int]) -> tuple[bool, str]:
+        """Return whether pictures of a size are large enough for the discriminator, and what is expected."""
+        needed = 3 * 2**self.discriminator_layers
+        return not self.adversarial or min(size) >= needed, f"{needed} pixels or more along each side"
+
 
 LOSS_TERMS = notes(ImageLossConfig, LossTerm)
 """By name; the weight is the field of this name."""
+CODE_TERMS = ("kl", "entropy", "commitment", "codebook")
+"""Those that only codes have which are being learnt."""
 PIXEL_TERMS = tuple(name for name, term in LOSS_TERMS.items() if term.sees_pixels)

@@ -57,7 +57,7 @@ def overlay(config: ConfigT, settings: object, at: str = "") -> ConfigT:
             known = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.5) or sorted(hints)
             raise ConfigError(f"unknown setting {at}{name}", expected=" or ".join(known), remedy="correct the name")
         current = getattr(config, name)
-        if dataclasses.is_dataclass(current):
+        if _kinds(hints[name]) or dataclasses.is_dataclass(current):
             changes[name] = _nested(hints[name], current, value, f"{at}{name}.")
         else:
             changes[name] = _read(hints[name], value, f"{at}{name}")
@@ -108,18 +108,29 @@ def setting_names(config_type: type[Any], at: str = "") -> Iterator[str]:
 
 
 def _nested(hint: Any, current: Any, settings: object, at: str) -> Any:
-    """Return the nested config with settings laid over it, which may ask for another kind."""
-    kinds = {kind: member for member in get_args(hint) for kind in get_args(get_type_hints(member)["kind"])}
-    if not kinds or not isinstance(settings, Mapping) or "kind" not in settings:
+    """Return the nested config with settings laid over it, which may ask for another kind, or for none."""
+    kinds = _kinds(hint)
+    if settings in _NULL and NoneType in get_args(hint):
+        return None
+    given = settings if isinstance(settings, Mapping) else {}
+    if current is not None and not (kinds and "kind" in given):
         return overlay(current, settings, at)
-    kind = str(settings["kind"])
+    kind = str(given.get("kind", "null"))
     if kind not in kinds:
         raise ConfigError(f"{at}kind {kind}", expected=f"one of {', '.join(kinds)}", remedy=f"change {at}kind")
+    if current is None:
+        return overlay(kinds[kind](), given, at)
     if isinstance(current, kinds[kind]):
         return overlay(current, settings, at)
     default = kinds[kind]()
     kept = {name: value for name, value in to_plain(current).items() if name in to_plain(default)}
-    return overlay(default, {**kept, **settings}, at)
+    return overlay(default, {**kept, **given}, at)
+
+
+def _kinds(hint: Any) -> dict[str, Any]:
+    """Return the configs that a setting can be, by their kind; none for other settings."""
+    members = [member for member in get_args(hint) if dataclasses.is_dataclass(member)]
+    return {kind: member for member in members for kind in get_args(get_type_hints(member)["kind"])}
 
 
 def _read(hint: Any, value: object, path: str) -> Any:

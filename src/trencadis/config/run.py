@@ -1,13 +1,14 @@
 """Config of a whole run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Annotated, Literal
 
 from trencadis.config.base import Amount, Config, PlaceText, Range
 from trencadis.config.clip import CLIPConfig
 from trencadis.config.data import DataConfig
-from trencadis.config.training import ImageStage, RankerStage, TextStage, TransformerStage
+from trencadis.config.image import DiscreteVAEConfig
+from trencadis.config.training import DecoderStage, ImageStage, RankerStage, TextStage, TransformerStage
 from trencadis.config.transformer import TransformerConfig
 
 
@@ -31,7 +32,7 @@ class StartConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
-    """A whole run: BPE, image tokenizer, cached tokens, transformer, CLIP.
+    """A whole run: BPE, image tokenizer, its decoder alone where that is asked for, cached tokens, transformer, CLIP.
 
     A size that several models share is set once: the text's in `text`, the pictures' and the codes' in `image.model`.
 
@@ -53,6 +54,7 @@ class RunConfig(Config):
     data: DataConfig = field(default_factory=DataConfig)
     text: TextStage = field(default_factory=TextStage)
     image: ImageStage = field(default_factory=ImageStage)
+    decoder: DecoderStage = field(default_factory=DecoderStage)
     transformer: TransformerStage = field(default_factory=TransformerStage)
     ranker: RankerStage = field(default_factory=RankerStage)
 
@@ -61,6 +63,24 @@ class RunConfig(Config):
         if self.start.model is None:
             for name in ("image.steps", "transformer.steps", "ranker.steps"):
                 self._require(attrgetter(name)(self) != 0, name, expected="1 or more, or a start.model to keep")
+        stage, model = self.decoder, self.image.model
+        if not stage.steps:
+            return
+        if stage.architecture is not None:
+            is_met = stage.architecture.down_factor % model.down_factor == 0
+            expected = (
+                f"convolutions that double the grid to {model.down_factor} times each side, or to a multiple of it"
+            )
+            self._require(is_met, "decoder.architecture", expected=expected)
+        is_met, expected = model.pixels != "signed" or not stage.losses.likelihood, "0 for signed pixels"
+        self._require(is_met, "decoder.losses.likelihood", "image.model.pixels", expected=expected)
+        is_met, expected = stage.losses.suits(self.drawn_model().drawn_size)
+        self._require(is_met, "decoder.losses.discriminator_layers", "image.model.image_size", expected=expected)
+
+    def drawn_model(self) -> DiscreteVAEConfig:
+        """Return the image tokenizer with the decoder that it has in the end."""
+        architecture = self.decoder.architecture if self.decoder.steps else None
+        return self.image.model if architecture is None else replace(self.image.model, decoder=architecture)
 
     def transformer_model(self) -> TransformerConfig:
         return TransformerConfig(

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from trencadis.config.base import Amount, Config, Count, PlaceText, Range, Share, Whole
 from trencadis.config.clip import CLIPSizes
-from trencadis.config.image import DiscreteVAEConfig
-from trencadis.config.losses import ImageLossConfig
+from trencadis.config.image import ArchitectureConfig, DiscreteVAEConfig
+from trencadis.config.losses import CODE_TERMS, ImageLossConfig
 from trencadis.config.transformer import TransformerSizes
 
 
@@ -138,10 +138,43 @@ class ImageStage(StageConfig):
             self._require(is_met, "relaxation", "model.codes.kind", expected=expected)
             is_met, expected = self.model.pixels != "signed" or not self.losses.likelihood, "0 for signed pixels"
             self._require(is_met, "losses.likelihood", "model.pixels", expected=expected)
-        needed = 3 * 2**self.losses.discriminator_layers
-        is_met = not self.losses.adversarial or min(self.model.image_size) >= needed
-        expected = f"{needed} pixels or more along each side"
+        is_met, expected = self.losses.suits(self.model.drawn_size)
         self._require(is_met, "losses.discriminator_layers", "model.image_size", expected=expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderStage(StageConfig):
+    """Training of the image tokenizer's decoder alone, on codes that stay. Without steps there is no such stage.
+
+    Args:
+        steps: Updates; the time budget does not count them.
+        architecture: Convolutions of a new decoder; None trains the one that is there. With one doubling more than the
+            encoder has halvings, it draws pictures of twice the side.
+        losses: Those of codes are 0: nothing moves the codes.
+    """
+
+    steps: Whole = 0
+    architecture: ArchitectureConfig | None = None
+    losses: ImageLossConfig = field(
+        default_factory=lambda: ImageLossConfig(likelihood=0.0, l1=2.0, kl=0.0, commitment=0.0, codebook=0.0)
+    )
+    precision: Literal["float32", "bfloat16"] | None = None
+    batch_size: Count = 16
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=1e-3,
+            final_learning_rate=0.01,
+            decay="linear",
+            beta2=0.99,
+            weight_decay=1e-4,
+            max_grad_norm=0.5,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in CODE_TERMS:
+            self._require(not getattr(self.losses, name), f"losses.{name}", expected="0: the codes stay")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,17 @@
 Source: Ramesh et al. 2021, section 2.1 and appendix A.
 """
 
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trencadis.config import DiscreteVAEConfig, NearestCodes
+from trencadis.config.image import ArchitectureConfig
 from trencadis.errors import PictureError
 from trencadis.image.architectures import Decoder, Encoder, build_decoder, build_encoder
 from trencadis.image.bottleneck import Categorical, Nearest
@@ -44,7 +47,8 @@ class Quantizer(Protocol):
 class DiscreteVAE(Pretrained, nn.Module):
     """An `ImageTokenizer`: the published discrete VAE, VQ-VAE, VQ-GAN, or another combination, by its config.
 
-    Pictures are RGB in [0, 1]. Height and width are any multiples of `down_factor`, else there is a `PictureError`.
+    Pictures are RGB in [0, 1]. Encoded ones have a height and width of any multiples of `down_factor`, else there is a
+    `PictureError`. Decoded ones are `config.scale` times as high and wide.
     """
 
     config_type: ClassVar[type[DiscreteVAEConfig]] = DiscreteVAEConfig
@@ -61,6 +65,10 @@ class DiscreteVAE(Pretrained, nn.Module):
     @property
     def image_size(self) -> tuple[int, int]:
         return self.config.image_size
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        return self.config.drawn_size
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -99,7 +107,13 @@ class DiscreteVAE(Pretrained, nn.Module):
         return self.picture(self.draw(self.bottleneck.look_up(image_tokens))).clamp(0, 1)
 
     def reconstruct(self, images: Images) -> Images:
-        return self.decode(self.encode(images))
+        """Return pictures of the size of decoded ones, encoded and decoded."""
+        return self.decode(self.encode(self.shrunk(images)))
+
+    def shrunk(self, images: Images) -> Float[Tensor, "batch 3 _ _"]:
+        """Return pictures of the size of decoded ones as they are encoded; a pixel is the mean of those it replaces."""
+        scale = self.config.scale
+        return F.avg_pool2d(images, scale) if scale > 1 else images
 
     def draw(self, embedded: Float[Tensor, "batch rows columns latent"]) -> Maps:
         """Return the decoder's maps: the likelihood's medians and ln of its scales, or signed pixels."""
@@ -114,6 +128,20 @@ class DiscreteVAE(Pretrained, nn.Module):
         return (maps.float() + 1) / 2
 
     def forward(self, images: Images, quantizer: Quantizer) -> tuple[Quantized, Maps]:
-        """Return the quantized pictures and the decoder's maps."""
-        quantized = quantizer(self.latents(images))
+        """Return pictures of the size of decoded ones quantized, and the decoder's maps."""
+        quantized = quantizer(self.latents(self.shrunk(images)))
         return quantized, self.draw(quantized.embedded)
+
+    def with_decoder(self, architecture: ArchitectureConfig | None) -> "DiscreteVAE":
+        """Return a copy with another decoder, untrained; None copies the decoder too. It has the same codes."""
+        config = self.config if architecture is None else dataclasses.replace(self.config, decoder=architecture)
+        copy, state = DiscreteVAE(config), self.state_dict()
+        if architecture is not None:
+            new = {f"decoder.{name}": tensor for name, tensor in copy.decoder.state_dict().items()}
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("decoder.")} | new
+        copy.load_state_dict(state)
+        return copy.to(self.encoder.input.weight.device).eval()
+
+    def _described(self) -> dict[str, Any]:
+        """Leave out a decoder's config where there is none: the digests of older models stay."""
+        return {name: value for name, value in super()._described().items() if name != "decoder" or value is not None}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class LikelihoodRanker:
 
     @torch.no_grad()
     def score(self, images: Float[Tensor, "candidates 3 height width"], prompt: str) -> Float[Tensor, " candidates"]:
-        """Return one score a picture; without `image_tokens`, pictures are of the image tokenizer's size."""
+        """Return one score a picture; without `image_tokens`, pictures have the size of decoded ones."""
         text_tokens = self.padded(prompt)
         empty = self.transformer.stream.padding()[None].to(text_tokens.device)
         grids = self._encoded(images.to(text_tokens.device)) if self.image_tokens is None else self.image_tokens
@@ -49,4 +50,6 @@ class LikelihoodRanker:
         return torch.stack(scores).float().cpu()
 
     def _encoded(self, images: Float[Tensor, "candidates 3 height width"]) -> Int[Tensor, "candidates rows columns"]:
+        if (size := tuple(self.image_tokenizer.image_size)) != images.shape[-2:]:
+            images = F.interpolate(images, size, mode="area")  # decoded pictures may have a multiple of it
         return torch.cat([self.image_tokenizer.encode(image) for image in torch.split(images, 1)])

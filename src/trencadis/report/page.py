@@ -21,6 +21,7 @@ from trencadis.storage import write_whole
 _STAGES = {
     "text": ("Text tokenizer", "Byte-pair encoding turns a caption into text tokens."),
     "image": ("Image tokenizer", "It turns a picture into a grid of tokens, and the tokens into a picture."),
+    "decoder": ("Decoder", "The image tokenizer's decoder alone, trained on codes that stay."),
     "transformer": ("Transformer", "One decoder models text tokens and image tokens as a single stream."),
     "ranker": ("Ranker", "CLIP tells how well a picture fits a caption, and puts candidates in order."),
 }

@@ -45,14 +45,17 @@ def _exact(metric: str, label: str) -> Trace:
 
 _VALIDATION = "validation_"
 _BITS = 1 / math.log(2)
+_PICTURES = (
+    Panel("Reconstruction", "PSNR in dB", _batch("psnr"), _held_out("psnr", "PSNR, held out", "dB")),
+    Panel("Structural similarity", "SSIM, held out", _held_out("ssim", "SSIM, held out", "")),
+    Panel("Loss", "all terms, weighted", _batch("loss")),
+    *(Panel(term.title, term.unit, _batch(name), _held_out(name)) for name, term in LOSS_TERMS.items()),
+    Panel("Discriminator", "hinge loss", _batch("discriminator")),
+    Panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
+)
 _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     "image": (
-        Panel("Reconstruction", "PSNR in dB", _batch("psnr"), _held_out("psnr", "PSNR, held out", "dB")),
-        Panel("Structural similarity", "SSIM, held out", _held_out("ssim", "SSIM, held out", "")),
-        Panel("Loss", "all terms, weighted", _batch("loss")),
-        *(Panel(term.title, term.unit, _batch(name)) for name, term in LOSS_TERMS.items()),
-        Panel("Discriminator", "hinge loss", _batch("discriminator")),
-        Panel("Adaptive weight", "of the generator's term", _batch("adaptive_weight", "weight"), log_y=True),
+        *_PICTURES,
         Panel(
             "Codes in use", "% of all", _measured("code_use", "in use", "codes in use, last epoch", "%", scale=100.0)
         ),
@@ -64,6 +67,7 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
         Panel("Relaxation temperature", "", _exact("relaxation_temperature", "τ"), log_y=True),
         Panel("KL weight", "", _exact("kl_weight", "β")),
     ),
+    "decoder": _PICTURES,
     "transformer": (
         Panel(
             "Image tokens",

@@ -50,7 +50,7 @@ def read_stages(run: RunDirectory, config: dict[str, Any]) -> list[StageRecord]:
     """Return the stages that the config names or the log holds, in order."""
     lines = [line for line in read_log(run) if isinstance(line["step"], int) and is_number(line["elapsed_s"])]
     logged = list(dict.fromkeys(str(line["stage"]) for line in lines))
-    names = [name for name in STAGES if name in logged or isinstance(config.get(name), dict)]
+    names = [name for name in STAGES if name in logged or _is_planned(config.get(name))]
     names += [name for name in logged if name not in names]
     stages, spent_s = [], _seconds(lines)
     for number, name in enumerate(names):
@@ -68,6 +68,10 @@ def read_stages(run: RunDirectory, config: dict[str, Any]) -> list[StageRecord]:
             )
         )
     return stages
+
+
+def _is_planned(settings: Any) -> bool:
+    return isinstance(settings, dict) and settings.get("steps") != 0
 
 
 def _seconds(lines: Sequence[dict[str, Any]]) -> dict[str, float]:

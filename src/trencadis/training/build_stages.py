@@ -1,4 +1,4 @@
-"""Builds the three stages of a run from its plan."""
+"""Builds the stages of a run from its plan."""
 
 import dataclasses
 
@@ -15,6 +15,7 @@ from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.text import CaptionTokenizer
 from trencadis.training.clip import RankerTraining
+from trencadis.training.decoder import DecoderTraining
 from trencadis.training.image import ImageTraining
 from trencadis.training.optimizers import optimizers
 from trencadis.training.run_pairs import RunPairs
@@ -29,6 +30,8 @@ def check_models(config: RunConfig) -> None:
         image_tokenizer = DiscreteVAE(config.image.model)
         if config.image.pretrained is None:
             optimizers(image_tokenizer, config.image.optimizer)
+        if config.decoder.steps:
+            optimizers(DiscreteVAE(config.drawn_model()).decoder, config.decoder.optimizer)
         optimizers(Transformer(config.transformer_model()), config.transformer.optimizer)
         optimizers(CLIP(config.ranker_model()), config.ranker.optimizer)
 
@@ -51,6 +54,12 @@ class Stages:
         image = self.config.image
         assert image.pretrained is not None, "a run that trains none"
         return load_image_tokenizer(find_model(image.pretrained), image_size=image.model.image_size).to(self.device)
+
+    def decoder(self, image_tokenizer: DiscreteVAE) -> DecoderTraining:
+        config = self.config
+        return DecoderTraining(
+            config.decoder, image_tokenizer, self.pairs, config.data, seed=config.seed, device=self.device
+        )
 
     def transformer(
         self,

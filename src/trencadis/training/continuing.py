@@ -1,7 +1,7 @@
 """Continues a finished run from its weights: for more hours, to more steps, or with more pairs.
 
 The transformer and CLIP are trained further. The text tokenizer stays as it is, and so does the image tokenizer unless
-more steps are asked for: the transformer knows their tokens.
+more steps are asked for: the transformer knows their tokens. Its decoder can be trained further, or for the first time.
 """
 
 import shlex
@@ -9,6 +9,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from trencadis.config import RunConfig, StageConfig
 from trencadis.config.plain import Settings, overlay
@@ -22,6 +24,7 @@ from trencadis.text import CaptionTokenizer
 from trencadis.training.candidates import SHARES
 from trencadis.training.config_files import write_config
 from trencadis.training.known_pairs import Grown, Say, grown_pairs
+from trencadis.training.mixed_precision import default_precision
 from trencadis.training.optimizers import learning_rate, warmup
 from trencadis.training.pace import Budget, read_budgets, write_budgets
 from trencadis.training.plan import (
@@ -49,7 +52,7 @@ PLANNED_ANEW = {"hours", "device", "threads", "save_every_s", "data.path", "tran
 
 def more_steps(config: RunConfig, asked: RunConfig) -> dict[str, int]:
     """Return the steps of the stages that are asked to make more than they were planned with."""
-    both = {name: (getattr(config, name).steps, getattr(asked, name).steps) for name in SHARES}
+    both = {name: (getattr(config, name).steps, getattr(asked, name).steps) for name in (*SHARES, "decoder")}
     return {name: after for name, (before, after) in both.items() if None not in (before, after) and after > before}
 
 
@@ -128,7 +131,14 @@ class _Longer:
                 expected="a transformer that learns the codes as they are then",
                 remedy="give --hours or --transformer.steps too",
             )
-        for name in {*more, *(BY_HOURS if self.hours is not None else ())}:
+        if "image" in more and self.before.decoder.steps:
+            raise ConfigError(
+                "more image.steps where a decoder has been trained on the codes",
+                expected="codes that stay",
+                remedy="train into another --out",
+            )
+        new = set() if self.before.decoder.steps else {"decoder"}
+        for name in {*more, *(BY_HOURS if self.hours is not None else ())} - new:
             if not getattr(self.before, name).steps:
                 continue  # it begins with the weights of the model that the run started from
             checkpoint = self.run.latest_checkpoint(name)
@@ -162,6 +172,8 @@ class _Longer:
                 why = why_so_many(share, timing, name)
             stages[name] = self._longer_stage(name, steps)
             self.plan.say(f"{name}.steps", steps, f"{why}; {self._schedule(name, steps)}")
+        if "decoder" in more:
+            stages["decoder"] = self._longer_decoder(more["decoder"])
         planned = replace(self.asked, hours=self.before.hours if self.hours is None else self.hours, **stages)  # type: ignore[arg-type]
         budgets = budgets_of(
             planned,
@@ -207,6 +219,16 @@ class _Longer:
             ema_decay = max(ema_decay, min(StageConfig.ema_decay, longest_ema(steps)))
         return replace(stage, steps=steps, ema_decay=ema_decay)
 
+    def _longer_decoder(self, steps: int) -> StageConfig:
+        """Return the decoder's stage with more steps, or with its first ones."""
+        if self.before.decoder.steps:
+            self.plan.say("decoder.steps", steps, f"asked for; {self._schedule('decoder', steps)}")
+            return self._longer_stage("decoder", steps)
+        self.plan.say("decoder.steps", steps, "asked for; its first ones, on codes that stay")
+        stage: StageConfig = self.asked.decoder
+        precision = stage.precision or default_precision(torch.device(self.asked.device))
+        return replace(stage, precision=precision, ema_decay=min(stage.ema_decay, longest_ema(steps)))
+
     def _schedule(self, name: str, steps: int) -> str:
         """Return what happens to the learning rate, in words."""
         before: StageConfig = getattr(self.before, name)
@@ -233,7 +255,7 @@ class _Longer:
 
     def write(self, planned: RunConfig, budgets: dict[str, Budget]) -> None:
         """Write the plan. The config comes last: until it is there, the run is finished, and it is planned again."""
-        for name in SHARES:
+        for name in (*SHARES, "decoder"):
             if getattr(planned, name).steps != (before := getattr(self.before, name).steps):
                 self.run.mark_trained(name, before)
         self.grown.known.save(self.run)

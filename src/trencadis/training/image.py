@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,28 +11,22 @@ from PIL import Image
 from torch import Tensor
 
 from trencadis.config import DataConfig, ImageStage
-from trencadis.config.losses import LOSS_TERMS
 from trencadis.data import TOKENIZER_CROPS
 from trencadis.data.contact_sheet import contact_sheet
 from trencadis.data.pixels import to_pillow
-from trencadis.image import DiscreteVAE, Quantizer, psnr, ssim
-from trencadis.image.efficientnet_lite import EfficientNetLite
-from trencadis.image.loss_terms import TERMS, TermInputs, adaptive_weight, code_probabilities, divergence_weight
-from trencadis.image.metrics import WINDOW_SIZE
-from trencadis.image.perceptual import VGG16, FeatureNetwork
-from trencadis.model_directory import find_model
+from trencadis.image import DiscreteVAE, Quantizer
+from trencadis.image.loss_terms import TermInputs, code_probabilities, divergence_weight
 from trencadis.randomness import derive_seed
-from trencadis.ranking import CLIP
 from trencadis.training.adversarial import Adversary
 from trencadis.training.mixed_precision import autocast
 from trencadis.training.optimizer_state import with_prefix, without_prefix
+from trencadis.training.picture_terms import PictureTerms, RealAndShown, fidelity, psnr_term
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
-from trencadis.training.stage import Criterion, Stage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Criterion, Stage, StageLoss, Totals, UpdateEffects
 
 SHOWN = 8
-MOST_PSNR = 100.0  # dB; an exact reconstruction has no finite one
 
 
 class ImageBatch(NamedTuple):
@@ -44,12 +37,12 @@ class ImageBatch(NamedTuple):
 class Observed(NamedTuple):
     """What is learnt from after an update: the codes; latents for a moving codebook; images for the discriminator.
 
-    Images are as the terms saw them, beside their clamped reconstructions. Nothing has a graph.
+    Nothing has a graph.
     """
 
     tokens: Int[Tensor, "batch rows columns"]
     latents: Float[Tensor, "batch rows columns _"] | None
-    real_and_shown: tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]] | None
+    real_and_shown: RealAndShown | None
 
 
 class ImageTraining(Stage[ImageBatch]):
@@ -69,18 +62,15 @@ class ImageTraining(Stage[ImageBatch]):
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._seed = config, device, seed
         self.model = DiscreteVAE(config.model).to(device)
-        size = config.model.image_size
+        size = config.model.drawn_size
         order = derive_seed(seed, self.name)
         rule = replace(TOKENIZER_CROPS, mirror=data.flip)
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=rule)
         self._validation = pairs.middle_crops(pairs.validation, size, data)
         self._counts = CodeCounts(config.model.image_vocab_size, len(pairs.train) * config.model.image_len, device)
         self._codebook = codebook_of(self.model.bottleneck, config)
-        self._network = feature_network(config.losses.perceptual_network, device) if config.losses.perceptual else None
-        self._adversary = None
-        if config.losses.adversarial:
-            seed = derive_seed(seed, self.name, "discriminator")
-            self._adversary = Adversary(config.losses, config.optimizer, seed=seed, device=device)
+        seed = derive_seed(seed, self.name, "discriminator")
+        self._terms = PictureTerms(config.losses, config.optimizer, seed=seed, device=device)
 
     @property
     def criterion(self) -> Criterion | None:
@@ -103,7 +93,7 @@ class ImageTraining(Stage[ImageBatch]):
         """
         totals = {"images": torch.tensor(len(batch.images))}
         has_entropy = bool(self.config.losses.entropy) and self._codebook is None
-        is_adversarial = self._is_adversarial(step, steps)
+        is_adversarial = self._terms.is_adversarial(step, steps)
         if is_whole or not (has_entropy or is_adversarial):
             return totals
         with torch.set_grad_enabled(is_adversarial):
@@ -113,31 +103,22 @@ class ImageTraining(Stage[ImageBatch]):
                 assert logits is not None
                 totals["codes"] = code_probabilities(logits.detach(), entropy_temperature=temperature)
             if is_adversarial:
-                totals |= self._last_gradients(self._terms(inputs, step, steps))
+                terms = self._terms.terms(inputs, kl=self._kl_weight(step, steps))
+                totals |= self._terms.last_gradients(terms, self.model.decoder.output.weight)
         return totals
 
     def loss(self, batch: ImageBatch, totals: Totals, step: int, steps: int) -> StageLoss:
         """Return the terms that have a weight, by the names of `ImageLossConfig`, and `psnr` in dB."""
         inputs = self._inputs(batch, totals, step, steps)
         shown = inputs.shown.detach()
-        terms, values = self._terms(inputs, step, steps), self._scheduled(step, steps)
-        is_adversarial = "adversarial" in terms
-        if is_adversarial:
-            gradients = totals if "adversarial_gradient" in totals else self._last_gradients(terms)
-            count, term = totals["images"], terms["adversarial"]
-            means = (gradients[name] / count for name in ("reconstruction_gradient", "adversarial_gradient"))
-            weight = adaptive_weight(*means)
-            terms["adversarial"] = term._replace(weight=term.weight * weight)
-            values["adaptive_weight"] = weight
+        terms, values = self._terms.terms(inputs, kl=self._kl_weight(step, steps)), self._scheduled(step, steps)
+        values |= self._terms.balance(terms, totals, self.model.decoder.output.weight)
         # Against the images without noise, as on held-out pairs.
-        terms["psnr"] = Term(psnr(shown, batch.images.to(self.device)).clamp(max=MOST_PSNR).sum(), "images", 0.0)
+        terms["psnr"] = psnr_term(shown, batch.images.to(self.device))
         quantized = inputs.quantized
         latents = None if self._codebook is None else quantized.latents.detach()
-        real_and_shown = (inputs.images, shown) if is_adversarial else None
+        real_and_shown = (inputs.images, shown) if "adversarial" in terms else None
         return StageLoss(terms, values, Observed(quantized.tokens, latents, real_and_shown))
-
-    def _is_adversarial(self, step: int, steps: int) -> bool:
-        return self._adversary is not None and step >= self.config.losses.adversarial_start * steps
 
     def _inputs(self, batch: ImageBatch, totals: Totals, step: int, steps: int) -> TermInputs:
         images = self._noisy(batch)
@@ -155,11 +136,8 @@ class ImageTraining(Stage[ImageBatch]):
             quantized,
             entropy_temperature=self.config.losses.entropy_temperature,
             code_probabilities=totals["codes"] / totals["images"] if "codes" in totals else None,
-            network=self._network,
         )
-        if self._adversary is None or not self._is_adversarial(step, steps):
-            return inputs
-        return replace(inputs, logits=self._adversary.logits(inputs.shown))
+        return self._terms.with_networks(inputs, step, steps)
 
     def _noisy(self, batch: ImageBatch) -> Float[Tensor, "batch 3 height width"]:
         images, noise = batch.images.to(self.device, non_blocking=True), self.config.pixel_noise
@@ -170,27 +148,13 @@ class ImageTraining(Stage[ImageBatch]):
             own.uniform_(-noise, noise, generator=generator.manual_seed(derive_seed(seed, "pixels")))
         return images + added
 
-    def _terms(self, inputs: TermInputs, step: int, steps: int) -> dict[str, Term]:
-        """Return the terms; the adversarial one without its adaptive weight."""
-        losses = self.config.losses
-        weights: dict[str, float] = {name: getattr(losses, name) for name in LOSS_TERMS}
-        computed = {name: TERMS[name](inputs) for name, weight in weights.items() if weight}
-        weights["kl"] = divergence_weight(self._kl(step, steps), down_factor=self.model.down_factor)
-        return {
-            name: Term(values.sum(), "images", weights[name]) for name, values in computed.items() if values is not None
-        }
-
-    def _last_gradients(self, terms: Mapping[str, Term]) -> dict[str, Tensor]:
-        """Return the gradients at the decoder's last layer, of the other terms and of the adversarial one; sums."""
-        others = torch.stack([term.weight * term.sum for name, term in terms.items() if name != "adversarial"]).sum()
-        sums = {"reconstruction_gradient": others, "adversarial_gradient": terms["adversarial"].sum}
-        layer = self.model.decoder.output.weight
-        return {name: torch.autograd.grad(total, layer, retain_graph=True)[0] for name, total in sums.items()}
-
     def _kl(self, step: int, steps: int) -> float:
         """Return β, in the paper's unit."""
         losses = self.config.losses
         return cosine_schedule(step, start=0.0, end=losses.kl, steps=round(losses.kl_steps * steps))
+
+    def _kl_weight(self, step: int, steps: int) -> float:
+        return divergence_weight(self._kl(step, steps), down_factor=self.model.down_factor)
 
     def _relaxation_temperature(self, step: int, steps: int) -> float:
         until = round(self.config.relaxation_steps * steps)
@@ -206,7 +170,7 @@ class ImageTraining(Stage[ImageBatch]):
 
     def after_update(self, observed: Sequence[Observed], step: int, steps: int) -> UpdateEffects:
         """Count the codes, move the codebook or replace dead codes, and train the discriminator."""
-        config, metrics, replaced = self.config, dict[str, Tensor](), dict[str, Tensor]()
+        config, replaced = self.config, dict[str, Tensor]()
         tokens = torch.cat([part.tokens for part in observed])
         self._counts.add(tokens)
         if self._codebook is not None:
@@ -216,9 +180,7 @@ class ImageTraining(Stage[ImageBatch]):
         elif config.revive_below and step < REVIVED_UNTIL * steps and (counts := self._counts.window()) is not None:
             seed = derive_seed(self._seed, self.name, step)
             replaced = revive(self.model.bottleneck, counts, below=config.revive_below, seed=seed)
-        if self._adversary is not None and self._is_adversarial(step, steps):
-            pairs = [part.real_and_shown for part in observed if part.real_and_shown is not None]
-            metrics = self._adversary.learn(pairs, step, steps)
+        metrics = self._terms.learn([part.real_and_shown for part in observed], step, steps)
         return UpdateEffects(metrics, {f"bottleneck.{name}": rows for name, rows in replaced.items()})
 
     def extra_state(self) -> dict[str, Tensor]:
@@ -231,16 +193,13 @@ class ImageTraining(Stage[ImageBatch]):
 
     def _owners(self) -> dict[str, CodeCounts | MovingCodebook | Adversary]:
         """Return what has a state that a checkpoint holds."""
-        owners = {"counts": self._counts, "codebook": self._codebook, "adversary": self._adversary}
+        owners = {"counts": self._counts, "codebook": self._codebook, "adversary": self._terms.adversary}
         return {part: owner for part, owner in owners.items() if owner is not None}
 
     def validate(self) -> dict[str, float]:
         """Measure reconstructions of held-out images, PSNR in dB and SSIM, and the use of codes in an epoch."""
         reconstructions = self._reconstruct(self._validation)
-        measured = {"validation_psnr": float(psnr(reconstructions, self._validation).mean()), **self._counts.measured()}
-        if min(reconstructions.shape[-2:]) >= WINDOW_SIZE:
-            measured["validation_ssim"] = float(ssim(reconstructions, self._validation).mean())
-        return measured
+        return {**fidelity(reconstructions, self._validation), **self._counts.measured()}
 
     def sample(self) -> Image.Image:
         originals = self._validation[:SHOWN]
@@ -252,16 +211,3 @@ class ImageTraining(Stage[ImageBatch]):
         """Return reconstructions on the CPU, computed as in training."""
         with autocast(self.device, self.config.precision):
             return torch.cat([self.model.reconstruct(part.to(self.device)).cpu() for part in torch.split(images, 64)])
-
-
-def feature_network(name: str | None, device: torch.device) -> FeatureNetwork | None:
-    """Return the perceptual term's network: EfficientNet-Lite0, VGG-16 from a file, or a CLIP's image tower."""
-    if name is None:
-        return None
-    if name == "efficientnet-lite0":
-        return EfficientNetLite.from_package("lite0").to(device)
-    if Path(name).is_file():
-        return VGG16.from_file(Path(name)).to(device)
-    directory = find_model(name)
-    ranker = directory / "ranker"
-    return CLIP.from_pretrained(ranker if ranker.is_dir() else directory).image.requires_grad_(False).to(device)

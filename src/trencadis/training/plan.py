@@ -98,10 +98,16 @@ def choose_sizes(
         why = "asked for" if overrides.get("start") is None else "of the training; the sizes are the model's"
         plan.say("recipe", recipe, why)
     config = complete(base, plan)
-    if config.image.losses.perceptual:
-        network = config.image.losses.perceptual_network
-        why = "what pictures are compared through" if network else "image.losses.perceptual_network was not given"
-        plan.say("perceptual term", network or "none", why)
+    for name in ("image", "decoder"):
+        losses = getattr(config, name).losses
+        if losses.perceptual and (name == "image" or config.decoder.steps):
+            network = losses.perceptual_network
+            why = "what pictures are compared through" if network else f"{name}.losses.perceptual_network was not given"
+            plan.say("perceptual term" if name == "image" else "perceptual term of the decoder", network or "none", why)
+    if config.decoder.steps:
+        height, width = config.drawn_model().drawn_size
+        why = f"asked for, beside the time budget; pictures of {height}×{width} pixels are drawn on the same codes"
+        plan.say("decoder.steps", config.decoder.steps, why)
     plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
     return config
 
@@ -113,7 +119,7 @@ def _with_precision(config: RunConfig, plan: Plan) -> RunConfig:
     units = "has" if precision == "bfloat16" else "lacks"
     open_stages = {
         name: stage
-        for name in SHARES
+        for name in (*SHARES, "decoder")
         if (stage := getattr(config, name)).precision is None and _is_trained(config, name)
     }
     if open_stages:
@@ -122,6 +128,8 @@ def _with_precision(config: RunConfig, plan: Plan) -> RunConfig:
 
 
 def _is_trained(config: RunConfig, stage: str) -> bool:
+    if stage == "decoder":
+        return config.decoder.steps > 0
     return stage != "image" or config.image.pretrained is None
 
 

@@ -32,6 +32,7 @@ from trencadis.storage import write_picture
 from trencadis.training.build_stages import Stages, check_models
 from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
+from trencadis.training.decoder import DecoderTraining
 from trencadis.training.known_pairs import Say, read_pairs, resumed_pairs, silent
 from trencadis.training.loop import fit
 from trencadis.training.pace import read_budgets, write_budgets
@@ -145,6 +146,8 @@ def _begin_again(
     asked = overlay(config, overrides | {name: value for name, value in named.items() if value is not None})
     if run.is_finished:
         more = {f"{name}.steps" for name in more_steps(config, asked)}
+        if "decoder.steps" in more and not config.decoder.steps:  # none of its settings has been used
+            more |= {name for name in differing(config, asked) if name.startswith("decoder.")}
         _check_same(config, asked, but=PLANNED_ANEW | more)
         return continue_run(run, config, overrides, hours, began_s, say) or (config, None)
     _check_same(config, asked, but={"data.path"})
@@ -193,7 +196,7 @@ class _Run:
         sampling = self._sampling()
         tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
-        vae = self._image_tokenizer(stages)
+        vae = self._decoder(stages, self._image_tokenizer(stages))
         transformer = self._transformer(stages, vae)
         ranker = CLIPRanker(self._ranker(stages), tokenizer)
         parts = {"text_tokenizer": tokenizer, "image_tokenizer": vae, "transformer": transformer, "ranker": ranker}
@@ -210,7 +213,7 @@ class _Run:
     def _show_training_pictures(self) -> None:
         if not self.run.training_pictures.exists():
             config, pairs = self.config, self.pairs
-            size = config.image.model.image_size
+            size = config.image.model.drawn_size
             sections = training_sections(pairs.source, pairs.train, size, config.data, seed=config.seed)
             write_picture(self.run.training_pictures, titled(sections))
 
@@ -226,6 +229,12 @@ class _Run:
         # Until the transformer knows the codes of a tokenizer that is trained further, there is no whole model.
         self.run.withdraw_model()
         return self._fit(stages.image()).model
+
+    def _decoder(self, stages: Stages, vae: DiscreteVAE) -> DiscreteVAE:
+        """Return the image tokenizer with the decoder of the plan. Its codes stay, so that the model is whole."""
+        if self.run.is_trained("decoder", self.config.decoder.steps):
+            return vae
+        return self._fit(stages.decoder(vae)).tokenizer
 
     def _transformer(self, stages: Stages, vae: DiscreteVAE) -> Transformer:
         if self.run.is_trained("transformer", self.config.transformer.steps):
@@ -257,8 +266,9 @@ class _Run:
         )
         self._write_steps(stage.name, steps)  # a kill may have come between the checkpoint and the plan
         write_report(self.run)
-        assert isinstance(stage.model, Savable)
-        stage.model.save_pretrained(self.run.part(stage.name))
+        part = stage.tokenizer if isinstance(stage, DecoderTraining) else stage.model
+        assert isinstance(part, Savable)
+        part.save_pretrained(self.run.part(stage.name))
         self.run.mark_trained(stage.name, steps)
         return stage
 

@@ -8,7 +8,16 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from trencadis.config import CLIPConfig, ImageStage, OptimizerConfig, RunConfig, TransformerConfig
+from trencadis.config import (
+    AttentiveConfig,
+    CLIPConfig,
+    ImageStage,
+    LeanConfig,
+    OptimizerConfig,
+    PublishedConfig,
+    RunConfig,
+    TransformerConfig,
+)
 from trencadis.config.plain import nest, overlay, setting_names
 from trencadis.errors import ConfigError
 from trencadis.recipes import RECIPES
@@ -67,7 +76,7 @@ SETTINGS = [name for name in setting_names(RunConfig) if not name.startswith("im
 
 TEXTS = {
     *("recipe", "data.path", "data.caption_column", "data.file_column", "data.filters.language"),
-    *("start.model", "image.pretrained", "image.losses.perceptual_network"),
+    *("start.model", "image.pretrained", "image.losses.perceptual_network", "decoder.losses.perceptual_network"),
 }
 
 
@@ -77,6 +86,11 @@ def test_a_fault_names_the_whole_path(name: str) -> None:
     config = RECIPES["tiny"]()
     if name in TEXTS:
         return
+    if name.startswith("decoder.architecture.") and not name.endswith("kind"):  # of the first kind that has it
+        kinds = (PublishedConfig(), AttentiveConfig(), LeanConfig())
+        architecture = next(kind for kind in kinds if hasattr(kind, name.rpartition(".")[2]))
+        decoder = dataclasses.replace(config.decoder, architecture=architecture)
+        config = dataclasses.replace(config, decoder=decoder)
     for value in ("many", "-1"):
         with pytest.raises(ConfigError, match=rf"^{name}\b.*; expected .*; change {name}"):
             overlay(config, nest([(name, value)]))

@@ -16,7 +16,7 @@ LEFT, TOP, STEP, COLUMN = 76, 24, 68, 76 + 5 * 68 + 20  # of the sheet
 class Colours:
     """Code k is a square of the colour (k, 2k, 255 - k)."""
 
-    image_size = (32, 32)
+    image_size = drawn_size = (32, 32)
     grid_size = (4, 4)
     image_vocab_size = 100
     down_factor = SIDE

@@ -8,7 +8,7 @@ from trencadis.errors import ModelError
 from trencadis.image import efficientnet_lite
 from trencadis.image.efficientnet_lite import SIDES, EfficientNetLite
 from trencadis.image.perceptual import perceptual_loss
-from trencadis.training.image import feature_network
+from trencadis.training.picture_terms import feature_network
 
 PARAMETERS = {"lite0": 4_652_008, "lite1": 5_416_680, "lite2": 6_092_072, "lite3": 8_197_096, "lite4": 13_006_568}
 

@@ -26,7 +26,7 @@ from trencadis.image.loss_terms import (
 from trencadis.image.metrics import psnr
 from trencadis.image.perceptual import VGG16, VGG_WIDTHS, FeatureNetwork, perceptual_loss
 from trencadis.ranking import CLIP
-from trencadis.training.image import feature_network
+from trencadis.training.picture_terms import feature_network
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:

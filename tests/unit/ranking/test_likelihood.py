@@ -18,7 +18,8 @@ IMAGES = torch.zeros(5, 3, 8, 8)
 class _Codes:
     """An image tokenizer whose tokens are the red values of every other pixel, in fiftieths."""
 
-    image_size, grid_size, image_vocab_size, down_factor = (8, 8), (4, 4), 50, 2
+    image_size = drawn_size = (8, 8)
+    grid_size, image_vocab_size, down_factor = (4, 4), 50, 2
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
         return (images[:, 0, ::2, ::2] * 50).round().long()
@@ -76,6 +77,11 @@ def test_a_score_does_not_depend_on_the_other_pictures(model: Transformer) -> No
 def test_pictures_without_tokens_are_encoded(model: Transformer) -> None:
     encoded = ranker(model, None).score(_Codes().decode(GRIDS), "a ring")
     assert torch.equal(encoded, ranker(model, GRIDS).score(IMAGES, "a ring"))
+
+
+def test_pictures_of_twice_the_side_are_encoded_as_the_means_of_their_pixels(model: Transformer) -> None:
+    images = torch.nn.functional.interpolate(_Codes().decode(GRIDS), scale_factor=2.0)
+    assert torch.equal(ranker(model, None).score(images, "a ring"), ranker(model, GRIDS).score(IMAGES, "a ring"))
 
 
 def test_a_ranking_has_its_ranker(model: Transformer) -> None:

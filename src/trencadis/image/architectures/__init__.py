@@ -24,7 +24,7 @@ def build_encoder(config: DiscreteVAEConfig) -> Encoder:
 
 
 def build_decoder(config: DiscreteVAEConfig, out_channels: int) -> Decoder:
-    match config.architecture:
+    match config.decoder_architecture:
         case PublishedConfig() as architecture:
             return PublishedDecoder(architecture, config.latent_dim, out_channels)
         case StridedConfig() as architecture:
