@@ -110,7 +110,7 @@ class DiscreteVAE(Pretrained, nn.Module):
         """Return pictures of the size of decoded ones, encoded and decoded."""
         return self.decode(self.encode(self.shrunk(images)))
 
-    def shrunk(self, images: Images) -> Images:
+    def shrunk(self, images: Images) -> Float[Tensor, "batch 3 _ _"]:
         """Return pictures of the size of decoded ones as they are encoded; a pixel is the mean of those it replaces."""
         scale = self.config.scale
         return F.avg_pool2d(images, scale) if scale > 1 else images

@@ -210,7 +210,7 @@ class _Longer:
             self.plan.say("decoder.steps", steps, f"asked for; {self._schedule('decoder', steps)}")
             return self._longer_stage("decoder", steps)
         self.plan.say("decoder.steps", steps, "asked for; its first ones, on codes that stay")
-        stage = self.asked.decoder
+        stage: StageConfig = self.asked.decoder
         precision = stage.precision or default_precision(torch.device(self.asked.device))
         return replace(stage, precision=precision, ema_decay=min(stage.ema_decay, longest_ema(steps)))
 

@@ -110,7 +110,7 @@ class DecoderTraining(Stage[Images]):
         reconstructions = self._reconstruct(self.tokenizer, self._validation)
         measured = fidelity(reconstructions, self._validation)
         if (network := self._terms.network) is not None:
-            parts = zip(reconstructions.split(AT_ONCE), self._validation.split(AT_ONCE), strict=True)
+            parts = zip(*(torch.split(rows, AT_ONCE) for rows in (reconstructions, self._validation)), strict=True)
             distances = [
                 perceptual_loss(network, drawn.to(self.device), images.to(self.device)).cpu() for drawn, images in parts
             ]
@@ -129,7 +129,7 @@ class DecoderTraining(Stage[Images]):
 
     def _reconstruct(self, tokenizer: DiscreteVAE, images: Images) -> Images:
         """Return reconstructions of images of the trained decoder's size, on the CPU, of the tokenizer's own size."""
-        parts = (self.tokenizer.shrunk(part.to(self.device)) for part in images.split(AT_ONCE))
+        parts = (self.tokenizer.shrunk(part.to(self.device)) for part in torch.split(images, AT_ONCE))
         encoded = [tokenizer.encode(part) for part in parts]
         with autocast(self.device, self.config.precision):
             return torch.cat([tokenizer.decode(tokens).cpu() for tokens in encoded])
