@@ -104,7 +104,8 @@ def test_more_hours_go_to_the_transformer_and_clip(finished: Path) -> None:
     assert steps["image"] == 60
     assert steps["transformer"] >= 27
     assert steps["ranker"] >= 23
-    shares = {name: line for line in said for name in TINY_STEPS if line.startswith(f"{name}.steps")}
+    planned = [line for line in said if "instead of" not in line]  # which a busy machine adds
+    shares = {name: line for line in planned for name in TINY_STEPS if line.startswith(f"{name}.steps")}
     assert "78% of the time" in shares["transformer"]
     assert "22% of the time" in shares["ranker"]
     assert "image" not in shares

@@ -253,7 +253,7 @@ class _Run:
         budget = read_budgets(self.run).get(stage.name)
         steps = stage.config.steps if budget is None else budget.steps
         assert steps is not None, "a plan fixes the steps of every stage"
-        if self.run.read_trained().get(stage.name) == 0:
+        if stage.name != "decoder" and self.run.read_trained().get(stage.name) == 0:
             take_weights(stage.model, self.run.part(stage.name))
         steps = fit(
             stage,
