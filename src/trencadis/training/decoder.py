@@ -127,7 +127,7 @@ class DecoderTraining(Stage[Images]):
         height, width = self.tokenizer.drawn_size
         return contact_sheet(images, labels, len(originals), tile_size=(height, max(width, 96)), label_lines=1)
 
-    def _reconstruct(self, tokenizer: DiscreteVAE, images: Images) -> Images:
+    def _reconstruct(self, tokenizer: DiscreteVAE, images: Images) -> Float[Tensor, "batch 3 _ _"]:
         """Return reconstructions of images of the trained decoder's size, on the CPU, of the tokenizer's own size."""
         parts = (self.tokenizer.shrunk(part.to(self.device)) for part in torch.split(images, AT_ONCE))
         encoded = [tokenizer.encode(part) for part in parts]
