@@ -113,7 +113,7 @@ def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: boo
         expected = f"1..{candidates}, the number of candidates"
         raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
     if not is_ranked and keep != candidates:
-        given, expected = f"keep {keep} of {candidates} candidates", "a ranking"
+        given, expected = f"keep {keep} of {candidates} candidates", "a ranking, such as likelihood"
         raise RankingError(given, expected=expected, remedy="keep as many as are drawn, or choose a ranking")
     return candidates, keep
 
