@@ -20,13 +20,13 @@ from trencadis import generation
 from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
-from trencadis.generation import Asked, GenerateOptions, Progress, SamplingOptions
+from trencadis.generation import Asked, GenerateOptions, Prepared, Progress, SamplingOptions
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
 from trencadis.parts import PartName
 from trencadis.pretrained import HubModel, HubOptions
 from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextTokenizer
 from trencadis.ranking import rank
-from trencadis.sampling import ImagePrompt, Sampling, image_prompt
+from trencadis.sampling import Engine, ImagePrompt, Request, Sampling, image_prompt
 from trencadis.storage import whole_directory
 from trencadis.transformer import KVDecoder, Transformer, Weights
 from trencadis.weight_cache import WeightCache
@@ -183,6 +183,52 @@ class DALLE(HubModel):
         self._asked(prompt, candidates, keep, seed)
         self._text_tokens(prompt)
         self._negative_tokens(negative_prompt, generation.overridden(self.sampling, sampling))
+
+    def prepare(
+        self,
+        prompt: str,
+        *,
+        candidates: int | None = None,
+        keep: int | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        weights: Weights = "float32",
+        image: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        keep_rows: int | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Prepared:
+        """Check and read what `generate` would draw, for an engine that the caller drives; raises what `generate` does.
+
+        Any seeds of the request may be admitted together, or one by one: the pictures are those of `generate`. Several
+        threads may call it at a time once `digest` has been called.
+        """
+        asked, chosen = self._asked(prompt, candidates, keep, seed), generation.overridden(self.sampling, sampling)
+        text_tokens, negative_tokens = self._text_tokens(prompt)[0], self._negative_tokens(negative_prompt, chosen)
+        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        request = Request(
+            text_tokens=text_tokens, seeds=tuple(asked.seeds), sampling=chosen, negative_tokens=negative_tokens,
+            image_prompt=kept,
+        )  # fmt: skip
+        of_image = KeptImage.of(image, kept, keep_rows)
+        record = self._record(sampling=chosen, negative_prompt=negative_prompt, weights=weights, image=of_image)
+        return Prepared(asked, request, record)
+
+    def engine(self, slots: int, weights: Weights = "float32") -> Engine:
+        """Return an engine that draws the requests of `prepare`.
+
+        Args:
+            slots: Streams at a time; a picture takes one, and with guidance two.
+        """
+        return Engine(self._decoder(weights), slots)
+
+    def finish(self, image_tokens: Int[Tensor, "candidates rows columns"], prepared: Prepared) -> Drawn:
+        """Return the pictures of a prepared prompt that are kept, best first.
+
+        Args:
+            image_tokens: Of all candidates, in the order of their seeds.
+        """
+        return self._ranked(generation.decoded(self.image_tokenizer, image_tokens), prepared.asked, prepared.record)
 
     def draw(
         self,
