@@ -1,6 +1,7 @@
 """Bodies of requests, as JSON or multipart, read into their schemas."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ READ_S = 60.0  # a body that takes longer is given up
 _MAX_FIELDS = 60
 _PICTURES = ("image", "mask")
 DrawingT = TypeVar("DrawingT", bound=Drawing)
+ReadT = TypeVar("ReadT")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ async def _parsed(request: Request) -> list[tuple[str, Any]]:
         ]
 
 
-async def _in_time(reading: Any) -> Any:
+async def _in_time(reading: Awaitable[ReadT]) -> ReadT:
     try:
         async with asyncio.timeout(READ_S):
             return await reading

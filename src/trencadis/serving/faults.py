@@ -12,6 +12,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 # pydantic's kinds of fault that are more than a wrong value.
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 _UNREADABLE = "json_invalid"
+_PARAMETERS = ("seed", "keep_rows", "mask", "image", "guidance_scale", "temperature", "top_k", "top_p")
 
 
 class ApiError(Exception):
@@ -29,13 +30,8 @@ class ApiError(Exception):
         self, status: int, message: str, code: str, *, param: str | None = None, retry_after_s: float | None = None
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.code, self.param, self.retry_after_s = (
-            status,
-            message,
-            code,
-            param,
-            retry_after_s,
-        )
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.retry_after_s = retry_after_s
 
     @property
     def body(self) -> dict[str, Any]:
@@ -51,21 +47,10 @@ class ApiError(Exception):
         return {"x-should-retry": "false"} if self.status >= 500 else {}
 
 
-def of_user_error(error: UserError, *, param: str | None = None) -> ApiError:
-    """Return the answer to what the model refuses; the parameter is the first that the message begins with."""
-    known = (
-        "temperature",
-        "top_k",
-        "top_p",
-        "guidance_scale",
-        "guidance_schedule",
-        "seed",
-        "keep_rows",
-        "mask",
-        "image",
-    )
-    named = next((name for name in known if error.given.startswith(name)), None)
-    return ApiError(400, f"{error}.", "invalid_value", param=param or named)
+def of_user_error(error: UserError) -> ApiError:
+    """Return the answer to what the model refuses; the parameter at fault is what its message begins with."""
+    named = next((name for name in _PARAMETERS if error.given.startswith(name)), None)
+    return ApiError(400, f"{error}.", "invalid_value", param=named)
 
 
 def of_validation(error: ValidationError) -> ApiError:

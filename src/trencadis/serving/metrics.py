@@ -37,13 +37,15 @@ class Metrics:
     def waiting(self, model: str, count: int) -> None:
         self._waiting.labels(model).set(count)
 
+    def drawings(self, model: str, count: int) -> None:
+        self._drawings.labels(model).set(count)
+
     def began(self, model: str, waited_s: float) -> None:
         self._wait_s.labels(model).observe(waited_s)
 
     @contextmanager
-    def a_pass(self, model: str, drawings: int) -> Iterator[None]:
-        """Time a pass of the engine over so many drawings."""
-        self._drawings.labels(model).set(drawings)
+    def a_pass(self, model: str) -> Iterator[None]:
+        """Time a pass of the engine."""
         start = time.monotonic()
         yield
         self._pass_s.labels(model).observe(time.monotonic() - start)

@@ -50,9 +50,8 @@ class ServedModels:
             return next(iter(self._by_name.values()))
         if name not in self._by_name:
             known = ", ".join(self._by_name)
-            raise ApiError(
-                404, f"The model {name!r} is not here; expected one of {known}.", "model_not_found", param="model"
-            )
+            message = f"The model {name!r} is not here; expected one of {known}."
+            raise ApiError(404, message, "model_not_found", param="model")
         return self._by_name[name]
 
     @property

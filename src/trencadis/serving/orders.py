@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from trencadis.data.colours import on_white
@@ -107,9 +108,7 @@ def _check_limits(body: Drawing, prompt: str, config: ServingConfig) -> None:
             message = f"{name} has {len(text):,} characters; expected at most {config.max_prompt_chars:,}; shorten it."
             raise ApiError(400, message, "invalid_value", param=name)
     if body.candidates is not None and not body.keep <= body.candidates <= most:
-        message = (
-            f"candidates is {body.candidates}; expected {body.keep}..{most}: at least n, and what the server allows."
-        )
+        message = f"candidates is {body.candidates}; expected n or more, and at most {most}."
         raise ApiError(400, message, "invalid_value", param="candidates")
     if stream and body.response_format == "url":
         message = "response_format is url; a stream answers b64_json; leave one of the two out."
@@ -140,7 +139,7 @@ def _image_prompt(body: Drawing, sent: Sent, model: ServedModel, config: Serving
 
 def _own_mask(image: Image.Image) -> Image.Image:
     """Return a picture as its own mask: where it is transparent, it is drawn anew."""
-    if not image.has_transparency_data or image.getchannel("A").getextrema()[0] >= 128:
+    if "A" not in image.getbands() or not np.any(np.asarray(image.getchannel("A")) < 128):
         message = "mask is missing; expected one, or an image with transparent pixels, or keep_rows."
         raise ApiError(400, message, "missing_required_parameter", param="mask")
     return image

@@ -9,6 +9,8 @@ import logging
 import threading
 import time
 
+from PIL import Image
+
 from trencadis.generation import partial_images
 from trencadis.pipeline import DALLE
 from trencadis.sampling import Drawing, Engine, Partial
@@ -97,9 +99,10 @@ class Scheduler:
                 self._drop_left_and_late()
                 self._admit_in_turn()
                 if self._engine.drawings:
-                    with self._metrics.a_pass(self._name, len(self._engine.drawings)):
+                    with self._metrics.a_pass(self._name):
                         self._engine.step()
                 self._publish()
+                self._metrics.drawings(self._name, len(self._engine.drawings))
             except Exception as error:  # such as a full memory: nobody is left waiting, and the next ones are drawn
                 _LOG.exception("drawing failed")
                 self._fail_all(of_failure(error))
@@ -189,7 +192,7 @@ class Scheduler:
                     job.publish(PartialPicture(picture, job.sent.get(picture, 0), self._as_it_is(drawing, row)))
                     job.sent[picture] = job.sent.get(picture, 0) + 1
 
-    def _as_it_is(self, drawing: Drawing, row: int) -> "object":
+    def _as_it_is(self, drawing: Drawing, row: int) -> Image.Image:
         partial = Partial(drawing.image_tokens[row : row + 1], drawing.drawn)
         return partial_images(self._model.image_tokenizer, partial)[0]
 

@@ -28,7 +28,7 @@ Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": 
 
 def _of_sampling(name: str) -> Any:
     """Return a field with the range that `Sampling` has for it."""
-    limits = notes(Sampling, Range)[name]  # type: ignore[arg-type]  # a class can be hashed
+    limits = notes(Sampling, Range)[name]
     return Field(default=None, ge=limits.low, le=limits.high, allow_inf_nan=False)
 
 

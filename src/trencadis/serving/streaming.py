@@ -48,13 +48,13 @@ async def events(order: Order, ticket: Ticket, kind: str, encoders: Executor) ->
                 yield f": {event.position} requests before this one\n\n"
             elif isinstance(event, PartialPicture):
                 content = await loop.run_in_executor(encoders, order.file, event.image)
-                index = {"partial_image_index": event.index, "image_index": event.picture}
-                yield _event(order, f"{kind}.partial_image", content, index)
+                own: dict[str, Any] = {"partial_image_index": event.index, "image_index": event.picture}
+                yield _event(order, f"{kind}.partial_image", content, own)
             elif isinstance(event, Finished):
                 contents = await loop.run_in_executor(encoders, order.files, event.drawn)
                 for index, (content, record) in enumerate(zip(contents, event.drawn.records, strict=True)):
                     own = {"image_index": index, "seed": record.seed, "clip_score": record.score}
-                    own |= {"usage": order.usage.model_dump()}
+                    own["usage"] = order.usage.model_dump()
                     if order.revised_prompt is not None:
                         own["revised_prompt"] = order.revised_prompt
                     yield _event(order, f"{kind}.completed", content, own)
