@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from trencadis.data.pixels import to_pillow
-from trencadis.drawn import MAX_SEED
+from trencadis.drawn import MAX_SEED, Record
 from trencadis.errors import ConfigError, RankingError
 from trencadis.memory import in_memory
 from trencadis.protocols import ImageTokenizer
@@ -23,6 +23,7 @@ from trencadis.sampling import (
     ImagePrompt,
     Partial,
     Ranking,
+    Request,
     Sampling,
     sample_image_tokens,
 )
@@ -83,6 +84,18 @@ class Pictures(NamedTuple):
 
     images: Float[Tensor, "pictures 3 height width"]
     image_tokens: Int[Tensor, "pictures rows columns"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt that has been checked and read: all that is drawn of it, for an engine that the caller drives.
+
+    `DALLE.prepare` makes it, and `DALLE.finish` turns the pictures into what is kept.
+    """
+
+    asked: Asked
+    request: Request  # all candidates
+    record: Record  # what the records of its pictures have in common
 
 
 def overridden(sampling: Sampling, options: SamplingOptions, *, has_ranker: bool = True) -> Sampling:
@@ -147,7 +160,7 @@ def draw_pictures(
         def report(partial: Partial, start: int = start, count: int = len(batch)) -> None:
             assert callback is not None
             drawn = start * image_len + count * partial.drawn
-            callback(Progress(drawn, len(seeds) * image_len, lambda: _partial_images(image_tokenizer, partial)))
+            callback(Progress(drawn, len(seeds) * image_len, lambda: partial_images(image_tokenizer, partial)))
 
         remedy = "lower batch_size, or draw fewer" if len(batch) > 1 else "take a smaller model, or smaller weights"
         with in_memory(f"drawing {len(batch)} of {len(seeds)} pictures at once", remedy=remedy):
@@ -160,14 +173,24 @@ def draw_pictures(
                 image_prompt=image_prompt,
                 callback=None if callback is None else report,
             )
-            # One by one: the last bit of a convolution's sums depends on the size of its batch, and now and then that
-            # changes a pixel. A picture must not depend on the others.
-            images += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
+            images.append(decoded(image_tokenizer, image_tokens))
             grids.append(image_tokens)
     return Pictures(torch.cat(images), torch.cat(grids))
 
 
-def _partial_images(image_tokenizer: ImageTokenizer, partial: Partial) -> list[Image.Image]:
+def decoded(
+    image_tokenizer: ImageTokenizer, image_tokens: Int[Tensor, "pictures rows columns"]
+) -> Float[Tensor, "pictures 3 height width"]:
+    """Return the pictures of grids of tokens, RGB in [0, 1], on the CPU.
+
+    They are decoded one by one: the last bit of a convolution's sums depends on the size of its batch, and now and then
+    that changes a pixel. A picture must not depend on the others.
+    """
+    return torch.cat([image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens])
+
+
+def partial_images(image_tokenizer: ImageTokenizer, partial: Partial) -> list[Image.Image]:
+    """Return pictures as they are now, of the decoder's size; what is not drawn yet is grey."""
     rows, columns = partial.image_tokens.shape[1:]
     images = image_tokenizer.decode(partial.image_tokens).float().cpu()
     factor = images.shape[-1] // columns

@@ -20,13 +20,13 @@ from trencadis import generation
 from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
-from trencadis.generation import Asked, GenerateOptions, Pictures, Progress, SamplingOptions
+from trencadis.generation import Asked, GenerateOptions, Pictures, Prepared, Progress, SamplingOptions
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
 from trencadis.parts import PartName
 from trencadis.pretrained import HubModel, HubOptions, StoredType, check_stored_type
 from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextTokenizer
 from trencadis.ranking import LikelihoodRanker, chosen_ranker, rank
-from trencadis.sampling import ImagePrompt, Ranking, Sampling, image_prompt
+from trencadis.sampling import Engine, ImagePrompt, Ranking, Request, Sampling, image_prompt
 from trencadis.storage import whole_directory
 from trencadis.transformer import KVDecoder, Transformer, Weights
 from trencadis.weight_cache import WeightCache
@@ -224,6 +224,54 @@ class DALLE(HubModel):
         """
         likelihood = LikelihoodRanker(self.transformer, self.image_tokenizer, self._text_tokens, image_tokens)
         return chosen_ranker(ranking, self.ranker, likelihood)
+
+    def prepare(
+        self,
+        prompt: str,
+        *,
+        candidates: int | None = None,
+        keep: int | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        weights: Weights | None = None,
+        image: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        keep_rows: int | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Prepared:
+        """Check and read what `generate` would draw, for an engine that the caller drives; raises what `generate` does.
+
+        Any seeds of the request may be admitted together, or one by one: the pictures are those of `generate`. Several
+        threads may call it at a time once `digest` has been called.
+        """
+        chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
+        asked, weights = self._asked(prompt, candidates, keep, seed, chosen.ranking), weights or self.weights
+        text_tokens, negative_tokens = self._text_tokens(prompt)[0], self._negative_tokens(negative_prompt, chosen)
+        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        request = Request(
+            text_tokens=text_tokens, seeds=tuple(asked.seeds), sampling=chosen, negative_tokens=negative_tokens,
+            image_prompt=kept,
+        )  # fmt: skip
+        of_image = KeptImage.of(image, kept, keep_rows)
+        record = self._record(sampling=chosen, negative_prompt=negative_prompt, weights=weights, image=of_image)
+        return Prepared(asked, request, record)
+
+    def engine(self, slots: int, weights: Weights | None = None) -> Engine:
+        """Return an engine that draws the requests of `prepare`.
+
+        Args:
+            slots: Streams at a time; a picture takes one, and with guidance two.
+        """
+        return Engine(self._decoder(weights or self.weights), slots)
+
+    def finish(self, image_tokens: Int[Tensor, "candidates rows columns"], prepared: Prepared) -> Drawn:
+        """Return the pictures of a prepared prompt that are kept, best first.
+
+        Args:
+            image_tokens: Of all candidates, in the order of their seeds.
+        """
+        pictures = Pictures(generation.decoded(self.image_tokenizer, image_tokens), image_tokens)
+        return self._ranked(pictures, prepared.asked, prepared.record)
 
     def draw(
         self,
