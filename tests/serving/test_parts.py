@@ -141,7 +141,7 @@ def test_a_rate_is_used_up_and_comes_back() -> None:
 
 def test_links_expire_and_the_oldest_make_room() -> None:
     now = [0.0]
-    links = Links(10, 25, clock=lambda: now[0])
+    links = Links(10.0, 25, clock=lambda: now[0])
     names = [links.add(bytes(10), "png") for _ in range(3)]
     assert [links.get(name) is not None for name in names] == [False, True, True]
     now[0] = 10

@@ -60,7 +60,7 @@ def test_an_unknown_model_and_a_missing_prompt(server: Running) -> None:
     [
         ({"image": png()}, "mask"),
         ({"image": b"GIF89a"}, "image"),
-        ({"image": png()[:100]}, "image"),
+        ({"image": png()[:60]}, "image"),
         ({"image": png(), "mask": png(size=(16, 16))}, "mask"),
         ({"image": png(size=(5000, 4000), mode="1", colour=0)}, "image"),
         ({"image": b"\x89PNG\r\n\x1a\n" + bytes(5 * 2**20)}, "image"),
@@ -122,8 +122,7 @@ def test_keys_and_rate_limits(start: Start, tiny: Path, tmp_path: Path) -> None:
     assert "POST /v1/images/generations 401" in log
 
 
-def test_ten_thousand_malformed_requests_leave_the_server_alive(server: Running) -> None:
-    """A few hundred of them here; `benchmarks/serving.py` sends as many as it is told."""
+def test_malformed_requests_leave_the_server_alive(server: Running) -> None:
     address = httpx2.URL(server.url)
     choices = random.Random(0)
     whole = b'POST /v1/images/generations HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{"prompt": "x"}'

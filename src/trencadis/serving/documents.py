@@ -16,7 +16,9 @@ _MEANINGS = {
     503: "Not drawn in time, or about to stop; `Retry-After` says when to try again",
 }
 _RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
-EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+_TEXT = {"type": "string"}
+_EVENT = {"type": "object", "properties": {"event": _TEXT, "data": _TEXT}, "required": ["data"]}
+EVENTS = {"text/event-stream": {"schema": _EVENT}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

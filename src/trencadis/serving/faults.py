@@ -74,7 +74,7 @@ def of_failure(error: BaseException) -> ApiError:
         return error
     if isinstance(error, FullMemoryError) or is_full_memory(error):
         message = "The server has too little memory for this now; ask for fewer candidates, or try again later."
-        return ApiError(503, message, "full_memory", retry_after_s=10)
+        return ApiError(503, message, "full_memory", retry_after_s=10.0)
     if isinstance(error, UserError):
         return of_user_error(error)
     return ApiError(500, "The server failed to draw this; its log says why.", "internal_error")

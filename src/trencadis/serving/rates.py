@@ -30,7 +30,7 @@ class Rates:
             return
         now, a_second = self._clock(), self._per_minute / 60
         left, then = self._buckets.pop(client, (float(self._per_minute), now))
-        left = min(left + (now - then) * a_second, self._per_minute)
+        left = min(left + (now - then) * a_second, float(self._per_minute))
         is_allowed = left >= 1
         self._buckets[client] = (left - is_allowed, now)
         if len(self._buckets) > _MOST_CLIENTS:  # the one that has been quiet for longest, so likely full

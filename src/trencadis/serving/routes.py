@@ -134,7 +134,7 @@ async def ready(request: Request) -> dict[str, str]:
     """Answer with 503 once the server is about to stop."""
     state = State.of(request)
     if state.is_draining or not state.models.are_ready:
-        raise ApiError(503, "The server is about to stop.", "shutting_down", retry_after_s=5)
+        raise ApiError(503, "The server is about to stop.", "shutting_down", retry_after_s=5.0)
     return {"status": "ready"}
 
 

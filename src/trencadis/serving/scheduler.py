@@ -65,11 +65,11 @@ class Scheduler:
         """
         with self._changed:
             if self._is_draining:
-                raise ApiError(503, "The server is about to stop; try again soon.", "shutting_down", retry_after_s=5)
+                raise ApiError(503, "The server is about to stop; try again soon.", "shutting_down", retry_after_s=5.0)
             if len(self._jobs) >= self._config.max_waiting:
                 message = f"{len(self._jobs)} requests are waiting already; try again later."
                 wait_s = len(self._jobs) * self._seconds_a_job
-                raise ApiError(429, message, "queue_full", retry_after_s=min(wait_s, 60))
+                raise ApiError(429, message, "queue_full", retry_after_s=min(wait_s, 60.0))
             self._jobs.append(job)
             self._turns.add(job)
             self._changed.notify()
@@ -107,7 +107,7 @@ class Scheduler:
                 _LOG.exception("drawing failed")
                 self._fail_all(of_failure(error))
                 self._engine = self._new_engine()
-        self._fail_all(ApiError(503, "The server has stopped; try again soon.", "shutting_down", retry_after_s=5))
+        self._fail_all(ApiError(503, "The server has stopped; try again soon.", "shutting_down", retry_after_s=5.0))
 
     def _wait_for_work(self) -> bool:
         """Return False once the scheduler is stopped."""
@@ -130,7 +130,7 @@ class Scheduler:
         for job in jobs:
             if not job.is_over and now > job.deadline:
                 given = f"This was not drawn within {self._config.deadline_s:g} seconds; try again later."
-                self._end(job, Failed(ApiError(503, given, "deadline_exceeded", retry_after_s=10)))
+                self._end(job, Failed(ApiError(503, given, "deadline_exceeded", retry_after_s=10.0)))
 
     def _admit_in_turn(self) -> None:
         """Let candidates into the batch while it has room."""
@@ -177,7 +177,7 @@ class Scheduler:
             _LOG.exception("finishing failed")
             event = Failed(of_failure(error))
         now = time.monotonic()
-        self._seconds_a_job += 0.1 * (min(now - self._last_finished, 10) - self._seconds_a_job)
+        self._seconds_a_job += 0.1 * (min(now - self._last_finished, 10.0) - self._seconds_a_job)
         self._last_finished = now
         self._end(job, event)
 
