@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("evaluate.py: interrupted; the same command goes on from here")
         return 130
-    say(tables)
+    say(*tables.splitlines())
     return 0
 
 

@@ -251,6 +251,17 @@ def test_the_ceiling_says_whether_a_judge_and_a_tokenizer_see(
     assert least <= found.value <= most
 
 
+def test_the_command_prints_the_tables(
+    tiny_model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "default_judges", lambda: [PixelJudge()])
+    folders = ["--data", str(data), "--out", str(tmp_path)]
+    assert evaluate.main([str(tiny_model), *folders, "--captions", "3", "--candidates", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "evaluation.md").read_text()
+    assert "| seen captions | 3 |" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--captions", "2"], "--captions is 2"), (["--candidates", "0"], "--candidates is 0")],
