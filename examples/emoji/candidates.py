@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from cases import first_seed
 from jaxtyping import Float, Int
-from judges import NETWORK, NETWORK_SIDE, Judge
+from judges import NETWORK, STAGES, Judge
 from torch import Tensor
 
 from trencadis import DALLE
@@ -67,7 +67,8 @@ class Artist:
         ranker = getattr(model.ranker, "clip", model.ranker)
         ranked_by = ranker.digest() if isinstance(ranker, Digested) else repr(type(ranker))
         settings = asdict(model.sampling) | {"weights": weights, "candidates": candidates}
-        key = f"{digest} {ranked_by} {sorted(settings.items(), key=str)} {NETWORK} {NETWORK_SIDE}"
+        judged_by = [*[judge.name for judge in judges], NETWORK, STAGES]
+        key = f"{digest} {ranked_by} {sorted(settings.items(), key=str)} {judged_by}"
         self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
 
     def draw(self, captions: Sequence[str]) -> dict[str, Drawings]:
@@ -139,10 +140,7 @@ def text_tokens(model: DALLE, caption: str) -> Int[Tensor, "1 text_len"]:
 def likelihoods(
     model: DALLE, text: Int[Tensor, " text_len"], tokens: Int[Tensor, "pictures rows columns"]
 ) -> dict[str, Float[Tensor, " pictures"]]:
-    """Return the model's ln p(picture | caption), and ln p(picture | caption) − ln p(picture): what the caption adds.
-
-    Both are in nats of the whole picture.
-    """
+    """Return the model's ln p(picture | caption), and how much more that is than ln p(picture); in nats a picture."""
 
     def log_likelihood(caption: Tensor) -> Tensor:
         logits = model.transformer.logits(caption.expand(len(tokens), -1), tokens).image.float()

@@ -4,14 +4,14 @@
 
 The protocol:
 
-- 300 captions of training pictures and 300 of held-out ones (100 roles, 100 colours, 100 styles; fewer where there are
-  fewer), and 100 of concepts that were never seen, reported apart. A hash chooses them, over concepts and styles.
+- 300 captions of training pictures, 300 of held-out ones (100 roles, 100 colours, 100 styles), and 100 of concepts that
+  were never seen, reported apart. A hash chooses them, spread over concepts and styles.
 - 16 drawings of each, with the model's own settings, and with seeds that depend on the caption alone. Judged are the
   first, the best by each ranker (CLIP; the likelihood of the picture given its caption; what the caption adds to it),
   the mean of all and, as an upper bound that knows the answer, any of them.
 - A drawing is right if, among 100 real pictures of its style, the one that the caption belongs to is nearest; top-5, if
   at most four are nearer. The other 99 are of other concepts and chosen by a hash. Near is meant by two judges: the
-  pixels at 16×16, and the features of an ImageNet network that no model here was trained with (`judges.py`).
+  pixels at 16×16, and the features of an ImageNet network that no model is trained with (`judges.py`).
 - Ceiling: the real picture through the model's image tokenizer. Floor: a drawing of another caption. Chance: 1 in 100.
 - Bits per image token of the real pictures given their captions; the share of first drawings that are copies of a
   training picture, beside that of real held-out pictures.
@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from candidates import Artist
 from cases import Case, Picture
-from judges import NETWORK, NETWORK_SIDE, Judge, PixelJudge, default_judges, read_pictures
+from judges import NETWORK, STAGES, Judge, PixelJudge, default_judges, read_pictures
 from torch import Tensor
 
 from trencadis import DALLE
@@ -58,7 +58,7 @@ MOST_REAL = 300  # held-out pictures whose own ratio stands beside the drawings'
 def vectors(pictures: Sequence[Picture], judge: Judge, folder: Path) -> Tensor:
     """Return a judge's vectors of real pictures; they are computed once for a folder."""
     sizes = [f"{one.name} {one.path.stat().st_size}" for one in pictures]
-    key = hashlib.sha256(f"{judge.name} {NETWORK} {NETWORK_SIDE} {sizes}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{judge.name} {NETWORK} {STAGES} {sizes}".encode()).hexdigest()[:16]
     path = folder / f"real-{key}.npz"
     try:
         with np.load(path) as stored:
@@ -131,7 +131,7 @@ def evaluate(
         "model": model.name,
         "model_sha256": model.digest(),
         "settings": asdict(model.sampling) | {"weights": weights, "candidates": candidates, "captions": captions},
-        "judges": {"pixels": "16×16", "features": f"EfficientNet-{NETWORK} at {NETWORK_SIDE} pixels"},
+        "judges": {"pixels": "16×16", "features": f"EfficientNet-{NETWORK}, stages {STAGES}"},
         "shares": measures.shares(judged),
         "gains": measures.gains(judged),
         "ceiling": measures.ceiling(made, pictures, features, rebuild),
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("evaluate.py: interrupted; the same command goes on from here")
         return 130
-    say(tables)
+    say(*tables.splitlines())
     return 0
 
 

@@ -136,3 +136,22 @@ def test_they_are_for_autocast_to_bfloat16_alone() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert suits_blocks(x)
         assert not suits_blocks(x.to("meta"))
+
+
+def test_losses_of_many_lengths_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = range(1, 5000)
+    rounded = [cross_entropy._rounded_up(count) for count in counts]
+    assert len(set(rounded)) <= 64
+    assert all(count <= more <= max(count + 63, count * 9 / 8) for count, more in zip(counts, rounded, strict=True))
+    shapes, linear = set(), F.linear
+
+    def seen(x: Tensor, *arguments: Tensor) -> Tensor:
+        shapes.add(tuple(x.shape))
+        return linear(x, *arguments)
+
+    monkeypatch.setattr(F, "linear", seen)
+    head = torch.nn.Linear(8, 16)
+    for count in (65, 70, 100, 128):
+        with torch.autocast("cpu", torch.bfloat16):
+            cross_entropy.cross_entropy_sum(head, torch.rand(count, 8), torch.zeros(count, dtype=torch.long), 16)
+    assert shapes == {(128, 8)}
