@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
@@ -28,9 +28,13 @@ class Running:
     process: "subprocess.Popen[bytes]"
     url: str
     log: Path
+    clients: dict[str, OpenAI] = field(default_factory=dict)
 
     def client(self, key: str = "any") -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
+        """Return the client of a key; `start` closes them."""
+        if key not in self.clients:
+            self.clients[key] = OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
+        return self.clients[key]
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
@@ -65,6 +69,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
     yield run
     for each in started:
+        for client in each.clients.values():
+            client.close()
         if each.process.poll() is None:
             each.process.kill()
             each.process.wait()

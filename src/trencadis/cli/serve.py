@@ -5,7 +5,7 @@ import os
 
 import jsonargparse
 
-from trencadis.cli.arguments import integer, model_name, real, text
+from trencadis.cli.arguments import existing_file, integer, model_name, real, text
 from trencadis.console import tell
 from trencadis.errors import ConfigError
 
@@ -14,7 +14,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 _SETTINGS = (
     "batch_size", "weights", "max_waiting", "max_candidates", "deadline_s", "grace_s", "rate_limit", "max_body_bytes",
-    "link_minutes", "keys_file", "log_prompts",
+    "link_minutes", "log_prompts",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--host", type=text(), default="127.0.0.1", help="address to listen on; 0.0.0.0 is all")
     add("--port", type=integer(0, 65535), default=8000, help="port to listen on; 0 is any that is free")
     about = "file of SHA-256 digests of API keys, as sha256sum prints them; more keys in TRENCADIS_API_KEYS"
-    add("--keys-file", type=text(), metavar="FILE", help=about)
+    add("--keys-file", type=existing_file(), help=about)
     add("--rate-limit", type=integer(1), help="requests a minute of each key, or of each address without keys")
     add("--max-waiting", type=integer(1), default=64, help="requests of a model that are drawn or wait")
     add("--max-candidates", type=integer(10, 4096), default=64, help="pictures that a request may draw")
@@ -62,7 +62,9 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.text.tokenizer import CaptionCutWarning
 
     origins = tuple(arguments.allow_origin or ())
-    config = ServingConfig(**{name: arguments[name] for name in _SETTINGS}, allow_origins=origins)
+    keys_file = None if arguments.keys_file is None else str(arguments.keys_file)
+    chosen = {name: arguments[name] for name in _SETTINGS}
+    config = ServingConfig(**chosen, keys_file=keys_file, allow_origins=origins)
     keys = Keys.read(config.keys_file, os.environ)
     if arguments.host not in _LOOPBACK and not keys:
         tell(f"trencadis: warning: everybody who reaches {arguments.host} can draw; give keys with --keys-file")
