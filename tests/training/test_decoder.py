@@ -175,6 +175,20 @@ def test_pictures_are_encoded_as_the_means_of_their_pixels(given: Path) -> None:
     assert one.shrunk(images) is images
 
 
+def test_a_decoder_begins_with_what_fits(given: Path) -> None:
+    one = DiscreteVAE.from_pretrained(given)
+    widths = one.config.architecture.widths
+    other = one.with_decoder(LeanConfig(widths=(8, *widths)))
+    before, after = one.decoder.state_dict(), other.decoder.state_dict()
+    new = {
+        name.rpartition(".")[0] for name in after if name not in before or not torch.equal(before[name], after[name])
+    }
+    assert new == {f"resizes.{len(widths) - 1}", "output"}
+    assert all(
+        torch.equal(tensor, one.with_decoder(None).state_dict()[name]) for name, tensor in one.state_dict().items()
+    )
+
+
 def test_models_without_a_decoder_of_their_own_have_the_digest_of_before(given: Path) -> None:
     assert "decoder" not in json.loads((given / "config.json").read_text())
     tokenizer = DiscreteVAE.from_pretrained(given)

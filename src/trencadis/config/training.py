@@ -148,8 +148,8 @@ class DecoderStage(StageConfig):
 
     Args:
         steps: Updates; the time budget does not count them.
-        architecture: Convolutions of a new decoder; None trains the one that is there. With one doubling more than the
-            encoder has halvings, it draws pictures of twice the side.
+        architecture: Convolutions of a new decoder, which takes over the weights that fit; None trains the one that is
+            there. With one doubling more than the encoder has halvings, it draws pictures of twice the side.
         losses: Those of codes are 0: nothing moves the codes.
     """
 

@@ -133,13 +133,16 @@ class DiscreteVAE(Pretrained, nn.Module):
         return quantized, self.draw(quantized.embedded)
 
     def with_decoder(self, architecture: ArchitectureConfig | None) -> "DiscreteVAE":
-        """Return a copy with another decoder, untrained; None copies the decoder too. It has the same codes."""
+        """Return a copy with the same codes and another decoder; None copies the decoder too.
+
+        Weights of the same name and shape are taken over: a decoder that doubles the grid once more, with the same
+        widths before, begins with all but the last two layers trained.
+        """
         config = self.config if architecture is None else dataclasses.replace(self.config, decoder=architecture)
-        copy, state = DiscreteVAE(config), self.state_dict()
-        if architecture is not None:
-            new = {f"decoder.{name}": tensor for name, tensor in copy.decoder.state_dict().items()}
-            state = {name: tensor for name, tensor in state.items() if not name.startswith("decoder.")} | new
-        copy.load_state_dict(state)
+        copy = DiscreteVAE(config)
+        new = copy.state_dict()
+        known = {name: old for name, old in self.state_dict().items() if name in new and new[name].shape == old.shape}
+        copy.load_state_dict(new | known)
         return copy.to(self.encoder.input.weight.device).eval()
 
     def _described(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trencadis.config import DataConfig, DecoderStage
 from trencadis.data import TOKENIZER_CROPS
-from trencadis.data.contact_sheet import contact_sheet
+from trencadis.data.contact_sheet import TILE_SIZE, contact_sheet
 from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantized
 from trencadis.image.loss_terms import TermInputs
@@ -124,8 +124,8 @@ class DecoderTraining(Stage[Images]):
         now = self._reconstruct(self.tokenizer, originals)
         images = [image for row in (originals, before, now) for image in to_pillow(row)]
         labels = [label for label in ("original", "before", "reconstruction") for _ in originals]
-        height, width = self.tokenizer.drawn_size
-        return contact_sheet(images, labels, len(originals), tile_size=(height, max(width, 96)), label_lines=1)
+        tile_size = max(TILE_SIZE, *self.tokenizer.drawn_size)
+        return contact_sheet(images, labels, len(originals), tile_size=tile_size, label_lines=1)
 
     def _reconstruct(self, tokenizer: DiscreteVAE, images: Images) -> Float[Tensor, "batch 3 _ _"]:
         """Return reconstructions of images of the trained decoder's size, on the CPU, of the tokenizer's own size."""
