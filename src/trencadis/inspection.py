@@ -83,12 +83,14 @@ def _run(run: RunDirectory) -> Found:
     try:
         config = run.read_config()
         steps = {name: config[name]["steps"] for name in STAGES[1:] if name != "decoder" or config.get(name)}
+        if steps.get("decoder") == 0:  # none was asked for; 0 steps of another part keep it as it was
+            del steps["decoder"]
         pretrained = config["image"].get("pretrained")
         facts = {"recipe": config.get("recipe"), "data": config["data"]["path"], "hours": config["hours"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{run.config} cannot be read", expected="a run's plan", remedy="restore it") from error
     parts = []
-    for stage in (name for name in steps if steps[name] != 0):
+    for stage in steps:
         if stage == "image" and pretrained is not None:
             facts[stage] = f"given: {pretrained}"
         elif steps[stage] == 0:
