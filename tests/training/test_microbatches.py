@@ -172,7 +172,7 @@ def test_the_training_psnr_is_that_against_clean_images(pairs: RunPairs) -> None
     class Perfect(nn.Module):
         """Draws the clean images."""
 
-        down_factor, bottleneck = stage.model.down_factor, stage.model.bottleneck
+        down_factor, bottleneck, decoder = stage.model.down_factor, stage.model.bottleneck, stage.model.decoder
 
         def forward(self, noisy: Tensor, quantizer: object) -> tuple[Any, Tensor]:
             assert 0.01 < (noisy - clean).std() < 0.04

@@ -88,7 +88,7 @@ def test_a_fault_names_the_whole_path(name: str) -> None:
         return
     if name.startswith("decoder.architecture.") and not name.endswith("kind"):  # of the first kind that has it
         kinds = (PublishedConfig(), AttentiveConfig(), LeanConfig())
-        architecture = next(kind for kind in kinds if hasattr(kind, name.rpartition(".")[2]))
+        architecture = next(kind for kind in kinds if name.rpartition(".")[2] in vars(kind))
         decoder = dataclasses.replace(config.decoder, architecture=architecture)
         config = dataclasses.replace(config, decoder=decoder)
     for value in ("many", "-1"):
