@@ -16,7 +16,7 @@ export PROMPT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install generate test test-slow check lint types docs site format clean
+.PHONY: help install generate serve test test-slow check lint types docs site format clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -26,6 +26,9 @@ install: $(VENV)/.dev ## Set up everything in .venv
 generate: $(VENV)/.runtime ## Draw PROMPT="…" with the model that ships in the package
 	@test -n "$$PROMPT" || { echo 'make generate PROMPT="a red heart, 3D style"' >&2; exit 2; }
 	$(BIN)/trencadis generate "$$PROMPT" $(OPTIONS)
+
+serve: $(VENV)/.serve ## Serve the OpenAI Images API on http://127.0.0.1:8000
+	$(BIN)/trencadis serve $(OPTIONS)
 
 test: $(VENV)/.dev ## Run the tests but the slow ones
 	$(PYTEST)
@@ -65,6 +68,10 @@ $(BIN)/python:
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --upgrade -c constraints.txt pip
 	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.serve: $(VENV)/.runtime
+	$(PIP) install --quiet -c constraints.txt -e ".[serve]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime

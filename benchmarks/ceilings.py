@@ -6,11 +6,13 @@ decoding step, one after the other, so that each has left the cache when its tur
 *matmul*: operations per second of a float32 product of two 2048×2048 matrices, by torch's own operator.
 *fastest matmul*: the same by torch's own operator or oneDNN, whichever is faster. On a CPU, torch's own operator is
 MKL's, which uses older instructions on CPUs that are not Intel's.
+*bfloat16*: the same by torch's own operator in bfloat16, where the measured work computes its products in it.
 Each is the best of all its samples, taken before, between and after the measured work.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 
 from benchmarks.machine import last_level_cache_bytes
 from benchmarks.work import FLOAT32_BYTES
+from trencadis.training.mixed_precision import Precision
 
 MATMUL_SIDE = 2048
 PASSES = 3  # per sample
@@ -30,9 +33,10 @@ class Ceilings:
 
     Args:
         shapes: (rows, columns) of the matrices to read.
+        precision: Type of the products of the measured work.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, shapes: Sequence[tuple[int, int]], *, precision: Precision = "float32") -> None:
         sizes = [rows * columns for rows, columns in shapes]
         self._weights = torch.rand(sum(sizes))
         self._matrices = [
@@ -40,6 +44,7 @@ class Ceilings:
         ]  # views of one tensor, so that the memory is allocated once
         self._inputs = [torch.rand(1, columns) for _, columns in shapes]
         self._square = torch.rand(MATMUL_SIDE, MATMUL_SIDE)
+        self._narrow = self._square.bfloat16() if precision == "bfloat16" else None
         self.samples: dict[str, list[float]] = {}
 
     @torch.inference_mode()
@@ -51,6 +56,8 @@ class Ceilings:
             self._time("plain_read_gb_s", size_bytes, self._weights.sum)
             operations = 2 * len(self._square) ** 3
             self._time("matmul_gflop_s", operations, lambda: self._square @ self._square)
+            if (narrow := self._narrow) is not None:
+                self._time("bfloat16_gflop_s", operations, partial(torch.mm, narrow, narrow))
             if ONEDNN:
                 self._time("onednn_matmul_gflop_s", operations, self._multiply_by_onednn)
 

@@ -1,9 +1,9 @@
 """Fidelity of image tokenizers after the same CPU time on the same pictures.
 
-    python -m benchmarks.reconstruction TRAIN HELD_OUT --contenders pocket pocket-strided pocket-vqvae pocket-vqgan
+    python -m benchmarks.reconstruction TRAIN HELD_OUT --contenders pocket pocket-gumbel pocket-vqvae pocket-vqgan
 
 A contender is a recipe, whose image stage is trained, with settings of that stage after a colon
-(`pocket:relaxation=ibq,losses.kl=0`). Or it is `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings` and
+(`pocket-gumbel:losses.kl=0`). Or it is `DALLE-pytorch`, its `DiscreteVAE`, with settings of `PeerSettings` and
 as many tokens and codes as the first recipe. Each trains on one thread for a budget of its own CPU time, data included,
 which other processes do not reduce. All use the same batches, the random crops of `trencadis train`. The figures are of
 hard reconstructions of every held-out picture, with EMA weights if the contender has them.
@@ -38,6 +38,7 @@ from trencadis.storage import write_picture
 from trencadis.training.image import ImageTraining
 from trencadis.training.known_pairs import read_pairs
 from trencadis.training.run_pairs import RunPairs
+from trencadis.training.schedules import Course
 from trencadis.training.trainer import Trainer
 
 PEER = "DALLE-pytorch"
@@ -79,8 +80,9 @@ def train_ours(stage: ImageStage, pairs: RunPairs, data: DataConfig, held_out: T
     while spent_s < seconds:
         trainer.update(next(batches))
         spent_s = time.process_time() - began_s
-        trainer.steps = max(trainer.step + 1, round(trainer.step * seconds / spent_s))
-        trainer.ema.decay = 1 - 1 / max(2.0, EMA_SHARE * trainer.steps)
+        steps = max(trainer.step + 1, round(trainer.step * seconds / spent_s))
+        trainer.course = Course(steps, steps)
+        trainer.ema.decay = 1 - 1 / max(2.0, EMA_SHARE * steps)
     batches.close()
     with trainer.ema.apply_to(training.model):
         training.model.eval()

@@ -73,6 +73,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
             f"{ceilings['plain_read_gb_s']:.3g} GB/s for a sum of the same weights; "
             f"{ceilings['matmul_gflop_s']:.4g} GFLOP/s for a float32 product by torch's own operator, "
             f"{ceilings['fastest_matmul_gflop_s']:.4g} by the fastest operator"
+            + (f", {ceilings['bfloat16_gflop_s']:.4g} in bfloat16" if "bfloat16_gflop_s" in ceilings else "")
         )
         if ceilings["fits_cache"]:
             size, cache = ceilings["weights_bytes"] / 2**20, ceilings["cache_bytes"] / 2**20

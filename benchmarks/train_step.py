@@ -13,12 +13,15 @@ median of `--repeats`.
 counts only visible pairs of positions; the plain form of causal attention computes about twice as many. It is not given
 for a peer, whose model differs.
 
+*In products* is the share of ours' time that matrix products and attention take, in one more update under torch's
+profiler. *Of bfloat16* compares with a product of large matrices in bfloat16, measured where `--precision` is bfloat16.
+
 *Peak memory* is the peak of a contender's process (VmHWM) minus its memory after the imports and before the model was
 built. Ours includes the EMA, which has as many weights as the model.
 
 JSON: `benchmark`, `setting`, `shape`, `batch_size`, `precision`, `checkpointed_blocks`, `flops`, `ceilings`,
 `contenders`, and `rows` with `contender`, `samples_s`, `seconds`, `peak_bytes`, `gflop_s`, `share_of_matmul`,
-`share_of_fastest_matmul`, `times_as_fast_as_peer` and `times_memory_of_peer`.
+`share_of_fastest_matmul`, `share_of_bfloat16`, `share_in_products`, `times_as_fast_as_peer` and `times_memory_of_peer`.
 """
 
 import dataclasses
@@ -42,6 +45,8 @@ COLUMNS = {
     "gflop_s": "GFLOP/s",
     "share_of_matmul": "of matmul",
     "share_of_fastest_matmul": "of fastest",
+    "share_of_bfloat16": "of bfloat16",
+    "share_in_products": "in products",
     "peak_bytes": "peak memory",
     "times_as_fast_as_peer": "as fast as the peer",
     "times_memory_of_peer": "memory of the peer's",
@@ -73,7 +78,7 @@ def run(arguments: jsonargparse.Namespace) -> None:
         children = [opened.enter_context(Child(config, threads=arguments.threads, trains=True))]
         if peer is not None:
             children.append(opened.enter_context(Child(config, threads=arguments.threads, peer=peer, trains=True)))
-        ceilings = Ceilings(matrices_of(config).of_decoding)
+        ceilings = Ceilings(matrices_of(config).of_decoding, precision=arguments.precision)
         own = {"precision": arguments.precision, "checkpointed_blocks": arguments.checkpointed_blocks}
         rows = _measure(children, arguments.batch_size, own, ceilings, arguments.repeats)
         used = {child.name: child.settings for child in children}
@@ -122,6 +127,8 @@ def _measure(
     ceilings.sample()
     for child, row in zip(children, rows, strict=True):
         row["peak_bytes"] = child.peak_bytes()
+        if child.name == OURS:
+            row["share_in_products"] = child.do("product_share", batch_size=batch_size, **own).result
     return rows
 
 
@@ -135,6 +142,8 @@ def _complete(rows: list[dict[str, Any]], flops: float, ceilings: dict[str, Any]
     ours["gflop_s"] = flops / ours["seconds"] / 1e9
     ours["share_of_matmul"] = ours["gflop_s"] / ceilings["matmul_gflop_s"]
     ours["share_of_fastest_matmul"] = ours["gflop_s"] / ceilings["fastest_matmul_gflop_s"]
+    if "bfloat16_gflop_s" in ceilings:
+        ours["share_of_bfloat16"] = ours["gflop_s"] / ceilings["bfloat16_gflop_s"]
     for peer in peers:
         ours["times_as_fast_as_peer"] = peer["seconds"] / ours["seconds"]
         ours["times_memory_of_peer"] = ours["peak_bytes"] / peer["peak_bytes"]

@@ -23,6 +23,12 @@ from trencadis.training.transformer import StreamBatch, TransformerTraining
 from trencadis.transformer import KVCache, KVDecoder, Reads, Transformer, Weights
 
 SEED = 0
+PRODUCTS = {
+    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "mkldnn::_linear_pointwise"),
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+}
+"""Names under which the profiler reports matrix products and attention."""
 
 
 def load(path: Path | None) -> type["Ours"]:
@@ -152,6 +158,15 @@ class Ours:
             **settings: Fields of the stage.
         """
         self._trainer(**settings).update([StreamBatch(self._text(batch_size), self._images(batch_size))])
+
+    def product_share(self, batch_size: int, **settings: Any) -> float:
+        """Make one update and return the share of its time that matrix products take, 0..1."""
+        with torch.profiler.profile() as profile:
+            began_s = time.perf_counter()
+            self.train_step(batch_size, **settings)
+            elapsed_s = time.perf_counter() - began_s
+        products_us = sum(event.self_cpu_time_total for event in profile.key_averages() if event.key in PRODUCTS)
+        return float(products_us / 1e6 / elapsed_s)
 
     def forward_backward(self, batch_size: int) -> None:
         """Compute the gradient of a batch's loss and drop it."""

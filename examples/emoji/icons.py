@@ -15,11 +15,9 @@ Names = dict[str, str]
 """The codepoints of each label and shortcode, which are spelled as `spelled` does."""
 
 OLDER_LABELS = {
-    "blond-haired person": "person: blond hair",
     "bride with veil": "person with veil",
     "cat face with tears of joy": "cat with tears of joy",
     "cat face with wry smile": "cat with wry smile",
-    "smiling cat face with heart-eyes": "smiling cat with heart-eyes",
     "smiling cat face with open mouth": "grinning cat",
     "grinning cat face with smiling eyes": "grinning cat with smiling eyes",
     "man with chinese cap": "person with skullcap",

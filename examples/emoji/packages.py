@@ -75,31 +75,6 @@ STYLES = {
         "sha512-figLiBWzjS5cyrAjLaGjM8AAaowO3qvK8rg5bA2dElB4qsaPMvBVlFDMO2d3x+nC1igt7kgWH4dvNmvvUHUF8w==",
         "CC-BY-4.0",
     ),
-    # These four name their icons, not codepoints: see `icons.py`.
-    "emojione": Package(
-        "@iconify-json/emojione",
-        "1.2.3",
-        "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
-        "CC-BY-4.0",
-    ),
-    "fxemoji": Package(
-        "@iconify-json/fxemoji",
-        "1.2.2",
-        "sha512-UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
-        "Apache-2.0",
-    ),
-    "noto-v1": Package(
-        "@iconify-json/noto-v1",
-        "1.2.5",
-        "sha512-/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
-        "Apache-2.0",
-    ),
-    "streamline": Package(
-        "@iconify-json/streamline-emojis",
-        "1.2.4",
-        "sha512-iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
-        "CC-BY-4.0",
-    ),
 }
 NAMED_STYLES = {
     # Iconify's packages, whose icons have names: `icons.py` finds their codepoints.

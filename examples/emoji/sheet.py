@@ -13,9 +13,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-THINGS = ("woman astronaut: dark skin tone", "rocket", "red heart", "octopus", "pizza", "flag: Japan")
-STYLES = ("3d", "flat", "noto", "twemoji")
-COLOURS = ("purple", "blue", "green", "turquoise", "pink", "black")
+# The last two exist in four styles each, and share a row.
+THINGS = ("rocket", "octopus", "princess", "hamburger", "woman astronaut: dark skin tone", "flag: Japan")
+STYLES = ("3d", "flat", "noto", "twemoji", "emojione", "fxemoji", "noto-v1", "streamline")
+COLOURS = ("purple", "blue", "green", "turquoise")
 CELL_WIDTH, CELL_HEIGHT, SIDE = 132, 134, 90
 COLUMNS = 8
 

@@ -95,7 +95,7 @@ class Record:
         weights: Type of the transformer's weights while it was drawn.
         device: `cpu` or `cuda`; rounding differs between them.
         image: What stayed of an image prompt.
-        score: The ranker's similarity.
+        score: What `sampling.ranking` orders by; see `DALLE.ranker_by`.
         model_sha256: `DALLE.digest()`; None where a part of the model has no digest.
         trencadis: Version; so is `torch`.
     """
@@ -148,7 +148,7 @@ class Drawn:
 
     @property
     def scores(self) -> list[float] | None:
-        """The ranker's similarities, falling; None where nothing was ranked."""
+        """What they were ranked by, falling; None where nothing was ranked."""
         scores = [record.score for record in self.records if record.score is not None]
         return scores if len(scores) == len(self.records) else None
 
@@ -184,6 +184,16 @@ class Drawn:
             raise
 
 
+def png_with_record(image: Image.Image, record: Record) -> bytes:
+    """Return a PNG whose text chunks say how it was drawn; `read_record` reads them."""
+    chunks = {
+        "Description": encodable(record.prompt),
+        "Software": f"trencadis {version('trencadis')}",
+        KEY: json_text(record.as_dict()),
+    }
+    return png_bytes(image, chunks)
+
+
 def read_record(image: Image.Image, name: str = "the picture") -> Record:
     """Return how a picture, as it was opened, was drawn. A message calls it `name`.
 
@@ -211,12 +221,7 @@ def _fields(config_type: type[Any], content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(image: Image.Image, record: Record, folder: Path) -> Path:
-    chunks = {
-        "Description": encodable(record.prompt),
-        "Software": f"trencadis {version('trencadis')}",
-        KEY: json_text(record.as_dict()),
-    }
-    content = png_bytes(image, chunks)
+    content = png_with_record(image, record)
     stem = f"{file_stem(record.prompt, otherwise='drawn')}-{record.seed}"
     names = itertools.chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in itertools.count(2)))
     return next(path for path in map(folder.joinpath, names) if write_new(path, content) or _holds(path, image, record))

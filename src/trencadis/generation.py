@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -12,11 +12,21 @@ from PIL import Image
 from torch import Tensor
 
 from trencadis.data.pixels import to_pillow
-from trencadis.drawn import MAX_SEED
+from trencadis.drawn import MAX_SEED, Record
 from trencadis.errors import ConfigError, RankingError
 from trencadis.memory import in_memory
 from trencadis.protocols import ImageTokenizer
-from trencadis.sampling import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling, sample_image_tokens
+from trencadis.ranking import no_ranker
+from trencadis.sampling import (
+    DecoderName,
+    GuidanceSchedule,
+    ImagePrompt,
+    Partial,
+    Ranking,
+    Request,
+    Sampling,
+    sample_image_tokens,
+)
 from trencadis.transformer import KVDecoder, Weights
 
 MAX_CANDIDATES = 4096
@@ -42,6 +52,7 @@ class SamplingOptions(TypedDict, total=False):
     guidance_schedule: GuidanceSchedule | None
     decoder: DecoderName | None
     jacobi_window: int | None
+    ranking: Ranking | None
 
 
 class GenerateOptions(SamplingOptions, total=False):
@@ -51,7 +62,7 @@ class GenerateOptions(SamplingOptions, total=False):
     keep: int | None
     seed: int | None
     negative_prompt: str | None
-    weights: Weights
+    weights: Weights | None
     image: Image.Image | None
     mask: Image.Image | None
     keep_rows: int | None
@@ -68,13 +79,43 @@ class Asked:
     keep: int
 
 
-def overridden(sampling: Sampling, options: SamplingOptions) -> Sampling:
+class Pictures(NamedTuple):
+    """Pictures, RGB in [0, 1], on the CPU, and the tokens that they were decoded from."""
+
+    images: Float[Tensor, "pictures 3 height width"]
+    image_tokens: Int[Tensor, "pictures rows columns"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt that has been checked and read: all that is drawn of it, for an engine that the caller drives.
+
+    `DALLE.prepare` makes it, and `DALLE.finish` turns the pictures into what is kept.
+    """
+
+    asked: Asked
+    request: Request  # all candidates
+    record: Record  # what the records of its pictures have in common
+
+
+def overridden(sampling: Sampling, options: SamplingOptions, *, has_ranker: bool = True) -> Sampling:
+    """Return how a call draws. A model without a ranker ranks by none where the call does not ask for it.
+
+    Raises:
+        ConfigError: A number is out of its range.
+        RankingError: The ranking needs a ranker.
+    """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return dataclasses.replace(sampling, **given)
+    chosen = dataclasses.replace(sampling, **given)
+    if has_ranker or chosen.ranking in ("likelihood", "none"):
+        return chosen
+    if "ranking" in given:
+        raise no_ranker(chosen.ranking)
+    return dataclasses.replace(chosen, ranking="none" if chosen.ranking == "clip" else "likelihood")
 
 
 def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: bool) -> tuple[int, int]:
-    """Return how many candidates to draw and to keep. The defaults are 16 and 4; without a ranker, all are kept."""
+    """Return how many candidates to draw and to keep. The defaults are 16 and 4; unranked, all are kept."""
     if candidates is None:
         candidates = max(16, keep or 4) if is_ranked else (keep or 4)
     if keep is None:
@@ -85,8 +126,8 @@ def candidate_counts(candidates: int | None, keep: int | None, *, is_ranked: boo
         expected = f"1..{candidates}, the number of candidates"
         raise RankingError(f"keep {keep}", expected=expected, remedy="keep fewer or draw more candidates")
     if not is_ranked and keep != candidates:
-        given, expected = f"keep {keep} of {candidates} candidates", "a model with a ranker"
-        raise RankingError(given, expected=expected, remedy="keep as many as are drawn, or give the model a ranker")
+        given, expected = f"keep {keep} of {candidates} candidates", "a ranking, such as likelihood"
+        raise RankingError(given, expected=expected, remedy="keep as many as are drawn, or choose a ranking")
     return candidates, keep
 
 
@@ -110,16 +151,16 @@ def draw_pictures(
     image_prompt: ImagePrompt | None = None,
     batch_size: int = 32,
     callback: Callable[[Progress], None] | None = None,
-) -> Float[Tensor, "pictures 3 height width"]:
-    """Return one picture for each padded caption and seed, RGB in [0, 1], on the CPU. See `DALLE.draw`."""
-    image_len, pictures = decoder.stream.image_len, []
+) -> Pictures:
+    """Return one picture for each padded caption and seed. See `DALLE.draw`."""
+    image_len, images, grids = decoder.stream.image_len, [], []
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
 
         def report(partial: Partial, start: int = start, count: int = len(batch)) -> None:
             assert callback is not None
             drawn = start * image_len + count * partial.drawn
-            callback(Progress(drawn, len(seeds) * image_len, lambda: _partial_images(image_tokenizer, partial)))
+            callback(Progress(drawn, len(seeds) * image_len, lambda: partial_images(image_tokenizer, partial)))
 
         remedy = "lower batch_size, or draw fewer" if len(batch) > 1 else "take a smaller model, or smaller weights"
         with in_memory(f"drawing {len(batch)} of {len(seeds)} pictures at once", remedy=remedy):
@@ -132,13 +173,24 @@ def draw_pictures(
                 image_prompt=image_prompt,
                 callback=None if callback is None else report,
             )
-            # One by one: the last bit of a convolution's sums depends on the size of its batch, and now and then that
-            # changes a pixel. A picture must not depend on the others.
-            pictures += [image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens]
-    return torch.cat(pictures)
+            images.append(decoded(image_tokenizer, image_tokens))
+            grids.append(image_tokens)
+    return Pictures(torch.cat(images), torch.cat(grids))
 
 
-def _partial_images(image_tokenizer: ImageTokenizer, partial: Partial) -> list[Image.Image]:
+def decoded(
+    image_tokenizer: ImageTokenizer, image_tokens: Int[Tensor, "pictures rows columns"]
+) -> Float[Tensor, "pictures 3 height width"]:
+    """Return the pictures of grids of tokens, RGB in [0, 1], on the CPU.
+
+    They are decoded one by one: the last bit of a convolution's sums depends on the size of its batch, and now and then
+    that changes a pixel. A picture must not depend on the others.
+    """
+    return torch.cat([image_tokenizer.decode(grid[None]).float().cpu() for grid in image_tokens])
+
+
+def partial_images(image_tokenizer: ImageTokenizer, partial: Partial) -> list[Image.Image]:
+    """Return pictures as they are now, of the decoder's size; what is not drawn yet is grey."""
     rows, columns = partial.image_tokens.shape[1:]
     images = image_tokenizer.decode(partial.image_tokens).float().cpu()
     factor = images.shape[-1] // columns

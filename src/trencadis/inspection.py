@@ -91,6 +91,8 @@ def _run(run: RunDirectory) -> Found:
     for stage in (name for name in steps if steps[name] != 0):
         if stage == "image" and pretrained is not None:
             facts[stage] = f"given: {pretrained}"
+        elif steps[stage] == 0:
+            facts[stage] = f"as in {config['start']['model']}"
         elif (checkpoint := run.latest_checkpoint(stage)) is None:
             facts[stage] = f"not begun, of {steps[stage]:,} steps"
         else:

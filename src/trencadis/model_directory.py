@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import trencadis.image
-import trencadis.ranking
-import trencadis.text  # noqa: F401  # these three and the transformer register the kinds that ship
+import trencadis.text  # noqa: F401  # these two, the ranker and the transformer register the kinds that ship
 from trencadis.errors import ModelError
 from trencadis.parts import PartName, kind_of, load_part, save_part
-from trencadis.pretrained import HubOptions, config_from_dict, model_directory, read_json
+from trencadis.pretrained import HubOptions, StoredType, config_from_dict, model_directory, read_json
 from trencadis.protocols import ImageTokenizer, TextTokenizer
+from trencadis.ranking import CLIPRanker
 from trencadis.sampling import Sampling
 from trencadis.storage import user_path, write_whole
 from trencadis.transformer import Transformer
@@ -85,8 +85,12 @@ def check_parts(text_tokenizer: TextTokenizer, image_tokenizer: ImageTokenizer, 
             raise ModelError(f"a tokenizer of {given}", expected=f"{expected}, as the transformer", remedy=remedy)
 
 
-def save_parts(directory: Path, parts: Mapping[PartName, object]) -> None:
+def save_parts(directory: Path, parts: Mapping[PartName, object], *, dtype: StoredType = "float32") -> None:
     """Write each part into the folder of its name.
+
+    Args:
+        dtype: Of the weights of our transformer and of CLIP. The image tokenizer keeps its own: it is small, and
+            rounded weights would change tokens in most pictures.
 
     Raises:
         ModelError: A part cannot be saved; nothing has been written then.
@@ -95,7 +99,8 @@ def save_parts(directory: Path, parts: Mapping[PartName, object]) -> None:
     for part, value in parts.items():
         kind_of(part, value)
     for part, value in parts.items():
-        save_part(part, value, directory / part)
+        how = {"dtype": dtype} if isinstance(value, Transformer | CLIPRanker) else {}
+        save_part(part, value, directory / part, **how)
 
 
 def save_settings(directory: Path, *, name: str, sampling: Sampling, card: str) -> None:

@@ -50,8 +50,8 @@ def register(part: PartName, kind: str | None = None) -> Callable[[ClassT], Clas
     return add
 
 
-def save_part(part: PartName, value: object, directory: Path) -> None:
-    """Write a part with its own `save_pretrained`, and the kind into its `config.json`.
+def save_part(part: PartName, value: object, directory: Path, **how: Any) -> None:
+    """Write a part with its own `save_pretrained`, which gets `how` too, and the kind into its `config.json`.
 
     Raises:
         ModelError: It has no `save_pretrained`, or its class is not registered.
@@ -59,7 +59,7 @@ def save_part(part: PartName, value: object, directory: Path) -> None:
     """
     kind = kind_of(part, value)
     assert isinstance(value, Savable)
-    value.save_pretrained(directory)
+    value.save_pretrained(directory, **how)
     config = directory / "config.json"
     content = read_json(config) if config.exists() else {}
     if content.get("kind", _WITHOUT_CONFIG.get(part)) != kind:

@@ -20,13 +20,13 @@ from trencadis import generation
 from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
-from trencadis.generation import Asked, GenerateOptions, Progress, SamplingOptions
+from trencadis.generation import Asked, GenerateOptions, Pictures, Prepared, Progress, SamplingOptions
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
 from trencadis.parts import PartName
-from trencadis.pretrained import HubModel, HubOptions
+from trencadis.pretrained import HubModel, HubOptions, StoredType, check_stored_type
 from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextTokenizer
-from trencadis.ranking import rank
-from trencadis.sampling import ImagePrompt, Sampling, image_prompt
+from trencadis.ranking import LikelihoodRanker, chosen_ranker, rank
+from trencadis.sampling import Engine, ImagePrompt, Ranking, Request, Sampling, image_prompt
 from trencadis.storage import whole_directory
 from trencadis.transformer import KVDecoder, Transformer, Weights
 from trencadis.weight_cache import WeightCache
@@ -39,7 +39,7 @@ class DALLE(HubModel):
     """A whole model: it draws pictures from prompts.
 
     Args:
-        ranker: Orders candidates; without one they stay in the order of their seeds.
+        ranker: Orders candidates; without one the transformer can, or they stay in the order of their seeds.
         sampling: How it draws where a call does not say otherwise.
         name: What the records of its pictures call it.
 
@@ -75,9 +75,31 @@ class DALLE(HubModel):
         """
         return cls(**load_model(name, **hub))
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        with whole_directory(save_directory) as directory:
-            save_parts(directory, self._parts())
+    def save_pretrained(  # type: ignore[override]  # the hub library's takes more
+        self,
+        save_directory: str | Path,
+        *,
+        dtype: StoredType | None = None,
+        config: object = None,
+        model_card_kwargs: object = None,
+    ) -> None:
+        """Write the model, whole or not at all; what the directory holds is replaced.
+
+        Args:
+            dtype: Type that the weights of transformer and CLIP are rounded to. Loaded again, the model draws with it
+                by default. None takes the type that the model was loaded from. The image tokenizer is never rounded.
+            config: None; the hub library's `push_to_hub` passes it, and so it does `model_card_kwargs`.
+
+        Raises:
+            ConfigError: The type is unknown.
+            ModelError: A part cannot be saved.
+            StorageError: The place cannot be written.
+        """
+        dtype = dtype or self.transformer.stored_type
+        check_stored_type(dtype)
+        self._check_hub_arguments(config, model_card_kwargs)
+        with whole_directory(Path(save_directory)) as directory:
+            save_parts(directory, self._parts(), dtype=dtype)
             self.save_settings(directory)
 
     def save_settings(self, directory: Path) -> None:
@@ -95,6 +117,11 @@ class DALLE(HubModel):
             for cache in self._caches.values():
                 cache.clear()
         return self
+
+    @property
+    def weights(self) -> Weights:
+        """Type of weights that draws where a call does not say otherwise: the one that they are stored in."""
+        return self.transformer.stored_type
 
     def digest(self) -> str | None:
         """Return the SHA-256 of what pictures depend on: the weights and configs of all parts but the ranker.
@@ -120,7 +147,7 @@ class DALLE(HubModel):
         keep: int | None = None,
         seed: int | None = None,
         negative_prompt: str | None = None,
-        weights: Weights = "float32",
+        weights: Weights | None = None,
         image: Image.Image | None = None,
         mask: Image.Image | None = None,
         keep_rows: int | None = None,
@@ -135,7 +162,7 @@ class DALLE(HubModel):
                 drawn without a caption: nothing is ranked, and as many as are kept are drawn. Of a list, a `Drawn` is
                 returned for each prompt, and the candidates of all are drawn in common batches; each picture is the
                 same as if its prompt were drawn alone.
-            candidates: How many to draw, 1..4096; 16, or as many as are kept, where None. Without a ranker, `keep`.
+            candidates: How many to draw, 1..4096; 16, or as many as are kept, where None. Unranked, `keep`.
             keep: How many to return, 1..candidates; 4, or as many as are drawn, where None.
             seed: Of the first candidate of each prompt, in 0..2^63-1; the others have those that follow. None takes
                 new ones.
@@ -143,7 +170,7 @@ class DALLE(HubModel):
             mask: Of the image's size; transparent pixels are drawn anew, or white ones if it has no transparency. What
                 is drawn anew does not depend on what stays below it or to its right.
             keep_rows: Rows of tokens of the image that stay, from the top.
-            **sampling: Fields of `Sampling` in place of the model's, such as `guidance_scale` and `temperature`.
+            **sampling: Fields of `Sampling` in place of the model's, such as `guidance_scale` and `ranking`.
 
         The other arguments are those of `draw`.
 
@@ -151,10 +178,11 @@ class DALLE(HubModel):
             UserError: As for `draw`; or `keep` is more than `candidates`, or the mask has another size than the image.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        chosen = generation.overridden(self.sampling, sampling)
-        asked = [self._asked(each, candidates, keep, seed) for each in prompts]
+        chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
+        weights = weights or self.weights
+        asked = [self._asked(each, candidates, keep, seed, chosen.ranking) for each in prompts]
         kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
-        images = self.draw(
+        pictures = self._pictures(
             [each.prompt for each in asked for _ in each.seeds], [seed for each in asked for seed in each.seeds],
             chosen, negative_prompt=negative_prompt, image_prompt=kept, weights=weights, batch_size=batch_size,
             callback=callback,
@@ -165,8 +193,8 @@ class DALLE(HubModel):
             weights=weights,
             image=KeptImage.of(image, kept, keep_rows),
         )
-        of_prompts = torch.split(images, [len(each.seeds) for each in asked])
-        drawn = [self._ranked(own, each, record) for own, each in zip(of_prompts, asked, strict=True)]
+        of_prompts = zip(*(torch.split(each, [len(own.seeds) for own in asked]) for each in pictures), strict=True)
+        drawn = [self._ranked(Pictures(*own), each, record) for own, each in zip(of_prompts, asked, strict=True)]
         return drawn[0] if isinstance(prompt, str) else drawn
 
     def check(
@@ -180,9 +208,70 @@ class DALLE(HubModel):
         **sampling: Unpack[SamplingOptions],
     ) -> None:
         """Raise what `generate` would raise for a prompt and its settings; nothing is drawn."""
-        self._asked(prompt, candidates, keep, seed)
+        chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
+        self._asked(prompt, candidates, keep, seed, chosen.ranking)
         self._text_tokens(prompt)
-        self._negative_tokens(negative_prompt, generation.overridden(self.sampling, sampling))
+        self._negative_tokens(negative_prompt, chosen)
+
+    def ranker_by(self, ranking: Ranking, image_tokens: Int[Tensor, "candidates rows columns"] | None = None) -> Ranker:
+        """Return what scores pictures by a ranking: `clip`, `likelihood` or `both`.
+
+        Args:
+            image_tokens: Of the pictures that are scored, where they are known; else the likelihood encodes them.
+
+        Raises:
+            RankingError: The ranking is none of the three, or needs a ranker that the model lacks.
+        """
+        likelihood = LikelihoodRanker(self.transformer, self.image_tokenizer, self._text_tokens, image_tokens)
+        return chosen_ranker(ranking, self.ranker, likelihood)
+
+    def prepare(
+        self,
+        prompt: str,
+        *,
+        candidates: int | None = None,
+        keep: int | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        weights: Weights | None = None,
+        image: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        keep_rows: int | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Prepared:
+        """Check and read what `generate` would draw, for an engine that the caller drives; raises what `generate` does.
+
+        Any seeds of the request may be admitted together, or one by one: the pictures are those of `generate`. Several
+        threads may call it at a time once `digest` has been called.
+        """
+        chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
+        asked, weights = self._asked(prompt, candidates, keep, seed, chosen.ranking), weights or self.weights
+        text_tokens, negative_tokens = self._text_tokens(prompt)[0], self._negative_tokens(negative_prompt, chosen)
+        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        request = Request(
+            text_tokens=text_tokens, seeds=tuple(asked.seeds), sampling=chosen, negative_tokens=negative_tokens,
+            image_prompt=kept,
+        )  # fmt: skip
+        of_image = KeptImage.of(image, kept, keep_rows)
+        record = self._record(sampling=chosen, negative_prompt=negative_prompt, weights=weights, image=of_image)
+        return Prepared(asked, request, record)
+
+    def engine(self, slots: int, weights: Weights | None = None) -> Engine:
+        """Return an engine that draws the requests of `prepare`.
+
+        Args:
+            slots: Streams at a time; a picture takes one, and with guidance two.
+        """
+        return Engine(self._decoder(weights or self.weights), slots)
+
+    def finish(self, image_tokens: Int[Tensor, "candidates rows columns"], prepared: Prepared) -> Drawn:
+        """Return the pictures of a prepared prompt that are kept, best first.
+
+        Args:
+            image_tokens: Of all candidates, in the order of their seeds.
+        """
+        pictures = Pictures(generation.decoded(self.image_tokenizer, image_tokens), image_tokens)
+        return self._ranked(pictures, prepared.asked, prepared.record)
 
     def draw(
         self,
@@ -192,7 +281,7 @@ class DALLE(HubModel):
         *,
         negative_prompt: str | None = None,
         image_prompt: ImagePrompt | None = None,
-        weights: Weights = "float32",
+        weights: Weights | None = None,
         batch_size: int = 32,
         callback: Callable[[Progress], None] | None = None,
     ) -> Float[Tensor, "pictures 3 height width"]:
@@ -207,7 +296,7 @@ class DALLE(HubModel):
             negative_prompt: What guidance moves away from, in place of the empty caption.
             image_prompt: Image tokens that stay, the same in every picture.
             weights: Type of a copy of the transformer's weights that draws; `bfloat16` and `int8` are faster and change
-                pictures a little.
+                pictures a little. None takes the type that the model is stored in.
             batch_size: Pictures drawn at once; it changes speed and memory, not the pictures.
             callback: Called after each pass for a batch; an exception that it raises stops the drawing.
 
@@ -215,12 +304,29 @@ class DALLE(HubModel):
             PromptError: A caption is too long, or a negative prompt empty.
             ConfigError: A number is out of its range, guidance is absent, or the device cannot compute with `weights`.
         """
+        return self._pictures(
+            captions, seeds, sampling or self.sampling, negative_prompt=negative_prompt, image_prompt=image_prompt,
+            weights=weights or self.weights, batch_size=batch_size, callback=callback,
+        ).images  # fmt: skip
+
+    def _pictures(
+        self,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        *,
+        negative_prompt: str | None,
+        image_prompt: ImagePrompt | None,
+        weights: Weights,
+        batch_size: int,
+        callback: Callable[[Progress], None] | None,
+    ) -> Pictures:
+        """Do what `draw` does."""
         if not captions or len(captions) != len(seeds) or not all(0 <= seed <= MAX_SEED for seed in seeds):
             given = f"{len(seeds)} seeds for {len(captions)} captions"
             raise ConfigError(given, expected="one seed in 0..2^63-1 for each caption", remedy="give as many")
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size}", expected="1 or more", remedy="raise it")
-        sampling = sampling or self.sampling
         negative_tokens = self._negative_tokens(negative_prompt, sampling)
         by_caption = {caption: self._text_tokens(caption) for caption in dict.fromkeys(captions)}
         return generation.draw_pictures(
@@ -248,8 +354,10 @@ class DALLE(HubModel):
         )
         return to_pillow(images)[0]
 
-    def _asked(self, prompt: str, candidates: int | None, keep: int | None, seed: int | None) -> Asked:
-        candidates, keep = generation.candidate_counts(candidates, keep, is_ranked=self.ranker is not None)
+    def _asked(
+        self, prompt: str, candidates: int | None, keep: int | None, seed: int | None, ranking: Ranking
+    ) -> Asked:
+        candidates, keep = generation.candidate_counts(candidates, keep, is_ranked=ranking != "none")
         if not prompt.strip():  # nothing to rank by
             candidates = keep
         return Asked(prompt, generation.consecutive_seeds(seed, candidates), keep)
@@ -267,11 +375,12 @@ class DALLE(HubModel):
             **how,
         )
 
-    def _ranked(self, images: Float[Tensor, "candidates 3 height width"], asked: Asked, record: Record) -> Drawn:
+    def _ranked(self, pictures: Pictures, asked: Asked, record: Record) -> Drawn:
         records = [dataclasses.replace(record, prompt=asked.prompt, seed=seed) for seed in asked.seeds]
-        if self.ranker is None or not asked.prompt.strip():
+        (images, image_tokens), ranking = pictures, record.sampling.ranking
+        if ranking == "none" or not asked.prompt.strip():
             return Drawn(to_pillow(images), records)
-        ranked = rank(images, asked.prompt, ranker=self.ranker, keep=asked.keep)
+        ranked = rank(images, asked.prompt, ranker=self.ranker_by(ranking, image_tokens), keep=asked.keep)
         scored = zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)
         kept = [dataclasses.replace(records[index], score=score) for index, score in scored]
         return Drawn(to_pillow(ranked.images), kept)

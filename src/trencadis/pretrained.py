@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Literal, TypedDict, TypeVar, Unpack, get_args
 
 import torch
 from huggingface_hub import ModelHubMixin, save_torch_state_dict, snapshot_download
@@ -21,6 +21,7 @@ from trencadis.storage import user_path, whole_directory
 
 MAX_SHARD_SIZE = "2GB"
 SAVE_AGAIN = "save the model again, or copy the directory whole"
+StoredType = Literal["float32", "bfloat16"]
 HubModelT = TypeVar("HubModelT", bound="HubModel")
 PretrainedT = TypeVar("PretrainedT", bound="Pretrained")
 
@@ -139,9 +140,13 @@ class HubModel(ModelHubMixin):
         Raises:
             StorageError: The place cannot be written.
         """
+        self._check_hub_arguments(config, model_card_kwargs)
+        self._save_pretrained(Path(save_directory))
+
+    @staticmethod
+    def _check_hub_arguments(config: object, model_card_kwargs: object) -> None:
         if config is not None or model_card_kwargs is not None:
             raise TypeError("config and model_card_kwargs cannot be given: a model writes its own config and card")
-        self._save_pretrained(Path(save_directory))
 
     @classmethod
     def from_pretrained(cls: type[HubModelT], name: str | Path, **hub: Unpack[HubOptions]) -> HubModelT:  # type: ignore[override]
@@ -161,16 +166,41 @@ class Pretrained(HubModel):
     """A module with a config. Loaded, it is in evaluation mode.
 
     A subclass sets `config_type` and takes one argument, the config, which it keeps as `self.config`.
+
+    Attributes:
+        stored_type: Of the weights in the files that it was loaded from. In memory they are float32 all the same, so
+            that it can be trained on.
     """
 
     config_type: ClassVar[type[Any]]
     config: Any
+    stored_type: StoredType = "float32"
 
-    def _save_pretrained(self, save_directory: Path) -> None:
+    def save_pretrained(  # type: ignore[override]  # the hub library's takes more
+        self,
+        save_directory: str | Path,
+        *,
+        dtype: StoredType = "float32",
+        config: object = None,
+        model_card_kwargs: object = None,
+    ) -> None:
+        """Write the directory, whole or not at all; what it holds is replaced.
+
+        Args:
+            dtype: bfloat16 rounds every tensor of two or more dimensions and halves the files. Vectors, such as the
+                gains of norms and biases, stay in float32.
+            config: None; the hub library's `push_to_hub` passes it, and so it does `model_card_kwargs`.
+
+        Raises:
+            ConfigError: The type is unknown.
+            StorageError: The place cannot be written.
+        """
+        check_stored_type(dtype)
+        self._check_hub_arguments(config, model_card_kwargs)
         assert isinstance(self, nn.Module)
-        with whole_directory(save_directory) as directory:
+        with whole_directory(Path(save_directory)) as directory:
             (directory / "config.json").write_text(json.dumps(self._described(), indent=2) + "\n", "utf-8")
-            state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+            state = {name: _stored(tensor, dtype) for name, tensor in self.state_dict().items()}
             save_torch_state_dict(state, directory, max_shard_size=MAX_SHARD_SIZE)
 
     @classmethod
@@ -183,8 +213,10 @@ class Pretrained(HubModel):
         with _NoInitialisation():
             module = cls(config)
         assert isinstance(module, nn.Module)
+        tensors = load_weights(directory)
+        module.stored_type = "bfloat16" if any(x.dtype == torch.bfloat16 for x in tensors.values()) else "float32"
         try:
-            module.load_state_dict(load_weights(directory))
+            module.load_state_dict(tensors)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             expected = "the weights that config.json describes"
@@ -202,6 +234,19 @@ class Pretrained(HubModel):
 
     def _described(self) -> dict[str, Any]:
         return {"kind": type(self).__name__, **to_plain(self.config)}
+
+
+def check_stored_type(dtype: str) -> None:
+    """Raise a `ConfigError` for a type that weights are not stored in."""
+    if dtype not in get_args(StoredType):
+        expected = f"one of {', '.join(get_args(StoredType))}"
+        raise ConfigError(f"dtype {dtype!r}", expected=expected, remedy="choose one of them")
+
+
+def _stored(tensor: torch.Tensor, dtype: StoredType) -> torch.Tensor:
+    """Return a tensor as the files hold it."""
+    is_rounded = dtype == "bfloat16" and tensor.dtype == torch.float32 and tensor.ndim > 1
+    return (tensor.detach().bfloat16() if is_rounded else tensor.detach()).contiguous()
 
 
 class _NoInitialisation(TorchFunctionMode):

@@ -55,6 +55,7 @@ class RunDirectory:
 
     config = _Inside("config.yaml")  # every setting; the run has begun once it is there
     plan = _Inside("plan.json")  # what was chosen, and why
+    budgets = _Inside("budgets.json")  # the time of each stage whose steps were fitted into it
     data = _Inside("data.json")  # how many pairs there are
     pairs = _Inside("pairs.json")  # which pairs are kept, and why others are not
     trained = _Inside("trained.json")  # the steps that each part of the model was trained for
@@ -100,6 +101,10 @@ class RunDirectory:
     def checkpoints(self, stage: str) -> Path:
         return self.path / "checkpoints" / stage
 
+    def best(self, stage: str) -> Path:
+        """Return the place of the weights that did best on held-out pairs; a checkpoint too."""
+        return self.checkpoints(stage) / "best"
+
     def latest_checkpoint(self, stage: str) -> Path | None:
         """Return the checkpoint that a stage would resume from, unverified."""
         name = _text(self.checkpoints(stage) / LATEST).strip()
@@ -142,7 +147,7 @@ class RunDirectory:
 
     def strangers(self) -> list[str]:
         """Return the names of what no run leaves in its directory before it has begun."""
-        own = {self.pairs.name, self.plan.name, self.data.name}
+        own = {self.pairs.name, self.plan.name, self.budgets.name, self.data.name}
         return sorted(
             path.name for path in self.path.iterdir() if not path.name.startswith(".") and path.name not in own
         )
@@ -164,6 +169,12 @@ class RunDirectory:
 
     def write_choices(self, choices: Sequence[dict[str, str]]) -> None:
         write_whole(self.plan, json.dumps({"choices": choices}, indent=2) + "\n")
+
+    def read_budgets(self) -> dict[str, Any]:
+        return _json(self.budgets, {})
+
+    def write_budgets(self, budgets: dict[str, Any]) -> None:
+        write_whole(self.budgets, json.dumps(budgets, indent=2) + "\n")
 
     def read_data(self) -> dict[str, Any]:
         return _json(self.data, {})

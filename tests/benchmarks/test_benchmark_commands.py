@@ -122,6 +122,15 @@ def test_train_step_reports_operations_and_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
+def test_train_step_in_bfloat16_is_compared_with_products_in_it(tmp_path: Path) -> None:
+    arguments = ["--grid", "3", "--batch-size", "2", "--precision", "bfloat16"]
+    report = measured(train_step.main, arguments, tmp_path / "out.json")
+    (row,) = report["rows"]
+    assert row["share_of_bfloat16"] == pytest.approx(row["gflop_s"] / report["ceilings"]["bfloat16_gflop_s"])
+    assert 0 < row["share_in_products"] < 1
+
+
+@pytest.mark.usefixtures("in_process")
 def test_scaling_reports_both_attentions_at_every_grid(tmp_path: Path) -> None:
     report = measured(scaling.main, ["--grids", "3", "9", "--candidates", "2", "--sampled", "3"], tmp_path / "out.json")
     of_row = [(row["work"], row["attention"], row["image_tokens"]) for row in report["rows"]]

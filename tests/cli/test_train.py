@@ -79,6 +79,51 @@ def test_paths_of_every_spelling_are_one_run(
     assert Path(path).is_absolute()
 
 
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
+def test_from_a_model_wherever_it_is_named_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_run: Path
+) -> None:
+    write_metadata(tmp_path / "data", 24, side=24)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").symlink_to(tiny_run, target_is_directory=True)
+    command = ["train", "data", "--out", "run", "--from", "old/model", "--threads", "1"]
+    command += ["--transformer.steps", "1", "--transformer.batch_size", "4", "--ranker.steps", "0"]
+    assert main(command) == 0
+    assert f"start {tmp_path}/old/model" in capsys.readouterr().out
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["start"]["model"] == config["image"]["pretrained"] == f"{tmp_path}/old/model"
+    assert main(command) == 0
+    assert "run is finished;" in capsys.readouterr().out
+    assert main([*command, "--from", "emoji"]) == 2
+    assert errors(capsys)[0].startswith("trencadis: error: another start.model than the run was planned with")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "nowhere"], "unknown model 'nowhere'"),
+        (["--from", "data"], "no config.json in"),
+        (["--from", "emoji", "--transformer.model.num_heads", "7"], "transformer.model.num_heads 7; expected"),
+        (["--from", "emoji", "--image-tokenizer", "data"], "drop --image-tokenizer, or --from"),
+        (["--from", ""], "--from"),
+        (["--transformer.steps", "0"], "transformer.steps 0; expected 1 or more"),
+    ],
+)
+def test_what_a_run_cannot_start_from_is_one_line_and_exit_2(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_shapes(tmp_path / "data", 4, side=24)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "data", "--out", "run", *arguments]) == 2
+    (line,) = errors(capsys)
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_left_out_is_one_line_before_the_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

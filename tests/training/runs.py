@@ -51,7 +51,7 @@ import itertools, json, os, signal, sys
 from pathlib import Path
 import torch._dynamo, torch.utils.tensorboard  # once for all processes
 from trencadis.run_log import RunLog
-from trencadis.training import continuing, loop, run
+from trencadis.training import continuing, loop, run, starting
 from trencadis.training.trainer import Trainer
 
 starts = json.loads(sys.argv[1])
@@ -61,7 +61,7 @@ updates = itertools.count(1)
 loop.SavingTimes.is_due = lambda self: next(updates) % 2 == 0
 FUNCTIONS = {"update": (Trainer, "update"), "log": (RunLog, "append"), "save": (Trainer, "save"),
              "picture": (loop, "write_picture"), "report": (run, "write_report"), "plan": (run, "write_config"),
-             "longer": (continuing, "write_config")}
+             "longer": (continuing, "write_config"), "part": (starting, "_copy")}
 
 def kill_after(name, stage, calls):
     owner, attribute = FUNCTIONS[name]

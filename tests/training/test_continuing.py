@@ -104,13 +104,16 @@ def test_more_hours_go_to_the_transformer_and_clip(finished: Path) -> None:
     assert steps["image"] == 60
     assert steps["transformer"] >= 27
     assert steps["ranker"] >= 23
-    shares = {name: line for line in said for name in TINY_STEPS if line.startswith(f"{name}.steps")}
+    planned = [line for line in said if "of the time for training" in line]  # and not what a busy machine changed
+    shares = {name: line for line in planned for name in TINY_STEPS if line.startswith(f"{name}.steps")}
     assert "78% of the time" in shares["transformer"]
     assert "22% of the time" in shares["ranker"]
     assert "image" not in shares
     after = weights(finished)
     changed = {name.partition("/")[0] for name in after if not torch.equal(after[name], before[name])}
-    assert changed == {"transformer", "ranker"}
+    # Weights of before stay where no further training does better on the held-out pairs, as it may be with CLIP.
+    assert {"transformer"} <= changed <= {"transformer", "ranker"}
+    assert max(line["step"] for line in lines_of(finished, "ranker")) == steps["ranker"]
     assert yaml.safe_load((finished / "config.yaml").read_text())["hours"] == 0.003
     facts = inspect(str(finished)).facts
     assert facts["ranker"] == f"step {steps['ranker']} of {steps['ranker']}"
@@ -163,7 +166,7 @@ def test_more_pairs_are_trained_on_and_the_others_stay_where_they_are(
     assert any(line.startswith("99 pairs; left out: 1 no caption") for line in said)
     assert any(line.startswith("pairs 99") and "40 new ones, 1 gone or changed" in line for line in said)
     assert any(
-        line.startswith("text tokenizer stays") and " of 40 new captions are cut to 16 tokens" in line for line in said
+        line.startswith("text tokenizer stays") and " of 40 captions are cut to 16 tokens" in line for line in said
     )
     assert json.loads((finished / "data.json").read_text())["kept"] == 99
     assert (finished / "model" / "text" / "tokenizer.json").exists()

@@ -155,7 +155,7 @@ def test_microbatches_do_not_change_the_gradient(given: Path, pairs: RunPairs, d
         parts = next(stage.batches(0, 1))
         assert len(parts) == microbatches
         trainer = Trainer(stage, 4)
-        trainer._accumulate(parts, trainer._totals(parts))
+        trainer._accumulate(parts, trainer._totals(parts, 0), 0)
         gradients.append(
             [parameter.grad.clone() for parameter in stage.model.parameters() if parameter.grad is not None]
         )

@@ -43,6 +43,7 @@ ORDER = (
     "report",
     "training",
     "importers",
+    "serving",
     "cli",
 )
 FREE = ("__init__", "__main__")

@@ -465,7 +465,7 @@ def test_without_a_ranker_nothing_is_ranked(model: DALLE) -> None:
     )
     drawn = plain.generate("a ring", candidates=3, seed=4)
     assert (drawn.scores, drawn.seeds) == (None, [4, 5, 6])
-    with pytest.raises(RankingError, match="a model with a ranker"):
+    with pytest.raises(RankingError, match="expected a ranking, such as likelihood"):
         plain.generate("a ring", candidates=3, keep=1)
 
 

@@ -215,6 +215,21 @@ def _given(read: Callable[[str], str]) -> Callable[[str], str]:
     return checked
 
 
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of `Sampling` that a user chooses; those that are left out stay as the model has them."""
+    add = parser.add_argument
+    add("--guidance-scale", type=real(0, 100), help="how closely to follow the prompt; 1 is no guidance")
+    about = "constant, or rising from 1 at the first token to the scale"
+    add("--guidance-schedule", choices=["constant", "linear", "cosine"], help=about)
+    add("--temperature", type=real(1e-6, 100, example=1), help="lower is safer, higher more varied")
+    add("--top-k", type=integer(1, 2**31 - 1), help="draw among this many likeliest tokens only")
+    add("--top-p", type=real(1e-6, 1, example=0.95), help="draw among tokens of this probability only")
+    about = "jacobi draws the same pictures in fewer passes"
+    add("--decoder", choices=["sequential", "jacobi"], help=about)
+    about = "what orders candidates: CLIP, the likelihood that the caption adds, or both (default: as the model has it)"
+    add("--ranking", choices=["clip", "likelihood", "both", "none"], help=about)
+
+
 def add_model(parser: argparse.ArgumentParser, *, default: str | None = "emoji", about: str = MODEL_HELP) -> None:
     """Add `--model` and `--revision`."""
     parser.add_argument("--model", type=model_name(), default=default, help=about)

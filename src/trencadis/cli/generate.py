@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import Kind, add_model, existing_file, integer, output_directory, real, seed, text
+from trencadis.cli.arguments import Kind, add_model, add_sampling, existing_file, integer, output_directory, seed, text
 from trencadis.cli.prompts import Asked, read_prompts
 from trencadis.console import say, say_json
 from trencadis.errors import ConfigError, PromptError, UserError
@@ -22,7 +22,7 @@ HELP = "draws pictures from a prompt"
 # What a line of a file of prompts can set for itself, and what is the same for all.
 _OF_A_PROMPT = (
     "candidates", "keep", "seed", "guidance_scale", "guidance_schedule", "negative_prompt", "temperature", "top_k",
-    "top_p", "decoder",
+    "top_p", "decoder", "ranking",
 )  # fmt: skip
 _OF_ALL = ("batch_size", "weights", "keep_rows")
 
@@ -37,17 +37,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--candidates", type=integer(1, 4096), help="pictures drawn (default: 16)")
     add("--keep", type=integer(1, 4096), help="pictures kept, those that fit the prompt best (default: 4)")
     add("--seed", type=seed(), help="of the first candidate; the others have those that follow (default: a new one)")
-    add("--guidance-scale", type=real(0, 100), help="how closely to follow the prompt; 1 is no guidance")
-    about = "constant, or rising from 1 at the first token to the scale"
-    add("--guidance-schedule", choices=["constant", "linear", "cosine"], help=about)
     add("--negative-prompt", type=text(), metavar="PROMPT", help="what to draw away from; needs guidance")
-    add("--temperature", type=real(1e-6, 100, example=1), help="lower is safer, higher more varied")
-    add("--top-k", type=integer(1, 2**31 - 1), help="draw among this many likeliest tokens only")
-    add("--top-p", type=real(1e-6, 1, example=0.95), help="draw among tokens of this probability only")
-    about = "jacobi draws the same pictures in fewer passes"
-    add("--decoder", choices=["sequential", "jacobi"], help=about)
-    about = "smaller ones are read faster; pictures change a little"
-    add("--weights", choices=["float32", "bfloat16", "int8"], default="float32", help=about)
+    add_sampling(parser)
+    about = "smaller ones are read faster; pictures change a little (default: the type that the model is stored in)"
+    add("--weights", choices=["float32", "bfloat16", "int8"], help=about)
     add("--image", type=existing_file(), help="an image prompt; --mask or --keep-rows says what stays of it")
     add("--mask", type=existing_file(), help="of the image's size: what is transparent, or white, is drawn anew")
     add("--keep-rows", type=integer(0), help="rows of tokens that stay, from the top")
@@ -142,5 +135,5 @@ def _say(drawn: "Drawn", paths: list[Path], *, as_json: bool) -> None:
         say_json({"prompt": drawn.prompt, "pictures": records})
         return
     for record in records:
-        score = "" if record["score"] is None else f"   similarity {record['score']:.3f}"
+        score = "" if record["score"] is None else f"   {record['ranking']} {record['score']:.3f}"
         say(f"{record['path']}   seed {record['seed']}{score}")

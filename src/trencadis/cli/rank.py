@@ -21,6 +21,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     existing = existing_path("a picture or a folder that exists")
     add("images", nargs="+", metavar="IMAGE", type=existing, help="pictures, and folders of them at any depth")
     add_model(parser)
+    about = "CLIP, the likelihood that the caption adds, or both; scores of both hold for these pictures only"
+    add("--by", choices=["clip", "likelihood", "both"], default="clip", help=about)
     add("--keep", type=integer(1), help="print the best ones only (default: all)")
     add("--json", action="store_true", help="print the order as JSON")
 
@@ -34,11 +36,12 @@ def run(arguments: jsonargparse.Namespace) -> int:
         raise PromptError("an empty prompt", expected="words", remedy="say what the pictures should show")
     pictures = Pictures(arguments.images)
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision)
-    if model.ranker is None:
-        raise ModelError(f"{arguments.model} has no ranker", expected="a model with one", remedy="name another --model")
+    if model.ranker is None and arguments.by != "likelihood":
+        expected = "a model with one, or --by likelihood"
+        raise ModelError(f"{arguments.model} has no ranker", expected=expected, remedy="name another --model")
     paths, images = _read(pictures, model.image_tokenizer.drawn_size)
     keep = len(paths) if arguments.keep is None else arguments.keep
-    ranked = rank(images, arguments.prompt, ranker=model.ranker, keep=keep)
+    ranked = rank(images, arguments.prompt, ranker=model.ranker_by(arguments.by), keep=keep)
     rows = [(paths[index], score) for index, score in zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)]
     pictures.tell_left_out()
     if arguments.json:

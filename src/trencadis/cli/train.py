@@ -13,7 +13,8 @@ from trencadis.console import say
 
 HELP = "trains a model on captioned pictures, resumes a training, or continues a finished one"
 
-_OWN = {"recipe", "seed", "hours", "device", "data.path", "image.pretrained"}  # options with a name of their own
+# Options with a name of their own.
+_OWN = {"recipe", "seed", "hours", "device", "data.path", "image.pretrained", "start.model"}
 _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
 
 
@@ -32,6 +33,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--device", type=one_of("cpu", "cuda"), help="(default: cuda where there is one)")
     about = "directory, hub id or shipped model whose image tokenizer is used; none is trained"
     add("--image-tokenizer", type=model_name(), help=about)
+    about = "directory, hub id or shipped model to start from; its tokenizers are kept, its other parts trained further"
+    add("--from", dest="start_model", type=model_name(), help=about)
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
     for name in _OTHERS:
         add(f"--{name}", type=text(), help=argparse.SUPPRESS)  # read, and refused, by the config itself
@@ -66,6 +69,7 @@ def _overrides(arguments: jsonargparse.Namespace) -> Settings:
 
     values = {name: arguments.get(name) for name in ("recipe", "seed", "hours", "device", *_OTHERS)}
     values |= {"data.path": arguments.path, "image.pretrained": _absolute(arguments.image_tokenizer)}
+    values["start.model"] = _absolute(arguments.start_model)
     for name in ("image.losses.perceptual_network", "decoder.losses.perceptual_network"):
         values[name] = _absolute(values[name])
     given = nest((name, value) for name, value in values.items() if value is not None)

@@ -15,7 +15,7 @@ from trencadis.config.image import (
     StridedConfig,
 )
 from trencadis.config.losses import ImageLossConfig
-from trencadis.config.run import RunConfig
+from trencadis.config.run import RunConfig, StartConfig
 from trencadis.config.training import (
     DecoderStage,
     ImageStage,
@@ -47,6 +47,7 @@ __all__ = [
     "ReadingConfig",
     "RunConfig",
     "StageConfig",
+    "StartConfig",
     "StridedConfig",
     "TextStage",
     "TowerConfig",

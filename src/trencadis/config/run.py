@@ -1,14 +1,33 @@
 """Config of a whole run."""
 
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Annotated, Literal
 
-from trencadis.config.base import Amount, Config, Range
+from trencadis.config.base import Amount, Config, PlaceText, Range
 from trencadis.config.clip import CLIPConfig
 from trencadis.config.data import DataConfig
 from trencadis.config.image import DiscreteVAEConfig
 from trencadis.config.training import DecoderStage, ImageStage, RankerStage, TextStage, TransformerStage
 from trencadis.config.transformer import TransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig(Config):
+    """The model that a run starts from; by default none, and its weights are random at the start.
+
+    Args:
+        model: Shipped name, model directory or hub id. Its tokenizers are kept, its other parts trained further.
+        sha256: Of the model, as `DALLE.digest` returns it; the plan sets it. Where it is given, others are refused.
+    """
+
+    model: PlaceText | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_met = self.model is not None or self.sha256 is None
+        self._require(is_met, "sha256", expected="a start.model that it is of")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +50,7 @@ class RunConfig(Config):
     threads: Annotated[int, Range(1, 4096)] = 1
     device: Literal["cpu", "cuda"] = "cpu"
     save_every_s: Amount = 60.0
+    start: StartConfig = field(default_factory=StartConfig)
     data: DataConfig = field(default_factory=DataConfig)
     text: TextStage = field(default_factory=TextStage)
     image: ImageStage = field(default_factory=ImageStage)
@@ -40,6 +60,9 @@ class RunConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start.model is None:
+            for name in ("image.steps", "transformer.steps", "ranker.steps"):
+                self._require(attrgetter(name)(self) != 0, name, expected="1 or more, or a start.model to keep")
         stage, model = self.decoder, self.image.model
         if not stage.steps:
             return

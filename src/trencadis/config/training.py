@@ -48,7 +48,7 @@ class StageConfig(Config):
     """Training of any part.
 
     Args:
-        steps: Updates; None fits them into the run's hours.
+        steps: Updates; None fits them into the run's hours. 0 keeps the part of the model that the run starts from.
         batch_size: Samples of an update, over all its microbatches.
         microbatches: Parts that an update is computed in, to save memory.
         ema_decay: Decay of the EMA of the weights, which is kept at the end; it has a warm-up.
@@ -57,7 +57,7 @@ class StageConfig(Config):
             machine; without units, bfloat16 gives the same results more slowly.
     """
 
-    steps: Count | None = None
+    steps: Whole | None = None
     batch_size: Count = 64
     microbatches: Count = 1
     ema_decay: Share = 0.999

@@ -9,6 +9,7 @@ from torch import Tensor
 import trencadis.text  # noqa: F401  # registers the text tokenizer that ships
 from trencadis.errors import ModelError
 from trencadis.parts import load_part, register, save_part
+from trencadis.pretrained import StoredType
 from trencadis.protocols import TextTokenizer
 from trencadis.ranking.clip import CLIP
 from trencadis.storage import whole_directory
@@ -48,10 +49,10 @@ class CLIPRanker:
         self.clip.to(device)
         return self
 
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write CLIP, and its text tokenizer in `text/` below it, whole or not at all."""
+    def save_pretrained(self, save_directory: str | Path, *, dtype: StoredType = "float32") -> None:
+        """Write CLIP in a type, and its text tokenizer in `text/` below it, whole or not at all."""
         with whole_directory(Path(save_directory)) as directory:
-            self.clip.save_pretrained(directory)
+            self.clip.save_pretrained(directory, dtype=dtype)
             save_part("text", self.text_tokenizer, directory / "text")
 
     @classmethod

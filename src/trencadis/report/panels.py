@@ -92,6 +92,11 @@ _PANELS_BY_STAGE: dict[str, tuple[Panel, ...]] = {
     ),
 }
 _OF_EVERY_STAGE = (
+    Panel(
+        "Weights kept",
+        "step of the best validation",
+        Trace("best_step", "step", "exact", figure=("step of the weights that are kept", "")),
+    ),
     Panel("Learning rate", "", _exact("learning_rate", "learning rate")),
     Panel("Gradient norm", "before clipping", _batch("gradient_norm", "norm"), log_y=True),
     Panel("Updates skipped", "in a row", _exact("skipped", "skipped")),
@@ -100,7 +105,8 @@ _OF_EVERY_STAGE = (
 
 def figures_of(stage: str) -> list[Trace]:
     """Return the metrics of a stage whose last values are shown above its charts."""
-    return [trace for panel in _PANELS_BY_STAGE.get(stage, ()) for trace in panel.traces if trace.figure]
+    panels = _PANELS_BY_STAGE.get(stage, ()) + _OF_EVERY_STAGE
+    return [trace for panel in panels for trace in panel.traces if trace.figure]
 
 
 def panels_of(stage: str, lines: Lines) -> list[Panel]:

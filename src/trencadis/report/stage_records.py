@@ -29,6 +29,8 @@ class StageRecord:
     @property
     def state(self) -> str:
         # A continued stage is not over, though later ones have begun before.
+        if self.steps == 0:  # a part that is kept as it is in the model that the run starts from
+            return "done"
         is_done = self.last_step >= self.steps if self.lines and self.steps is not None else self.is_over
         if is_done:
             return "done"

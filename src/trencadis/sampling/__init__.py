@@ -5,7 +5,7 @@ from trencadis.sampling.engine import Engine
 from trencadis.sampling.filters import draw, filter_logits, guidance_scales, guide
 from trencadis.sampling.image_prompt import ImagePromptWarning, image_prompt
 from trencadis.sampling.noise import gumbel_noise, uniform_noise
-from trencadis.sampling.options import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Sampling
+from trencadis.sampling.options import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Ranking, Sampling
 from trencadis.sampling.sample import sample_image_tokens
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ImagePrompt",
     "ImagePromptWarning",
     "Partial",
+    "Ranking",
     "Request",
     "Sampling",
     "draw",

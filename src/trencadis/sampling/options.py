@@ -1,4 +1,4 @@
-"""Options of drawing image tokens, and what a callback gets while they are drawn."""
+"""Options of drawing, and what a callback gets while image tokens are drawn."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
@@ -10,11 +10,12 @@ from trencadis.config.base import Config, Count, Range
 
 GuidanceSchedule = Literal["constant", "linear", "cosine"]
 DecoderName = Literal["sequential", "jacobi"]
+Ranking = Literal["clip", "likelihood", "both", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Config):
-    """How tokens are drawn.
+    """How tokens are drawn, and candidates ranked.
 
     Args:
         temperature: Above 0; lower is safer, 1 is the model's own distribution.
@@ -25,6 +26,8 @@ class Sampling(Config):
             as half a `cosine`; see `guidance_scales`.
         decoder: `sequential` draws one token a pass. `jacobi` draws several, in fewer passes, and the same picture.
         jacobi_window: How many tokens of a picture a pass of the Jacobi decoder reads.
+        ranking: What orders the candidates: the model's ranker (`clip`), how much likelier the caption makes the
+            picture's tokens to the transformer (`likelihood`), the sum of both, or nothing.
     """
 
     temperature: Annotated[float, Range(1e-6, 100)] = 1.0
@@ -34,11 +37,13 @@ class Sampling(Config):
     guidance_schedule: GuidanceSchedule = "constant"
     decoder: DecoderName = "sequential"
     jacobi_window: Count = 8
+    ranking: Ranking = "clip"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("guidance_schedule", GuidanceSchedule), ("decoder", DecoderName)):
-            known = get_args(choices)
+        choices = {"guidance_schedule": GuidanceSchedule, "decoder": DecoderName, "ranking": Ranking}
+        for name, literal in choices.items():
+            known = get_args(literal)
             self._require(getattr(self, name) in known, name, expected=f"one of {', '.join(known)}")
 
     @property

@@ -14,7 +14,7 @@ from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
 from trencadis.training.mixed_precision import autocast
 from trencadis.training.run_pairs import RunPairs
-from trencadis.training.stage import Stage, StageLoss, Term, Totals, UpdateEffects
+from trencadis.training.stage import Criterion, Stage, StageLoss, Term, Totals, UpdateEffects
 from trencadis.training.text import CaptionDraws
 
 
@@ -49,6 +49,10 @@ class RankerTraining(Stage[RankerBatch]):
         self._batches = pairs.batches(size, data, batch_size=config.batch_size, seed=order, rule=CAPTIONED_CROPS)
         texts = [captions.plain_tokens(pair.captions[0]) for pair in pairs.validation]
         self._validation = RankerBatch(pairs.middle_crops(pairs.validation, size, data), self.model.pad(texts).cpu())
+
+    @property
+    def criterion(self) -> Criterion:
+        return Criterion("validation_loss")
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[RankerBatch], None, None]:
         for batch in self._batches.iterate(from_step, to_step, pinned=self.device.type == "cuda"):

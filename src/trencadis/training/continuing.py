@@ -18,18 +18,21 @@ from trencadis.data.check import left_out_line
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
 from trencadis.run_directory import RunDirectory
+from trencadis.run_log import read_log
 from trencadis.spelling import counted
 from trencadis.text import CaptionTokenizer
+from trencadis.training.candidates import SHARES
 from trencadis.training.config_files import write_config
 from trencadis.training.known_pairs import Grown, Say, grown_pairs
 from trencadis.training.mixed_precision import default_precision
 from trencadis.training.optimizers import learning_rate, warmup
+from trencadis.training.pace import Budget, read_budgets, write_budgets
 from trencadis.training.plan import (
     ENCODING,
     MOST_VARIANTS,
     REPORT_S,
-    SHARES,
     Plan,
+    budgets_of,
     fit_variants,
     longest_ema,
     shares_of,
@@ -37,6 +40,7 @@ from trencadis.training.plan import (
     why_so_many,
 )
 from trencadis.training.run_pairs import RunPairs
+from trencadis.training.text import cut_captions
 from trencadis.training.timing import Timing, time_stages
 
 BY_HOURS = ("transformer", "ranker")
@@ -88,8 +92,8 @@ def continue_run(
     longer.check(more)
     if line := left_out_line(grown.known.curated):
         say(line)
-    planned = longer.planned(more, began_s)
-    longer.write(planned)
+    planned, budgets = longer.planned(more, began_s)
+    longer.write(planned, budgets)
     for line in longer.plan.lines():
         say(line)
     return planned, grown.pairs
@@ -135,6 +139,8 @@ class _Longer:
             )
         new = set() if self.before.decoder.steps else {"decoder"}
         for name in {*more, *(BY_HOURS if self.hours is not None else ())} - new:
+            if not getattr(self.before, name).steps:
+                continue  # it begins with the weights of the model that the run started from
             checkpoint = self.run.latest_checkpoint(name)
             if checkpoint is None or not checkpoint.is_dir():
                 raise ConfigError(
@@ -143,13 +149,15 @@ class _Longer:
                     remedy="restore it, or train into another --out",
                 )
 
-    def planned(self, more: dict[str, int], began_s: float) -> RunConfig:
-        """Return the config with all steps, and say what is done."""
+    def planned(self, more: dict[str, int], began_s: float) -> tuple[RunConfig, dict[str, Budget]]:
+        """Return the config with all steps and the budgets of stages that get hours, and say what is done."""
         before = {name: getattr(self.before, name).steps for name in SHARES}
         at = ", ".join(f"{name}.steps {before[name]}" for name in BY_HOURS)
         self.plan.say("continued", f"at {at}", "where the run was finished")
         self._say_what_stays(more)
-        by_hours = [name for name in BY_HOURS if name not in more] if self.hours is not None else []
+        by_hours = []
+        if self.hours is not None:  # what was to be left as it is stays so
+            by_hours = [name for name in BY_HOURS if name not in more and before[name]]
         timing, left_s = Timing(), 0.0
         if by_hours:
             timing = time_stages(self._to_be_timed(by_hours), self.grown.pairs)
@@ -167,7 +175,16 @@ class _Longer:
         if "decoder" in more:
             stages["decoder"] = self._longer_decoder(more["decoder"])
         planned = replace(self.asked, hours=self.before.hours if self.hours is None else self.hours, **stages)  # type: ignore[arg-type]
-        return self._with_crops(planned, timing, left_s)
+        budgets = budgets_of(
+            planned,
+            shares,
+            timing,
+            left_s,
+            by_hours,
+            began_s=max((line["elapsed_s"] for line in read_log(self.run)), default=0.0),
+            encoding_s=timing.encoding_s * self._new_share(),
+        )
+        return self._with_crops(planned, timing, left_s), budgets
 
     def _to_be_timed(self, stages: Collection[str]) -> RunConfig:
         """Return a config in which only the steps of some stages are open, with the image tokenizer as it is."""
@@ -182,9 +199,7 @@ class _Longer:
             self.plan.say("pairs", f"{pairs.kept:,}", f"{why} of the split")
         if new:
             tokenizer, text_len = CaptionTokenizer.from_pretrained(self.run.part("text")), self.before.text.text_len
-            lengths = [len(tokenizer.encode(caption)) for pair in new for caption in pair.captions]
-            cut = sum(length > text_len for length in lengths)
-            why = f"its vocabulary is fixed; {cut:,} of {len(lengths):,} new captions are cut to {text_len} tokens"
+            why = f"its vocabulary is fixed; of the new pairs, {cut_captions(tokenizer, new, text_len)}"
             self.plan.say("text tokenizer", "stays", why)
         if "image" not in more:
             self.plan.say("image tokenizer", "stays", "the transformer knows its codes")
@@ -199,8 +214,8 @@ class _Longer:
         """Return a stage with more steps, and a longer EMA where a short training had limited it."""
         stage: StageConfig = getattr(self.asked, name)
         assert stage.steps is not None
-        ema_decay = stage.ema_decay
-        if ema_decay == longest_ema(getattr(self.before, name).steps):
+        budget, ema_decay = read_budgets(self.run).get(name), stage.ema_decay
+        if ema_decay == longest_ema(getattr(self.before, name).steps if budget is None else budget.steps):
             ema_decay = max(ema_decay, min(StageConfig.ema_decay, longest_ema(steps)))
         return replace(stage, steps=steps, ema_decay=ema_decay)
 
@@ -218,6 +233,8 @@ class _Longer:
         """Return what happens to the learning rate, in words."""
         before: StageConfig = getattr(self.before, name)
         assert before.steps is not None
+        if not before.steps:
+            return "it had none, and begins with the weights of the model that the run started from"
         optimizer = before.optimizer
         rise = min(steps - before.steps, warmup(steps - before.steps, optimizer))
         end = learning_rate(before.steps - 1, before.steps, optimizer, peak=1.0)
@@ -236,7 +253,7 @@ class _Longer:
         most = before + int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
         return fit_variants(planned, most, self.grown.pairs, self.plan, least=before)
 
-    def write(self, planned: RunConfig) -> None:
+    def write(self, planned: RunConfig, budgets: dict[str, Budget]) -> None:
         """Write the plan. The config comes last: until it is there, the run is finished, and it is planned again."""
         for name in (*SHARES, "decoder"):
             if getattr(planned, name).steps != (before := getattr(self.before, name).steps):
@@ -247,4 +264,5 @@ class _Longer:
         if self.plan.choices[0] in choices:  # of a start that was killed before the config was written
             choices = choices[: choices.index(self.plan.choices[0])]
         self.run.write_choices([*choices, *self.plan.choices])
+        write_budgets(self.run, budgets)
         write_config(self.run.config, planned)

@@ -24,7 +24,7 @@ from trencadis.training.picture_terms import PictureTerms, RealAndShown, fidelit
 from trencadis.training.quantizers import REVIVED_UNTIL, CodeCounts, MovingCodebook, Relaxation, codebook_of, revive
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import cosine_schedule
-from trencadis.training.stage import Stage, StageLoss, Totals, UpdateEffects
+from trencadis.training.stage import Criterion, Stage, StageLoss, Totals, UpdateEffects
 
 SHOWN = 8
 
@@ -71,6 +71,12 @@ class ImageTraining(Stage[ImageBatch]):
         self._codebook = codebook_of(self.model.bottleneck, config)
         seed = derive_seed(seed, self.name, "discriminator")
         self._terms = PictureTerms(config.losses, config.optimizer, seed=seed, device=device)
+
+    @property
+    def criterion(self) -> Criterion | None:
+        """Return PSNR; None where a perceptual or an adversarial term gives some of it up for sharper pictures."""
+        losses = self.config.losses
+        return None if losses.perceptual or losses.adversarial else Criterion("validation_psnr", is_higher_better=True)
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
         pinned = self.device.type == "cuda"

@@ -74,16 +74,24 @@ class Grown:
     absent: tuple[KeptPair, ...]
 
 
-def read_pairs(config: DataConfig, seed: int, run: RunDirectory, say: Say = silent) -> RunPairs:
+def read_pairs(
+    config: DataConfig, seed: int, run: RunDirectory, say: Say = silent, *, before: RunDirectory | None = None
+) -> RunPairs:
     """Open the dataset, filter it, and split it into training and validation pairs; say what is left out.
 
     The result does not depend on the order in which pairs are listed. It is kept in the run's directory, so that a
     resumed run does not read every picture again.
 
+    Args:
+        before: The run whose model is trained further. Pairs that it has too are on the side of the split that they are
+            on there.
+
     Raises:
         DataError: The dataset cannot be used, or has fewer than two usable pairs.
     """
     known, source = _choose(config, seed, run)
+    if before is not None:
+        known = _split_as(before, known, source, seed)
     if line := left_out_line(known.curated):
         say(line)
     known.save(run)
@@ -147,6 +155,20 @@ def _choose(config: DataConfig, seed: int, run: RunDirectory) -> tuple[KnownPair
     chosen = KnownPairs(curated, _mixed(_held_out(curated, config, seed), seed))
     _require_both_sides(chosen, config)
     return chosen, source
+
+
+def _split_as(before: RunDirectory, known: KnownPairs, source: PairSource, seed: int) -> KnownPairs:
+    """Return the pairs with those of another run on the side that they are on there, if both sides have some then."""
+    try:
+        others = KnownPairs.load(before)
+    except DataError:
+        return known
+    names = frozenset(others.held_out)
+    was = {pair.index: pair.sample_id in names for pair in compare(others.curated, source).kept}
+    own = frozenset(known.held_out)
+    kept = known.curated.kept
+    held_out = [pair.sample_id for pair in kept if was.get(pair.index, pair.sample_id in own)]
+    return replace(known, held_out=_mixed(held_out, seed)) if 0 < len(held_out) < len(kept) else known
 
 
 def _has_caption(source: PairSource, index: int) -> bool:

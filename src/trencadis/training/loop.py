@@ -1,8 +1,9 @@
 """The training loop: one for every model."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from trencadis.progress import progress
 from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
 from trencadis.storage import write_picture
+from trencadis.training.best import WORSE_IN_A_ROW, Best, is_overfitting
+from trencadis.training.pace import Budget, Pace
+from trencadis.training.schedules import is_due
 from trencadis.training.stage import Stage
 from trencadis.training.trainer import Trainer
 
@@ -19,16 +23,32 @@ LOG_LINES = 400  # of a stage, about
 VALIDATIONS = 12  # of a stage
 SAVING_SHARE = 0.02  # of the time; a checkpoint of a large model takes a minute to write
 
+Replanned = Callable[[int, str], None]
+"""Called with the number of steps that a stage now makes, and why."""
 
-def fit(stage: Stage[Any], steps: int, run: RunDirectory, log: RunLog, *, save_every_s: float) -> None:
-    """Train a stage to its last step, from its newest checkpoint.
 
-    In the end the stage's model holds the averaged weights and is in evaluation mode.
+def fit(
+    stage: Stage[Any],
+    steps: int,
+    run: RunDirectory,
+    log: RunLog,
+    *,
+    save_every_s: float,
+    budget: Budget | None = None,
+    replanned: Replanned = lambda steps, why: None,
+) -> int:
+    """Train a stage to its last step, from its newest checkpoint, and return how many steps it has made.
+
+    In the end the stage's model is in evaluation mode and holds averaged weights: those that did best on the held-out
+    pairs, or the last ones where the stage has no criterion.
 
     Args:
+        steps: Updates that are planned. They are made, unless there is a budget.
         run: Where checkpoints and samples go.
         log: Where metrics go; lines of lost updates are dropped.
         save_every_s: Least seconds between two checkpoints; more where saving would take over 2 % of the time.
+        budget: Time into which the number of steps is fitted again and again. A stage that overfits ends before.
+        replanned: Called after each change of the number of steps, which is in a checkpoint by then.
 
     Raises:
         CheckpointError: There are checkpoints and none is valid.
@@ -36,29 +56,114 @@ def fit(stage: Stage[Any], steps: int, run: RunDirectory, log: RunLog, *, save_e
         StorageError: The run's directory cannot be written.
     """
     trainer = Trainer(stage, steps)
-    checkpoints = run.checkpoints(stage.name)
-    means = Means(trainer.resume(checkpoints).get("means", {}))
+    stored = trainer.resume(run.checkpoints(stage.name))
     log.truncate(stage.name, trainer.step)
-    saving = SavingTimes(save_every_s)
-    with (
-        closing(stage.batches(trainer.step, steps)) as batches,
-        progress(f"training {stage.name}", steps, done=trainer.step) as advance,
-    ):
-        for microbatches in batches:
-            stage.model.train()
-            metrics = trainer.update(microbatches)
-            means.add(metrics)
-            advance(1, loss=float(metrics["loss"]))
-            if _is_due(trainer.step, steps, LOG_LINES):
-                log.append(stage.name, trainer.step, means.take())
-            if _is_due(trainer.step, steps, VALIDATIONS):
-                _validate(trainer, run, log)
-            if trainer.step == steps or saving.is_due():
-                with saving:
-                    log.flush()
-                    trainer.save(checkpoints, means=means.sums)
+    best = Best(run.best(stage.name), stage.criterion, stored.get("best"))
+    if trainer.is_continued:
+        _measure_again(best, stage)
+    pace = None if budget is None else Pace(budget, VALIDATIONS, lambda: log.elapsed_s)
+    means, saving = Means(stored.get("means", {})), SavingTimes(save_every_s)
+    fitting = _Fitting(trainer, run, log, best, pace, means, saving)
+    while trainer.step < trainer.steps:
+        if why := fitting.until_changed():
+            replanned(trainer.steps, why)
     stage.model.load_state_dict(trainer.ema.state_dict(), strict=False)
+    if weights := best.weights():
+        stage.model.load_state_dict(weights)
     stage.model.eval()
+    return trainer.steps
+
+
+def _measure_again(best: Best, stage: Stage[Any]) -> None:
+    """Validate the best weights of a finished stage on what a longer one is measured on."""
+    weights = best.weights()
+    if weights is None:
+        return
+    own = {name: tensor.clone() for name, tensor in stage.model.state_dict().items()}
+    stage.model.load_state_dict(weights)
+    stage.model.eval()
+    with torch.no_grad():
+        best.measure_again(stage.validate())
+    stage.model.load_state_dict(own)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A stage on its way: what trains it, and what is kept of it."""
+
+    trainer: Trainer
+    run: RunDirectory
+    log: RunLog
+    best: Best
+    pace: Pace | None
+    means: "Means"
+    saving: "SavingTimes"
+
+    def until_changed(self) -> str:
+        """Make updates to the last one, or until their number is changed; return why it was."""
+        trainer, stage, why = self.trainer, self.trainer.stage, ""
+        with (
+            closing(stage.batches(trainer.step, trainer.steps)) as batches,
+            progress(f"training {stage.name}", trainer.steps, done=trainer.step) as advance,
+        ):
+            for microbatches in batches:
+                stage.model.train()
+                metrics = trainer.update(microbatches)
+                self.means.add(metrics)
+                advance(1, loss=float(metrics["loss"]))
+                if is_due(trainer.step, trainer.steps, LOG_LINES):
+                    self.log.append(stage.name, trainer.step, self.means.take())
+                is_validated = is_due(trainer.step, trainer.steps, VALIDATIONS)
+                if is_validated:
+                    self._validate()
+                if self.pace is not None:
+                    why = self._change(self.pace, is_validated=is_validated)
+                if trainer.step == trainer.steps or why or self.saving.is_due():
+                    self._save()
+                if why:
+                    break
+        return why
+
+    def _validate(self) -> None:
+        trainer, stage = self.trainer, self.trainer.stage
+        looking = nullcontext() if self.pace is None else self.pace.looking()
+        with looking, trainer.ema.apply_to(stage.model), torch.no_grad():
+            stage.model.eval()
+            metrics = stage.validate()
+            self.best.consider(trainer.step, metrics, stage.model.state_dict())
+            kept = {} if self.best.record is None else {"best_step": self.best.record.step}
+            self.log.append(stage.name, trainer.step, {**metrics, **kept})
+            picture = stage.sample()
+        if picture is not None:
+            write_picture(self.run.sample(stage.name, trainer.step), picture)
+
+    def _change(self, pace: Pace, *, is_validated: bool) -> str:
+        """Change the number of updates where the time or the held-out pairs ask for it; return why."""
+        step, steps = self.trainer.step, self.trainer.steps
+        if step == steps:
+            return ""
+        if is_validated and self._is_overfitting():
+            self.trainer.change_steps(step)
+            return f"instead of {steps:,}: held-out pairs became worse {WORSE_IN_A_ROW} times in a row"
+        if (changed := pace.changed(step, steps)) is None:
+            return ""
+        self.trainer.change_steps(changed)
+        return f"instead of {steps:,}, from step {step:,}: a step takes {pace.update_s * 1000:.0f} ms now"
+
+    def _is_overfitting(self) -> bool:
+        stage, rewarming = self.trainer.stage, self.trainer.rewarming
+        if (criterion := stage.criterion) is None:
+            return False
+        since = 0 if rewarming is None else rewarming.step
+        own = [line for line in self.log.read() if line["stage"] == stage.name and line["step"] > since]
+        values = [line[criterion.metric] for line in own if line.get(criterion.metric) is not None]
+        return is_overfitting(values, criterion)
+
+    def _save(self) -> None:
+        with self.saving:
+            self.log.flush()
+            directory = self.run.checkpoints(self.trainer.stage.name)
+            self.trainer.save(directory, means=self.means.sums, best=self.best.stored)
 
 
 class Means:
@@ -100,18 +205,3 @@ class SavingTimes:
     def __exit__(self, *_: object) -> None:
         self._ended_s = time.monotonic()
         self._took_s = self._ended_s - self._began_s
-
-
-def _is_due(step: int, steps: int, times: int) -> bool:
-    """Return whether something done `times` in `steps`, evenly and at the end, is done after this step."""
-    return step * times // steps > (step - 1) * times // steps
-
-
-def _validate(trainer: Trainer, run: RunDirectory, log: RunLog) -> None:
-    stage = trainer.stage
-    with trainer.ema.apply_to(stage.model), torch.no_grad():
-        stage.model.eval()
-        log.append(stage.name, trainer.step, stage.validate())
-        picture = stage.sample()
-    if picture is not None:
-        write_picture(run.sample(stage.name, trainer.step), picture)

@@ -1,51 +1,38 @@
 """The plan of a run: sizes and steps chosen by the data, the machine and the time, with the reasons."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from trencadis.config import DiscreteVAEConfig, RunConfig, StageConfig
 from trencadis.config.plain import Settings, differing, overlay, to_plain
 from trencadis.data.prefetch import available_cores
 from trencadis.devices import usable_device
 from trencadis.errors import ConfigError
-from trencadis.image import DiscreteVAE, Quantized, load_image_tokenizer
+from trencadis.image import load_image_tokenizer
 from trencadis.model_directory import find_model
-from trencadis.ranking import CLIP
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.run_directory import RunDirectory
+from trencadis.training.candidates import SHARES, choose_candidate
 from trencadis.training.mixed_precision import default_precision
+from trencadis.training.pace import FEWEST_STEPS, Budget
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import train_tokenizer
 from trencadis.training.timing import Timing
-from trencadis.transformer import Transformer
-from trencadis.transformer.kernels.cpu import counted_products
 
-SHARES = {"image": 0.32, "transformer": 0.53, "ranker": 0.15}
-"""Shares of the training time, by stage."""
+USED = 0.9
+"""Share of the time left that steps are fitted into: saving and further crops take time, and machines slow down."""
 
-USED = 0.85
-"""Share of the time left that steps are fitted into: machines slow down, and validation and saving take time."""
-
-PICTURES_WORTH_IT = 30_000
-"""A recipe is chosen only where this many pictures pass through it in the time."""
-
-ASSUMED_MFU = 0.4
-"""Assumed share of a plain matrix product's FLOP/s that training reaches, used only to pick a recipe."""
+FEWEST_PICTURES = {"image": (50_000, "smeared pictures"), "transformer": (150_000, "blurs")}
+"""Pictures below which a stage is said to have too little time, and what is drawn then: see docs/log.md."""
 
 REPORT_S = 5.0
 """Kept for the report."""
 
 LENGTH_SAMPLE = 20_000  # captions
-FEWEST_STEPS = 20
 
 SEEN = 10  # approximate times that a crop is seen; more often overfits
 MOST_VARIANTS = 16
@@ -96,15 +83,21 @@ def choose_sizes(
     given = _given_tokenizer(overrides, plan)
     threads = overrides.get("threads") or available_cores()
     torch.set_num_threads(int(threads))
-    if recipe is None:
-        config = _choose_recipe(hours, torch.device(device), pairs, plan, given)
-    else:
-        config = overlay(_recipe(recipe), given)
-        plan.say("recipe", recipe, "asked for")
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
-    if config.text.fit_captions:
-        chosen["text"] = _choose_text(config, pairs, plan)
-    config = _with_precision(overlay(overlay(config, chosen), overrides), plan)
+
+    def complete(base: Callable[[], RunConfig], plan: Plan) -> RunConfig:
+        config = overlay(base(), given)
+        is_fitted = overlay(config, overrides).text.fit_captions
+        text = {"text": _choose_text(config, pairs, plan)} if is_fitted else {}
+        return _with_precision(overlay(overlay(config, chosen | text), overrides), plan)
+
+    if recipe is None:
+        base = _choose_recipe([(base, partial(complete, base, Plan())) for base in LADDER], hours, pairs, plan)
+    else:
+        base = partial(_recipe, recipe)
+        why = "asked for" if overrides.get("start") is None else "of the training; the sizes are the model's"
+        plan.say("recipe", recipe, why)
+    config = complete(base, plan)
     for name in ("image", "decoder"):
         losses = getattr(config, name).losses
         if losses.perceptual and (name == "image" or config.decoder.steps):
@@ -163,27 +156,28 @@ def _given_tokenizer(overrides: Mapping[str, Any], plan: Plan) -> Settings:
     return {"image": {"pretrained": name, "model": to_plain(model)}}
 
 
-def _choose_recipe(hours: float, device: torch.device, pairs: RunPairs, plan: Plan, given: Settings) -> RunConfig:
-    """Return the largest recipe that enough pictures pass through in the time, and that is no larger than they are."""
-    rate = ASSUMED_MFU * _matmul_rate(device)
+def _choose_recipe(
+    candidates: Sequence[tuple[Callable[[], RunConfig], Callable[[], RunConfig]]],
+    hours: float,
+    pairs: RunPairs,
+    plan: Plan,
+) -> Callable[[], RunConfig]:
+    """Return the recipe for the time, the machine and the pictures.
+
+    Args:
+        candidates: Recipes, smallest first, each with its config in this run.
+    """
     sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
     median_side = sides[len(sides) // 2] if sides else 0
-    fitting: list[tuple[RunConfig, float]] = []
-    for recipe in LADDER:
-        config = overlay(recipe(), given)
-        needed_h = PICTURES_WORTH_IT * sum(training_flops(config).values()) / rate / 3600
-        is_filled = config.image.pretrained is not None or config.image.model.image_size[0] <= median_side
-        if not fitting or (needed_h <= hours and is_filled):
-            fitting.append((config, needed_h))
-    config, needed_h = fitting[-1]
-    why = (
-        f"{PICTURES_WORTH_IT} pictures take about {needed_h:.2g} h at {rate / 1e9:.0f} GFLOP/s, "
-        f"and half of the pictures have {median_side} pixels or more along their short side"
-    )
-    plan.say("recipe", config.recipe, why)
+    number, timed = choose_candidate([config for _, config in candidates], hours, pairs, median_side)
+    for choice in timed:
+        plan.say(*choice)
+    base, config = candidates[number][0], candidates[number][1]()
     size, grid = config.image.model.image_size, config.image.model.grid_size
+    why = f"the largest for {hours:g} h here and for pictures of which half have {median_side} pixels along each side"
+    plan.say("recipe", config.recipe, why)
     plan.say("picture", f"{size[0]}×{size[1]} pixels, {grid[0]}×{grid[1]} tokens", "of the recipe")
-    return config
+    return base
 
 
 def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> Settings:
@@ -202,59 +196,20 @@ def _choose_text(config: RunConfig, pairs: RunPairs, plan: Plan) -> Settings:
     return {"text_len": text_len, "vocab_size": tokenizer.vocab_size}
 
 
-@cache
-def training_flops(config: RunConfig) -> dict[str, float]:
-    """Return the FLOPs of training on one pair, by stage, forward and backward; counted without computing."""
-    counted = {}
-    with FakeTensorMode():  # tensors without numbers
-        vae, transformer = DiscreteVAE(config.image.model), Transformer(config.transformer_model())
-        clip = CLIP(config.ranker_model())
-        images = torch.zeros(1, 3, *config.image.model.drawn_size)
-        tokens = torch.zeros(1, *config.image.model.grid_size, dtype=torch.long)
-        text = torch.zeros(1, config.text.text_len, dtype=torch.long)
-        runs: dict[str, Callable[[], object]] = {
-            "image": lambda: vae(images, partial(_quantized, vae)) if config.image.pretrained is None else None,
-            "transformer": lambda: transformer.logits(text, tokens),
-            "ranker": lambda: (clip.image(images), clip.text(text)),
-        }
-        for stage, run in runs.items():
-            # Only the plain form of attention is made of operations that are counted.
-            counting = FlopCounterMode(display=False, custom_mapping=counted_products())
-            with counting as counter, sdpa_kernel(SDPBackend.MATH):
-                run()
-            counted[stage] = 3.0 * counter.get_total_flops()
-    return counted
-
-
-def _quantized(vae: DiscreteVAE, latents: Tensor) -> Quantized:
-    """Return codes of the right shape, at about the cost of training."""
-    bottleneck = vae.bottleneck
-    embedded = bottleneck.mix(bottleneck.logits(latents))
-    return Quantized(embedded, latents.new_zeros(latents.shape[:-1], dtype=torch.long), latents)
-
-
-def _matmul_rate(device: torch.device) -> float:
-    """Return the FLOP/s of a matrix product on this machine."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    side = 4096 if device.type == "cuda" else 1024
-    matrix = torch.ones(side, side, device=device, dtype=dtype)
-    best_s = float("inf")
-    for _ in range(6):
-        began_s = time.perf_counter()
-        float((matrix @ matrix)[0, 0])  # reading a number back waits for the device
-        best_s = min(best_s, time.perf_counter() - began_s)
-    return 2 * side**3 / best_s
-
-
-def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan) -> RunConfig:
+def fit_steps(
+    config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs, plan: Plan
+) -> tuple[RunConfig, dict[str, Budget]]:
     """Return the config with the steps that fit into the time, and the crops of each picture; given ones are kept.
 
-    `left_s` is the seconds for all stages.
+    The stages whose steps were fitted have a budget too.
+
+    Args:
+        left_s: Seconds for all stages.
     """
     most_crops = int(ENCODING * left_s / timing.encoding_s) if timing.encoding_s else MOST_VARIANTS
     left_s -= timing.encoding_s * (config.transformer.token_variants or 1)
-    fitted: dict[str, StageConfig] = {}
-    for name, share in shares_of(config).items():
+    shares, fitted = shares_of(config), dict[str, StageConfig]()
+    for name, share in shares.items():
         stage: StageConfig = getattr(config, name)
         if stage.steps is not None:
             plan.say(f"{name}.steps", stage.steps, "asked for")
@@ -263,9 +218,53 @@ def fit_steps(config: RunConfig, timing: Timing, left_s: float, pairs: RunPairs,
         fitted[name] = replace(stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps)))
         plan.say(f"{name}.steps", steps, why_so_many(share, timing, name))
     config = replace(config, **fitted)  # type: ignore[arg-type]
-    if config.transformer.token_variants is not None:
-        return config
-    return fit_variants(config, most_crops, pairs, plan)
+    _warn(config, fitted, pairs, plan)
+    if config.transformer.token_variants is None:
+        config = fit_variants(config, most_crops, pairs, plan)
+    encoding_s = timing.encoding_s * (config.transformer.token_variants or 1)
+    return config, budgets_of(config, shares, timing, left_s, fitted, encoding_s=encoding_s)
+
+
+def _warn(config: RunConfig, fitted: Mapping[str, StageConfig], pairs: RunPairs, plan: Plan) -> None:
+    """Say what to expect where the time is too short."""
+    for name, (fewest, drawn) in FEWEST_PICTURES.items():
+        if name not in fitted:
+            continue
+        passing = (fitted[name].steps or 0) * fitted[name].batch_size
+        if passing < fewest:
+            passes = passing / sum(pair.weight for pair in pairs.train)
+            needed_h = config.hours * fewest / passing
+            why = (
+                f"the {name} sees each picture {passes:.2g} times, {passing:,} in all; "
+                f"about {needed_h:.2g} h are what this takes here"
+            )
+            plan.say("expect", drawn, why)
+
+
+def budgets_of(
+    config: RunConfig,
+    shares: Mapping[str, float],
+    timing: Timing,
+    left_s: float,
+    fitted: Collection[str],
+    *,
+    began_s: float = 0.0,
+    encoding_s: float,
+) -> dict[str, Budget]:
+    """Return when each of the `fitted` stages should end.
+
+    Args:
+        shares: Of `left_s`, in the order of the stages.
+        began_s: Seconds that the run has been trained for.
+        encoding_s: Seconds in which the pictures are encoded, between the image tokenizer and the transformer.
+    """
+    budgets, ends_s = {}, began_s
+    for name, share in shares.items():
+        ends_s += share * left_s * USED + (encoding_s if name == "transformer" else 0.0)
+        if name in fitted:
+            steps = getattr(config, name).steps
+            budgets[name] = Budget(steps, round(ends_s, 3), round(timing.look_s[name], 3))
+    return budgets
 
 
 def shares_of(config: RunConfig, stages: Sequence[str] = tuple(SHARES)) -> dict[str, float]:

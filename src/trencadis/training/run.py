@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from trencadis.config import RunConfig
+from trencadis.config import RunConfig, StageConfig, StartConfig
 from trencadis.config.plain import Settings, differing, overlay
 from trencadis.data.contact_sheet import titled
 from trencadis.data.training_sheet import training_sections
@@ -20,12 +20,14 @@ from trencadis.errors import ConfigError, StorageError, UserError
 from trencadis.image import DiscreteVAE, count_codes, load_image_tokenizer
 from trencadis.image.code_portraits import code_portraits
 from trencadis.pipeline import DALLE
+from trencadis.pretrained import config_from_dict, read_json
 from trencadis.protocols import Savable
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.report.page import write_report
 from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
+from trencadis.sampling import Sampling
 from trencadis.storage import write_picture
 from trencadis.training.build_stages import Stages, check_models
 from trencadis.training.config_files import read_config, write_config
@@ -33,9 +35,11 @@ from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_pl
 from trencadis.training.decoder import DecoderTraining
 from trencadis.training.known_pairs import Say, read_pairs, resumed_pairs, silent
 from trencadis.training.loop import fit
+from trencadis.training.pace import read_budgets, write_budgets
 from trencadis.training.plan import REPORT_S, Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
+from trencadis.training.starting import TUNING_RECIPE, read_start, take_weights
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
@@ -56,6 +60,7 @@ def train(
 
     A finished run goes on for `hours`, to more steps in `overrides`, or with new pairs in the data that these name.
     Otherwise it is left as it is, as it is by the hours and the data that it was planned with.
+    With `start.model` in `overrides`, a new run keeps that model's tokenizers and trains its other parts further.
     Torch's number of threads, its random state and its choice of deterministic algorithms are put back at the end.
 
     Args:
@@ -83,7 +88,9 @@ def train(
             if config.device == "cpu":
                 torch.use_deterministic_algorithms(True)
             with RunLog(run) as log:
-                _Run(run, config, pairs, log).all_stages()
+                own = _Run(run, config, pairs, log, say)
+                own.all_stages()
+                config = own.config
     return config
 
 
@@ -107,17 +114,23 @@ def _begin(
     if strangers := run.strangers():
         found = f"{run.path} holds {strangers[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
+    plan, start = Plan(), read_start(overlay(StartConfig(), overrides.get("start", {}), "start."))
+    if start is not None:
+        recipe = recipe or TUNING_RECIPE
+        overrides = start.settings(overrides, recipe)
     given = draft(overrides, recipe)
-    pairs = read_pairs(given.data, given.seed, run, say)
+    pairs = read_pairs(given.data, given.seed, run, say, before=None if start is None else start.run)
     run.write_data(pairs.summary())
-    plan = Plan()
+    if start is not None:
+        start.say(overrides, pairs, plan)
     hours = 1.0 if hours is None else hours
     config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
     timed = time_stages(config, pairs)
     spent_s = time.monotonic() - began_s
-    config = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
+    config, budgets = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
     plan.save(run)
+    write_budgets(run, budgets)
     write_config(run.config, config)
     for line in plan.lines():
         say(line)
@@ -161,7 +174,7 @@ def _is_same_path(config: RunConfig, asked: RunConfig, setting: str) -> bool:
     return isinstance(one, str) and isinstance(other, str) and is_same_place(one, other)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     """The stages of a run, one after the other. A stage whose part is in the model directory is not entered."""
 
@@ -169,6 +182,7 @@ class _Run:
     config: RunConfig
     pairs: RunPairs
     log: RunLog
+    say: Say
 
     @property
     def device(self) -> torch.device:
@@ -177,15 +191,24 @@ class _Run:
     def all_stages(self) -> None:
         """Train what is not trained yet, and complete the model directory."""
         self._show_training_pictures()
+        if not self.run.part("text").exists() and (start := read_start(self.config.start)) is not None:
+            start.copy_to(self.run, self.config, self.pairs)
+        sampling = self._sampling()
         tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._decoder(stages, self._image_tokenizer(stages))
         transformer = self._transformer(stages, vae)
         ranker = CLIPRanker(self._ranker(stages), tokenizer)
-        model = DALLE(
-            text_tokenizer=tokenizer, image_tokenizer=vae, transformer=transformer, ranker=ranker, name=self.run.name
-        )
-        model.save_settings(self.run.model)
+        parts = {"text_tokenizer": tokenizer, "image_tokenizer": vae, "transformer": transformer, "ranker": ranker}
+        DALLE(**parts, sampling=sampling, name=self.run.name).save_settings(self.run.model)  # type: ignore[arg-type]
+
+    def _sampling(self) -> Sampling:
+        """Return how the model draws by default: as the one before, of a run that starts from one or is continued."""
+        settings = self.run.model / "config.json"
+        if not settings.exists():
+            return Sampling()
+        sampling: Sampling = config_from_dict(Sampling, read_json(settings).get("sampling", {}))
+        return sampling
 
     def _show_training_pictures(self) -> None:
         if not self.run.training_pictures.exists():
@@ -227,15 +250,42 @@ class _Run:
 
     def _fit(self, stage: TrainedStage) -> TrainedStage:
         """Train a stage to its last step, and put its model into the model directory."""
-        steps = stage.config.steps
+        budget = read_budgets(self.run).get(stage.name)
+        steps = stage.config.steps if budget is None else budget.steps
         assert steps is not None, "a plan fixes the steps of every stage"
-        fit(stage, steps, self.run, self.log, save_every_s=self.config.save_every_s)
+        if stage.name != "decoder" and self.run.read_trained().get(stage.name) == 0:
+            take_weights(stage.model, self.run.part(stage.name))
+        steps = fit(
+            stage,
+            steps,
+            self.run,
+            self.log,
+            save_every_s=self.config.save_every_s,
+            budget=budget,
+            replanned=lambda steps, why: self._replan(stage.name, steps, why),
+        )
+        self._write_steps(stage.name, steps)  # a kill may have come between the checkpoint and the plan
         write_report(self.run)
         part = stage.tokenizer if isinstance(stage, DecoderTraining) else stage.model
         assert isinstance(part, Savable)
         part.save_pretrained(self.run.part(stage.name))
         self.run.mark_trained(stage.name, steps)
         return stage
+
+    def _replan(self, stage: str, steps: int, why: str) -> None:
+        """Write and say the number of steps that a stage now makes."""
+        change = Plan()
+        change.say(f"{stage}.steps", f"{steps:,}", why)
+        self.run.write_choices([*self.run.read_choices(), *change.choices])
+        self._write_steps(stage, steps)
+        for line in change.lines():
+            self.say(line)
+
+    def _write_steps(self, stage: str, steps: int) -> None:
+        settings: StageConfig = getattr(self.config, stage)
+        if settings.steps != steps:
+            self.config = replace(self.config, **{stage: replace(settings, steps=steps)})  # type: ignore[arg-type]
+            write_config(self.run.config, self.config)
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""

@@ -19,6 +19,11 @@ def linear_schedule(step: int, *, start: float, end: float, steps: int) -> float
     return end if step >= steps else end + (start - end) * (1 - step / steps)
 
 
+def is_due(step: int, steps: int, times: int) -> bool:
+    """Return whether something done `times` in `steps`, evenly and at the end, is done after this step."""
+    return step * times // steps > (step - 1) * times // steps
+
+
 @dataclass(frozen=True)
 class Rewarming:
     """How a learning rate gets from the end of one schedule into the middle of a longer one: in a straight line.
@@ -37,3 +42,39 @@ class Rewarming:
         """Return the learning rate of an update for which the longer schedule has `scheduled`."""
         done = min(1.0, (step - self.step + 1) / (self.steps + 1))
         return self.share * peak + (scheduled - self.share * peak) * done
+
+
+@dataclass(frozen=True)
+class Course:
+    """How many updates a stage makes, and where each of them is in the schedules.
+
+    Schedules are functions of an update's number among the planned ones. Where the number of updates is changed on the
+    way, the rest of the updates pass through the rest of the schedules evenly, so that these still end where they
+    should.
+
+    Args:
+        planned: Updates that the schedules were made for.
+        steps: Updates that are made.
+        from_step: The last update before the number was changed; 0 where it was not.
+        from_position: Where that update was in the schedules, 0..planned - 1.
+    """
+
+    planned: int
+    steps: int
+    from_step: int = 0
+    from_position: float = 0.0
+
+    def position(self, step: int) -> int:
+        """Return the number that update `step`, `from_step`..`steps` - 1, has in the schedules, 0..planned - 1."""
+        return round(self._position(step))
+
+    def changed(self, step: int, steps: int) -> "Course":
+        """Return the course of a stage that makes `steps` updates in all, of which `step` have been made."""
+        before = max(0, step - 1)
+        return Course(self.planned, steps, before, self._position(before))
+
+    def _position(self, step: int) -> float:
+        if step <= self.from_step:
+            return self.from_position
+        share = (step - self.from_step) / (self.steps - 1 - self.from_step)
+        return self.from_position + share * (self.planned - 1 - self.from_position)

@@ -39,9 +39,22 @@ class UpdateEffects(NamedTuple):
     replaced_rows: Mapping[str, Tensor] = {}
 
 
+class Criterion(NamedTuple):
+    """The metric of a validation by which weights are compared."""
+
+    metric: str
+    is_higher_better: bool = False
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Return whether a value is better than another one; a value that is not a number is not."""
+        return value > than if self.is_higher_better else value < than
+
+
 @runtime_checkable
 class Stage(Protocol[Batch]):
     """One part of a run, trained by `trencadis.training.loop.fit`. By default its optimizers alone train it.
+
+    Update `step` of `steps` is where the schedules are: its number, unless the number of updates has been changed.
 
     Everything random is a pure function of the seed, the step and a sample's position in the update, so that a resumed
     stage continues exactly, and microbatches change nothing.
@@ -50,6 +63,11 @@ class Stage(Protocol[Batch]):
     name: str
     config: StageConfig
     model: nn.Module
+
+    @property
+    def criterion(self) -> Criterion | None:
+        """Return what decides which weights are kept in the end; None keeps the last ones."""
+        return None
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[Batch], None, None]:
         """Yield the microbatches of each of the steps `from_step` to `to_step - 1`."""

@@ -1,5 +1,6 @@
 """The first stage: byte-pair encoding trained on the captions, and captions as tokens for the later stages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def fit_text(pairs: RunPairs, config: TextStage, directory: Path) -> CaptionToke
 def train_tokenizer(pairs: tuple[KeptPair, ...], vocab_size: int) -> CaptionTokenizer:
     captions = (caption for pair in pairs for caption in pair.captions)
     return CaptionTokenizer.train(captions, vocab_size=vocab_size)
+
+
+def cut_captions(tokenizer: CaptionTokenizer, pairs: Sequence[KeptPair], text_len: int) -> str:
+    """Return how many captions are longer than the text, in words, such as `3 of 40 captions are cut to 16 tokens`."""
+    lengths = [len(tokenizer.encode(caption)) for pair in pairs for caption in pair.captions]
+    return f"{sum(length > text_len for length in lengths):,} of {len(lengths):,} captions are cut to {text_len} tokens"
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,33 @@ def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:
     return timing
 
 
+def time_candidate(config: RunConfig, pairs: RunPairs) -> dict[str, float]:
+    """Return the seconds that a picture takes in training, by stage; the ranker, a small part of it, is left out."""
+    device = torch.device(config.device)
+    torch.set_num_threads(config.threads)
+    stages = Stages(config, pairs, train_tokenizer(pairs.train, config.text.vocab_size), device)
+    image = stages.image() if config.image.pretrained is None else None
+    sample_s = {} if image is None else {"image": _update_s(image) / config.image.batch_size}
+    vae = stages.given_tokenizer() if image is None else image.model
+    tokens = torch.zeros(1, len(pairs.train), *vae.grid_size, dtype=torch.int32)
+    transformer = stages.transformer(vae, tokens, tokens[0, : len(pairs.validation)])
+    sample_s["transformer"] = _update_s(transformer) / config.transformer.batch_size
+    return sample_s
+
+
 def _time(stage: Stage[Any]) -> tuple[float, float]:
     """Return the seconds of one update, its batch included, and of all validations and samples."""
+    update_s = _update_s(stage)
+    stage.model.eval()
+    began_s = time.perf_counter()
+    with torch.no_grad():
+        stage.validate()
+        stage.sample()
+    return update_s, VALIDATIONS * (time.perf_counter() - began_s)
+
+
+def _update_s(stage: Stage[Any]) -> float:
+    """Return the seconds of one update, its batch included."""
     # Time the last steps, when the discriminator is active too.
     trainer = Trainer(stage, steps=1000)
     trainer.step = trainer.steps - TIMED_STEPS
@@ -64,10 +89,5 @@ def _time(stage: Stage[Any]) -> tuple[float, float]:
         trainer.update(next(batches))
         batches.close()
         steps_s.append(time.perf_counter() - began_s)
-    stage.model.eval()
-    began_s = time.perf_counter()
-    with torch.no_grad():
-        stage.validate()
-        stage.sample()
     # The first update allocates and selects kernels.
-    return sorted(steps_s[1:])[len(steps_s[1:]) // 2], VALIDATIONS * (time.perf_counter() - began_s)
+    return sorted(steps_s[1:])[len(steps_s[1:]) // 2]

@@ -14,7 +14,7 @@ from trencadis.memory import in_memory
 from trencadis.training.checkpoints import load_latest, save_checkpoint
 from trencadis.training.optimizer_state import EMA, optimizer_tensors, reset_rows, restore_optimizers
 from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers, warmup
-from trencadis.training.schedules import Rewarming
+from trencadis.training.schedules import Course, Rewarming
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 
 MOST_SKIPPED = 20  # updates in a row
@@ -26,11 +26,21 @@ class Trainer:
     """A stage's model, its optimizers, its averaged weights and its progress: all that a checkpoint holds."""
 
     def __init__(self, stage: Stage[Any], steps: int) -> None:
-        self.stage, self.steps, self.step = stage, steps, 0
+        self.stage, self.course, self.step = stage, Course(steps, steps), 0
         self.optimizers = optimizers(stage.model, stage.config.optimizer, stage.config.precision)
         self.ema = EMA(stage.model, stage.config.ema_decay)
         self.skipped = 0  # updates in a row, because the gradient was not finite
+        self.is_continued = False  # from a checkpoint that was planned with fewer steps
         self.rewarming: Rewarming | None = None  # of a stage that has been given more steps
+
+    @property
+    def steps(self) -> int:
+        """Return how many updates are made in all."""
+        return self.course.steps
+
+    def change_steps(self, steps: int) -> None:
+        """Make `steps` updates in all, no fewer than have been made; the schedules end with the last one."""
+        self.course = self.course.changed(self.step, steps)
 
     def update(self, microbatches: Sequence[Any]) -> Metrics:
         """Make one update and return its metrics: terms of the loss as means over the update, and `gradient_norm`.
@@ -41,22 +51,22 @@ class Trainer:
             DivergenceError: Too many were skipped in a row.
             FullMemoryError: There is no room for the update.
         """
-        stage, config = self.stage, self.stage.config.optimizer
+        stage, config, position = self.stage, self.stage.config.optimizer, self.course.position(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate(self.step, self.steps, peak=group["peak"])
+                group["lr"] = self._learning_rate(self.step, self.course, peak=group["peak"])
             optimizer.zero_grad(set_to_none=True)
         doing = f"training {stage.name} on {stage.config.batch_size} samples in {len(microbatches)} parts"
         with in_memory(
             doing, remedy=f"raise {stage.name}.microbatches, or lower {stage.name}.batch_size, in a new run"
         ):
-            metrics, observed = self._accumulate(microbatches, self._totals(microbatches))
+            metrics, observed = self._accumulate(microbatches, self._totals(microbatches, position), position)
         stage.after_backward()
         norm = clip_gradients(stage.model, config.max_grad_norm)
         if math.isfinite(norm):
             for optimizer in self.optimizers:
                 optimizer.step()
-            metrics |= self._after_update(observed)
+            metrics |= self._after_update(observed, position)
             self.skipped = 0
         else:
             self.skipped += 1
@@ -69,23 +79,24 @@ class Trainer:
         rate = self.optimizers[0].param_groups[0]["lr"]
         return metrics | _tensors({"learning_rate": rate, "gradient_norm": norm, "skipped": self.skipped})
 
-    def _learning_rate(self, step: int, steps: int, *, peak: float) -> float:
-        scheduled = learning_rate(step, steps, self.stage.config.optimizer, peak=peak)
+    def _learning_rate(self, step: int, course: Course, *, peak: float) -> float:
+        scheduled = learning_rate(course.position(step), course.planned, self.stage.config.optimizer, peak=peak)
         return scheduled if self.rewarming is None else self.rewarming.rate(scheduled, step, peak=peak)
 
-    def _totals(self, microbatches: Sequence[Any]) -> Totals:
+    def _totals(self, microbatches: Sequence[Any], position: int) -> Totals:
         """Return the totals of the update, known before the first backward pass."""
         is_whole = len(microbatches) == 1
-        parts = [self.stage.totals(batch, self.step, self.steps, is_whole=is_whole) for batch in microbatches]
+        planned = self.course.planned
+        parts = [self.stage.totals(batch, position, planned, is_whole=is_whole) for batch in microbatches]
         # Several processes would sum these over the ranks here; then no part is whole.
         return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
 
-    def _accumulate(self, microbatches: Sequence[Any], totals: Totals) -> tuple[Metrics, list[Any]]:
+    def _accumulate(self, microbatches: Sequence[Any], totals: Totals, position: int) -> tuple[Metrics, list[Any]]:
         """Add up the gradient, and return the means of the terms and what was observed."""
         losses: list[StageLoss] = []
         means: dict[str, list[Tensor]] = {"loss": []}
         for batch in microbatches:
-            loss = self.stage.loss(batch, totals, self.step, self.steps)
+            loss = self.stage.loss(batch, totals, position, self.course.planned)
             total = weighted_sum(loss.terms, totals)
             torch.autograd.backward(total)
             means["loss"].append(total.detach())
@@ -95,9 +106,9 @@ class Trainer:
         metrics = {name: torch.stack(parts).sum() for name, parts in means.items()}
         return metrics | _tensors(losses[-1].values), [loss.observed for loss in losses]
 
-    def _after_update(self, observed: Sequence[Any]) -> Metrics:
+    def _after_update(self, observed: Sequence[Any], position: int) -> Metrics:
         """Have the stage learn what its optimizers do not, average the weights, and return the stage's metrics."""
-        effects = self.stage.after_update(observed, self.step, self.steps)
+        effects = self.stage.after_update(observed, position, self.course.planned)
         self.ema.update(self.stage.model, self.step)
         for name, rows in effects.replaced_rows.items():
             parameter = self.stage.model.get_parameter(name)
@@ -115,13 +126,14 @@ class Trainer:
         if extra := self.stage.extra_state():
             tensors["extra"] = extra
         rewarming = None if self.rewarming is None else asdict(self.rewarming)
-        own = {"stage": self.stage.name, "steps": self.steps, "skipped": self.skipped, "rewarming": rewarming}
+        own = {"stage": self.stage.name, "course": asdict(self.course), "skipped": self.skipped, "rewarming": rewarming}
         save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
     def resume(self, directory: Path) -> dict[str, Any]:
         """Load the newest valid checkpoint and return its meta; nothing where there is none.
 
-        If it was made on the way to fewer steps, the learning rate goes from there into the schedule of these ones.
+        If it was planned with as many steps as this trainer, it goes on as it was, on the course that it has taken.
+        If it was planned with fewer, the learning rate goes from there into the schedule of these ones.
         """
         checkpoint = load_latest(directory)
         if checkpoint is None:
@@ -133,13 +145,22 @@ class Trainer:
         self.step, self.skipped = checkpoint.step, checkpoint.meta.get("skipped", 0)
         rewarming = checkpoint.meta.get("rewarming")
         self.rewarming = None if rewarming is None else Rewarming(**rewarming)
-        before = checkpoint.meta.get("steps", self.steps)
-        if before != self.steps and 0 < self.step < self.steps:
+        before = _course(checkpoint.meta, self.steps)
+        self.is_continued = before.planned != self.course.planned
+        if not self.is_continued:
+            self.course = before
+        elif 0 < self.step < self.steps:
             share = self._learning_rate(self.step - 1, before, peak=1.0)
             added = self.steps - self.step
             steps = min(added, warmup(added, self.stage.config.optimizer))
             self.rewarming = Rewarming(self.step, share, steps)
         return checkpoint.meta
+
+
+def _course(meta: Mapping[str, Any], steps: int) -> Course:
+    """Return the course that a checkpoint was on; earlier versions noted the steps alone."""
+    course = meta.get("course")
+    return Course(**course) if course is not None else Course(*[meta.get("steps", steps)] * 2)
 
 
 def weighted_sum(terms: Mapping[str, Term], totals: Totals) -> Tensor:

@@ -18,10 +18,11 @@ from trencadis.data.prefetch import prefetch
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
+from trencadis.training.allocation import keep_freed_memory
 from trencadis.training.mixed_precision import GradientScales, autocast
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.schedules import linear_schedule
-from trencadis.training.stage import Stage, StageLoss, Term, Totals
+from trencadis.training.stage import Criterion, Stage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import KVDecoder, Transformer
 from trencadis.transformer.model import Block, Losses
@@ -68,6 +69,8 @@ class TransformerTraining(Stage[StreamBatch]):
     ) -> None:
         torch.manual_seed(derive_seed(seed, self.name, "weights"))
         self.config, self.device, self._seed = config, device, derive_seed(seed, self.name)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.model = Transformer(model).to(device)
         self.model.checkpointed_blocks = config.checkpointed_blocks
         self.scales = GradientScales(branches(self.model)) if config.precision == "float16" else None
@@ -103,6 +106,10 @@ class TransformerTraining(Stage[StreamBatch]):
         random_tokens = torch.randint(self.model.config.image_vocab_size, shape, generator=generator)
         shares = torch.rand(shape[0], 1, 1, generator=generator)  # of the limit, one for each picture
         return [random_tokens, torch.rand(shape, generator=generator) / shares.clamp_min(1e-6)]
+
+    @property
+    def criterion(self) -> Criterion:
+        return Criterion("validation_bits_per_image_token")
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[StreamBatch], None, None]:
         return prefetch(self.batch, range(from_step, to_step), workers=1)

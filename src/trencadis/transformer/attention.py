@@ -11,6 +11,7 @@ from trencadis.config import TransformerConfig
 from trencadis.stream import Stream
 from trencadis.transformer.kernels.block_sparse import block_sparse_attention
 from trencadis.transformer.kernels.flex import FlexAttention
+from trencadis.transformer.kernels.narrow import narrow_heads, suits_blocks
 from trencadis.transformer.kernels.product_attention import product_attention, suits_products
 from trencadis.transformer.layers import Linear, RMSNorm
 from trencadis.transformer.masks import ImageBlocks, Pattern, visibility
@@ -97,7 +98,11 @@ class Attention(nn.Module):
         """
         # Views by hand: a decoding step is so short that einops' parsing would show in it.
         batch, positions, _ = x.shape
-        heads = self.qkv(x).view(batch, positions, 3 * self.num_heads, -1).transpose(1, 2)
+        qkv = self.qkv(x)
+        if self.query_norm is not None and self.key_norm is not None and rotary is not None and suits_blocks(qkv):
+            gains = torch.stack([self.query_norm.weight, self.key_norm.weight])
+            return narrow_heads(qkv, gains, torch.complex(*rotary))
+        heads = qkv.view(batch, positions, 3 * self.num_heads, -1).transpose(1, 2)
         queries, keys, values = heads.chunk(3, dim=1)
         if self.query_norm is not None and self.key_norm is not None:
             queries, keys = self.query_norm(queries), self.key_norm(keys)

@@ -76,7 +76,7 @@ SETTINGS = [name for name in setting_names(RunConfig) if not name.startswith("im
 
 TEXTS = {
     *("recipe", "data.path", "data.caption_column", "data.file_column", "data.filters.language"),
-    *("image.pretrained", "image.losses.perceptual_network", "decoder.losses.perceptual_network"),
+    *("start.model", "image.pretrained", "image.losses.perceptual_network", "decoder.losses.perceptual_network"),
 }
 
 
@@ -88,7 +88,8 @@ def test_a_fault_names_the_whole_path(name: str) -> None:
         return
     if name.startswith("decoder.architecture.") and not name.endswith("kind"):  # of the first kind that has it
         kinds = (PublishedConfig(), AttentiveConfig(), LeanConfig())
-        architecture = next(kind for kind in kinds if name.rpartition(".")[2] in vars(kind))
+        setting = name.rpartition(".")[2]
+        architecture = next(kind for kind in kinds if setting in {field.name for field in dataclasses.fields(kind)})
         decoder = dataclasses.replace(config.decoder, architecture=architecture)
         config = dataclasses.replace(config, decoder=decoder)
     for value in ("many", "-1"):

@@ -7,11 +7,13 @@ import pytest
 
 from trencadis.config import RunConfig
 from trencadis.data import KeptPair
-from trencadis.errors import ConfigError
+from trencadis.errors import ConfigError, FullMemoryError
 from trencadis.recipes import LADDER, RECIPES
-from trencadis.training import mixed_precision
+from trencadis.training import candidates, mixed_precision
 from trencadis.training import plan as planning
-from trencadis.training.plan import Plan, choose_sizes, fit_steps, training_flops
+from trencadis.training.candidates import OPTIMISM, SHARES, training_flops
+from trencadis.training.pace import FEWEST_STEPS
+from trencadis.training.plan import Plan, choose_sizes, fit_steps
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.timing import Timing
 
@@ -46,7 +48,12 @@ def pairs(count: int = 100, side: int = 300, caption: str = "a red circle on a b
 
 
 def planned(hours: float, *, rate: float, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[RunConfig, Plan]:
-    monkeypatch.setattr(planning, "_matmul_rate", lambda device: rate)
+    """Plan for a machine that makes `rate` FLOP/s with every recipe."""
+
+    def timed(config: RunConfig, pairs: RunPairs) -> dict[str, float]:
+        return {stage: training_flops(config)[stage] / rate for stage in ("image", "transformer")}
+
+    monkeypatch.setattr(candidates, "time_candidate", timed)
     plan = Plan()
     return choose_sizes({"device": "cpu"}, None, hours, options.pop("data", pairs()), plan), plan
 
@@ -55,12 +62,12 @@ def planned(hours: float, *, rate: float, monkeypatch: pytest.MonkeyPatch, **opt
     ("hours", "rate", "side", "recipe"),
     [
         (0.1, 2e11, 300, "pocket"),
-        (1.0, 2e11, 300, "pocket"),
-        (5.0, 2e11, 300, "small"),
-        (1.0, 4e14, 300, "large"),
-        (1.0, 4e14, 200, "medium"),
-        (1.0, 4e14, 100, "small"),
-        (1.0, 4e14, 20, "pocket"),
+        (2.0, 2e11, 300, "pocket"),
+        (30.0, 2e11, 300, "small"),
+        (2.0, 2e14, 300, "large"),
+        (2.0, 2e14, 200, "medium"),
+        (2.0, 2e14, 100, "small"),
+        (2.0, 2e14, 20, "pocket"),
     ],
 )
 def test_the_recipe_goes_with_time_machine_and_pictures(
@@ -72,12 +79,59 @@ def test_the_recipe_goes_with_time_machine_and_pictures(
     assert all(choice["why"] for choice in plan.choices)
 
 
+def test_only_recipes_that_may_fit_are_timed_and_the_plan_has_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+
+    def slow(config: RunConfig, pairs: RunPairs) -> dict[str, float]:
+        timed.append(config.recipe)
+        assert config.image.precision is not None
+        assert config.text.text_len < 256
+        return {"image": 0.012, "transformer": 0.024}
+
+    monkeypatch.setattr(candidates, "time_candidate", slow)
+    plan = Plan()
+    config = choose_sizes({"device": "cpu"}, None, 1.0, pairs(), plan)
+    assert config.recipe == "pocket"
+    assert timed == ["pocket"], "the smallest one is worth more time than there is"
+    (choice,) = [choice for choice in plan.choices if choice["what"] == "pocket"]
+    assert choice["value"] == "image 12 ms a picture, transformer 24 ms a picture"
+    assert choice["why"] == "timed here; worth its image tokens from about 3.8 h on"
+    choose_sizes({"device": "cpu"}, None, 3.8, pairs(side=90), plan)
+    assert timed == ["pocket"], "there was nothing to choose"
+    assert OPTIMISM > 1
+
+
+def test_a_recipe_without_room_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(config: RunConfig, pairs: RunPairs) -> dict[str, float]:
+        if config.recipe != "pocket":
+            raise FullMemoryError("training", remedy="lower the batch")
+        return {"image": 1e-5, "transformer": 1e-5}
+
+    monkeypatch.setattr(candidates, "time_candidate", full)
+    plan = Plan()
+    assert choose_sizes({"device": "cpu"}, None, 10.0, pairs(), plan).recipe == "pocket"
+    assert {"what": "small", "value": "too large", "why": "there is no room for an update"} in plan.choices
+
+
+def test_too_little_time_is_said_with_the_time_that_it_takes() -> None:
+    config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
+    timing = Timing({"image": 0.1, "transformer": 1.0, "ranker": 0.4}, dict.fromkeys(SHARES, 0.0), 0.0)
+    short, enough = Plan(), Plan()
+    fitted, _ = fit_steps(config, timing, 3600.0, pairs(), short)
+    (expected,) = [choice for choice in short.choices if choice["what"] == "expect" and "transformer" in choice["why"]]
+    passing = (fitted.transformer.steps or 0) * 32
+    assert expected["value"] == "blurs"
+    assert f"{passing:,} in all; about {150_000 / passing:.2g} h are what this takes here" in expected["why"]
+    fit_steps(config, timing, 36_000.0, pairs(), enough)
+    assert "expect" not in {choice["what"] for choice in enough.choices}
+
+
 @pytest.mark.parametrize("has_units", [True, False])
 def test_each_stage_gets_the_type_that_the_machine_is_fast_in(has_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed_precision, "has_bfloat16_units", lambda device: has_units)
     chosen = "bfloat16" if has_units else "float32"
     config, plan = planned(0.1, rate=1e11, monkeypatch=monkeypatch)
-    assert [getattr(config, stage).precision for stage in planning.SHARES] == [chosen] * 3
+    assert [getattr(config, stage).precision for stage in SHARES] == [chosen] * 3
     assert [choice["value"] for choice in plan.choices if choice["what"] == "precision"] == [chosen]
 
 
@@ -87,6 +141,20 @@ def test_a_type_that_was_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     config = choose_sizes({"device": "cpu", **asked}, "tiny", 0.1, pairs(), Plan())
     precisions = config.image.precision, config.transformer.precision, config.ranker.precision
     assert precisions == ("float32", "float16", "bfloat16")
+
+
+@pytest.mark.parametrize("recipe", ["pocket", "small", "medium", "large"])
+def test_what_measured_best_is_the_default_and_the_paper_stays_the_paper(recipe: str) -> None:
+    config, paper = RECIPES[recipe](), RECIPES[f"{recipe}-paper"]()
+    assert config.image == RECIPES[f"{recipe}-ibq"]().image
+    assert config.image.relaxation == "ibq"
+    assert paper.image == RECIPES[f"{recipe}-gumbel"]().image
+    assert (paper.image.relaxation, paper.image.model.architecture.kind) == ("gumbel", "published")
+    rows, columns = config.image.model.grid_size
+    assert config.transformer.model.attention == ("full" if rows * columns <= 256 else "sparse")
+    assert paper.transformer.model.attention == "sparse"
+    assert not paper.transformer.optimizer.muon
+    assert config.transformer.model.head_dim == 64
 
 
 def test_sizes_that_parts_share_agree() -> None:
@@ -127,7 +195,7 @@ def test_larger_recipes_take_more_operations() -> None:
     positions = model.text_len + 64
     blocks = model.num_layers * 12 * model.dim**2
     attention = 3 * model.num_layers * 4 * positions**2 * model.dim
-    heads = 6 * model.dim * (255 * (4096 + 256) + 64 * 512)
+    heads = 6 * model.dim * (255 * (4096 + 256) + 64 * 1024)
     assert training_flops(LADDER[0]())["transformer"] == pytest.approx(
         6 * blocks * positions + attention + heads, rel=0.02
     )
@@ -135,21 +203,31 @@ def test_larger_recipes_take_more_operations() -> None:
 
 def test_steps_fill_the_time_and_leave_some() -> None:
     config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
-    timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(planning.SHARES, 10.0), 2.0)
-    fitted = fit_steps(config, timing, 3600.0, pairs(), Plan())
-    spent_s = sum(timing.step_s[name] * getattr(fitted, name).steps + 10.0 for name in planning.SHARES)
+    timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(SHARES, 10.0), 2.0)
+    fitted, budgets = fit_steps(config, timing, 3600.0, pairs(), Plan())
+    spent_s = sum(timing.step_s[name] * getattr(fitted, name).steps + 10.0 for name in SHARES)
     spent_s += timing.encoding_s * (fitted.transformer.token_variants or 0)
-    assert 0.8 * 3600 < spent_s < 0.92 * 3600
+    assert 0.88 * 3600 < spent_s < 0.95 * 3600
+    assert {name: budget.steps for name, budget in budgets.items()} == {
+        name: getattr(fitted, name).steps for name in SHARES
+    }
+    ends_s = [budgets[name].ends_s for name in SHARES]
+    assert ends_s == sorted(ends_s)
+    assert 0.9 * 3600 < ends_s[-1] < 0.95 * 3600
     given = dataclasses.replace(config, image=dataclasses.replace(config.image, steps=7))
-    assert fit_steps(given, timing, 3600.0, pairs(), Plan()).image.steps == 7
-    assert fit_steps(config, timing, 1.0, pairs(), Plan()).ranker.steps == planning.FEWEST_STEPS
+    kept, others = fit_steps(given, timing, 3600.0, pairs(), Plan())
+    assert kept.image.steps == 7
+    assert {name: budget.ends_s for name, budget in others.items()} == {
+        name: budgets[name].ends_s for name in ("transformer", "ranker")
+    }, "the time of the others does not depend on what was asked for"
+    assert fit_steps(config, timing, 1.0, pairs(), Plan())[0].ranker.steps == FEWEST_STEPS
 
 
 def test_few_pairs_get_more_crops_each() -> None:
     config = choose_sizes({"device": "cpu"}, "pocket", 1.0, pairs(), Plan())
-    timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(planning.SHARES, 1.0), 0.1)
-    few, many = (fit_steps(config, timing, 1000.0, pairs(count), Plan()) for count in (100, 20_000))
+    timing = Timing({"image": 0.2, "transformer": 0.7, "ranker": 0.4}, dict.fromkeys(SHARES, 1.0), 0.1)
+    few, many = (fit_steps(config, timing, 1000.0, pairs(count), Plan())[0] for count in (100, 20_000))
     assert few.transformer.token_variants == planning.MOST_VARIANTS
     assert many.transformer.token_variants == 1
     slow = dataclasses.replace(timing, encoding_s=20.0)
-    assert fit_steps(config, slow, 1000.0, pairs(100), Plan()).transformer.token_variants == 2
+    assert fit_steps(config, slow, 1000.0, pairs(100), Plan())[0].transformer.token_variants == 2

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from trencadis.training.schedules import Rewarming, cosine_schedule
+from trencadis.training.schedules import Course, Rewarming, cosine_schedule
 
 
 def test_the_way_from_start_to_end() -> None:
@@ -33,3 +33,28 @@ def test_a_learning_rate_joins_a_longer_schedule() -> None:
     assert Rewarming(step=100, share=0.05, steps=0).rate(1.5, 100, peak=peak) == 1.5
     flat = [Rewarming(step=0, share=0.05, steps=2).rate(0.1, step, peak=peak) for step in range(5)]
     assert flat == pytest.approx([0.1] * 5), "a schedule that is as low there is not left"
+
+
+def test_an_unchanged_course_is_the_plan() -> None:
+    course = Course(1000, 1000)
+    assert [course.position(step) for step in range(1000)] == list(range(1000))
+    assert Course(1, 1).position(0) == 0
+
+
+@pytest.mark.parametrize("steps", [301, 302, 450, 1000, 2500])
+def test_a_changed_course_passes_through_the_rest_of_the_schedules_to_their_end(steps: int) -> None:
+    course = Course(1000, 1000).changed(300, steps)
+    positions = [course.position(step) for step in range(300, steps)]
+    assert positions[-1] == 999
+    assert positions == sorted(positions)
+    evenly = (999 - 299) / (steps - 300)
+    assert positions == pytest.approx([299 + evenly * (n + 1) for n in range(len(positions))], abs=0.51)
+    again = course.changed(steps - 1, steps + 50)
+    assert again.position(steps + 49) == 999
+    assert again.position(steps - 1) >= course.position(steps - 2)
+
+
+def test_a_course_may_end_where_it_is() -> None:
+    ended = Course(1000, 1000).changed(400, 400)
+    assert ended.steps == 400
+    assert ended.position(399) == 399

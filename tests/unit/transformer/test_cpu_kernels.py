@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trencadis.transformer.kernels import cpu
-from trencadis.transformer.kernels.cpu import Activation, linear, mlp, product, rms_norm
+from trencadis.transformer.kernels.cpu import Activation, linear, mlp, multiplied_product, product, rms_norm
 
 ACTIVATIONS = get_args(Activation)
 
@@ -143,8 +143,17 @@ def test_rms_norm_of_zeros_is_zero_and_its_gradient_is_finite() -> None:
     assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()
 
 
-def test_rms_norm_under_autocast_is_in_float32() -> None:
-    x = draw(4, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = rms_norm(x.bfloat16(), draw(8).bfloat16())
+def test_rms_norm_under_autocast_computes_in_float32() -> None:
+    x, weight = 300 * draw(4, 8), draw(8)
+    with torch.autocast("cpu", torch.float16):  # in float16 the squares would overflow
+        y = rms_norm(x.half(), weight.half())
     assert y.dtype == torch.float32
+    torch.testing.assert_close(y, F.rms_norm(x, (8,), weight), atol=1e-2, rtol=1e-2)
+
+
+def test_the_product_that_is_multiplied_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, factors = (draw(*shape).detach().bfloat16() for shape in ((6, 64), (32, 64), (6, 32)))
+    expected = factors.float() * (x.float() @ weight.float().t())
+    torch.testing.assert_close(multiplied_product(x, weight, factors).float(), expected, atol=1e-2, rtol=1e-2)
+    monkeypatch.setattr(cpu, "_fuses_bfloat16", lambda: False)
+    torch.testing.assert_close(multiplied_product(x, weight, factors).float(), expected, atol=0.2, rtol=0.02)

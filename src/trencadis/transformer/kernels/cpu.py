@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trencadis.transformer.kernels.narrow import EPS, narrow_rms_norm, suits_blocks
+
 Activation = Literal["gelu", "relu2"]
 
 
@@ -36,6 +38,20 @@ def _matmul_is_held_back() -> bool:
     )
 
 
+@functools.cache
+def _fuses_bfloat16() -> bool:
+    """Whether oneDNN multiplies in bfloat16 and works on the product before it is written."""
+    return (
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def _fuses(x: Tensor) -> bool:
+    return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.bfloat16 and _fuses_bfloat16()
+
+
 def _uses_onednn(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and _matmul_is_held_back()
 
@@ -48,10 +64,19 @@ def product(
     relu: bool = False,
 ) -> Float[Tensor, "rows out_dim"]:
     """Return `x @ weight.T + bias`, or its positive part. Records no gradient. Transposed views cost nothing extra."""
-    if _uses_onednn(x):
+    if _uses_onednn(x) or (relu and x.numel() > 0 and _fuses(x)):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y
+
+
+def multiplied_product(
+    x: Float[Tensor, "rows in_dim"], weight: Float[Tensor, "out_dim in_dim"], factors: Float[Tensor, "rows out_dim"]
+) -> Float[Tensor, "rows out_dim"]:
+    """Return `factors * (x @ weight.T)`, rounded once where the type is narrow and oneDNN can. Records no gradient."""
+    if x.numel() > 0 and _fuses(x):
+        return torch.ops.mkldnn._linear_pointwise.binary(x, factors, weight, None, "mul")  # type: ignore[no-any-return]
+    return product(x, weight).mul_(factors)
 
 
 def batched_product(
@@ -82,8 +107,8 @@ def counted_products() -> dict[Any, Callable[..., int]]:
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return {}
 
-    def operations(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
-        return 2 * math.prod(x) * weight[0]
+    def operations(x: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
+        return 2 * math.prod(x) * out_shape[-1]
 
     return {torch.ops.mkldnn._linear_pointwise: operations}
 
@@ -154,14 +179,14 @@ class _MLP(torch.autograd.Function):
         needed = ctx.needs_input_grad
         with torch.autocast(x.device.type, enabled=False):
             activated = _activated(kept, ctx.activation) if needed[3] else kept
-            hidden, *outer = _linear_gradients((any(needed[:3]), *needed[3:5]), grad, activated, w_out)
+            _, *outer = _linear_gradients((False, *needed[3:5]), grad, activated, w_out)
             del activated  # before the next tensors of its size
-            if hidden is None:
+            if not any(needed[:3]):
                 return None, None, None, *outer, None
             if ctx.activation == "relu2":
-                hidden.mul_(kept).mul_(2)
+                hidden = multiplied_product(grad, 2 * w_out.t(), kept)
             else:
-                hidden = torch.ops.aten.gelu_backward(hidden, kept)
+                hidden = torch.ops.aten.gelu_backward(product(grad, w_out.t()), kept)
             return *_linear_gradients(needed[:3], hidden, x, w_in), *outer, None
 
 
@@ -223,12 +248,15 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def rms_norm(
-    x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"] | None = None, *, eps: float = 1e-6
+    x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"] | None = None, *, eps: float = EPS
 ) -> Float[Tensor, "*batch dim"]:
-    """Return `x` divided by its root mean square over the last dimension, times `weight`. In float32 under autocast.
+    """Return `x` divided by its root mean square over the last dimension, times `weight`.
 
+    It is computed in float32 under autocast, and the result is float32 too, or bfloat16 on a CPU under autocast to it.
     On a CPU, torch's own backward pass is several kernels and takes two to four times as long; elsewhere it is used.
     """
+    if weight is not None and suits_blocks(x):
+        return narrow_rms_norm(x, weight, eps=eps)
     if torch.is_autocast_enabled(x.device.type):
         x, weight = x.float(), None if weight is None else weight.float()
     if x.device.type != "cpu":

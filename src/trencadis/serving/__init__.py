@@ -1,0 +1,4 @@
+"""The OpenAI Images API over HTTP.
+
+routes ─ bodies, schemas ─ DALLE.prepare ─ scheduler (turns, jobs) ─ engine ─ DALLE.finish ─ answers
+"""

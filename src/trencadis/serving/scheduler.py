@@ -1,0 +1,215 @@
+"""The scheduler: a thread that drives one model's engine for all requests.
+
+Candidates of different requests share a batch, and enter it between two passes. Clients take turns. What has left or is
+late is dropped between two passes.
+"""
+
+import dataclasses
+import logging
+import threading
+import time
+
+from PIL import Image
+
+from trencadis.generation import partial_images
+from trencadis.pipeline import DALLE
+from trencadis.sampling import Drawing, Engine, Partial
+from trencadis.serving.faults import ApiError, of_failure
+from trencadis.serving.jobs import Failed, Finished, Job, PartialPicture, Queued
+from trencadis.serving.metrics import Metrics
+from trencadis.serving.settings import ServingConfig
+from trencadis.serving.turns import Turns
+
+TURN = 4  # candidates of a request that enter the batch in one turn
+_LOG = logging.getLogger("trencadis.serving")
+
+
+class Scheduler:
+    """Draws jobs with one model.
+
+    Args:
+        name: The model's, in metrics.
+        model: Only this thread draws with it.
+    """
+
+    def __init__(self, name: str, model: DALLE, config: ServingConfig, metrics: Metrics) -> None:
+        self._name, self._model, self._config, self._metrics = name, model, config, metrics
+        self._changed = threading.Condition()
+        self._turns = Turns()
+        self._jobs: list[Job] = []  # drawn or waiting
+        self._left: list[Job] = []
+        self._is_draining = self._is_stopped = False
+        self._engine = self._new_engine()
+        self._seconds_a_job = 1.0  # how often one is finished lately
+        self._last_finished = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"draws {name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs are drawn or wait."""
+        with self._changed:
+            return len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        """Take a job in.
+
+        Raises:
+            ApiError: The queue is full, or the server is about to stop.
+        """
+        with self._changed:
+            if self._is_draining:
+                raise ApiError(503, "The server is about to stop; try again soon.", "shutting_down", retry_after_s=5.0)
+            if len(self._jobs) >= self._config.max_waiting:
+                message = f"{len(self._jobs)} requests are waiting already; try again later."
+                wait_s = len(self._jobs) * self._seconds_a_job
+                raise ApiError(429, message, "queue_full", retry_after_s=min(wait_s, 60.0))
+            self._jobs.append(job)
+            self._turns.add(job)
+            self._changed.notify()
+
+    def leave(self, job: Job) -> None:
+        """Drop a job whose client has gone; what it draws stops before the next pass."""
+        with self._changed:
+            self._left.append(job)
+            self._changed.notify()
+
+    def drain(self) -> None:
+        """Take nothing in any more, and go on with what is there."""
+        with self._changed:
+            self._is_draining = True
+
+    def stop(self) -> None:
+        """End the thread; what is not drawn fails."""
+        with self._changed:
+            self._is_draining = self._is_stopped = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._wait_for_work():
+            try:
+                self._drop_left_and_late()
+                self._admit_in_turn()
+                if self._engine.drawings:
+                    with self._metrics.a_pass(self._name):
+                        self._engine.step()
+                self._publish()
+                self._metrics.drawings(self._name, len(self._engine.drawings))
+            except Exception as error:  # such as a full memory: nobody is left waiting, and the next ones are drawn
+                _LOG.exception("drawing failed")
+                self._fail_all(of_failure(error))
+                self._engine = self._new_engine()
+        self._fail_all(ApiError(503, "The server has stopped; try again soon.", "shutting_down", retry_after_s=5.0))
+
+    def _wait_for_work(self) -> bool:
+        """Return False once the scheduler is stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._left or self._is_stopped)
+            return not self._is_stopped
+
+    def _new_engine(self) -> Engine:
+        return self._model.engine(2 * self._config.batch_size, self._config.weights)
+
+    def _drop_left_and_late(self) -> None:
+        with self._changed:
+            left, self._left = self._left, []
+            jobs = list(self._jobs)
+        for job in left:
+            if not job.is_over:
+                self._metrics.cancelled(self._name)
+                self._end(job)
+        now = time.monotonic()
+        for job in jobs:
+            if not job.is_over and now > job.deadline:
+                given = f"This was not drawn within {self._config.deadline_s:g} seconds; try again later."
+                self._end(job, Failed(ApiError(503, given, "deadline_exceeded", retry_after_s=10.0)))
+
+    def _admit_in_turn(self) -> None:
+        """Let candidates into the batch while it has room."""
+        while True:
+            with self._changed:
+                job = self._turns.next()
+            if job is None or self._engine.free_slots < job.slots_each:
+                break
+            count = min(TURN, self._engine.free_slots // job.slots_each, job.candidates - job.admitted)
+            self._admit(job, count)
+        with self._changed:
+            waiting = [job for job in self._turns.in_order() if not job.admitted]
+        self._metrics.waiting(self._name, len(waiting))
+        for position, job in enumerate(waiting):
+            if job.position != position:
+                job.position = position
+                job.publish(Queued(position))
+
+    def _admit(self, job: Job, count: int) -> None:
+        if not job.admitted:
+            self._metrics.began(self._name, time.monotonic() - job.since)
+        seeds = job.prepared.request.seeds[job.admitted : job.admitted + count]
+        request = dataclasses.replace(job.prepared.request, seeds=seeds)
+        job.drawings.append((job.admitted, self._engine.admit(request)))
+        with self._changed:
+            job.admitted += count
+            self._turns.took(job)
+
+    def _publish(self) -> None:
+        """Tell of partial pictures, and finish what is drawn."""
+        with self._changed:
+            jobs = [job for job in self._jobs if job.drawings]
+        for job in jobs:
+            if job.partials:
+                self._show(job)
+            if job.is_drawn:
+                self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        self._metrics.drew(self._name, job.candidates)
+        try:
+            event: Finished | Failed = Finished(self._model.finish(job.image_tokens, job.prepared))
+        except Exception as error:
+            _LOG.exception("finishing failed")
+            event = Failed(of_failure(error))
+        now = time.monotonic()
+        self._seconds_a_job += 0.1 * (min(now - self._last_finished, 10.0) - self._seconds_a_job)
+        self._last_finished = now
+        self._end(job, event)
+
+    def _show(self, job: Job) -> None:
+        """Publish the partial pictures that are due: at even distances, none of them complete."""
+        for first, drawing in job.drawings:
+            image_len = drawing.raster.shape[1]
+            due = min(drawing.drawn * (job.partials + 1) // image_len, job.partials)
+            for row in range(len(drawing.seeds)):
+                picture = first + row
+                if picture < job.shown and due > job.sent.get(picture, 0):
+                    job.publish(PartialPicture(picture, job.sent.get(picture, 0), self._as_it_is(drawing, row)))
+                    job.sent[picture] = job.sent.get(picture, 0) + 1
+
+    def _as_it_is(self, drawing: Drawing, row: int) -> Image.Image:
+        partial = Partial(drawing.image_tokens[row : row + 1], drawing.drawn)
+        return partial_images(self._model.image_tokenizer, partial)[0]
+
+    def _end(self, job: Job, event: Finished | Failed | None = None) -> None:
+        """Forget a job, free its slots, and tell its client."""
+        with self._changed:
+            job.is_over = True
+            self._turns.remove(job)
+            if job in self._jobs:
+                self._jobs.remove(job)
+        for _, drawing in job.drawings:
+            self._engine.cancel(drawing)
+        if event is not None:
+            job.publish(event)
+
+    def _fail_all(self, error: ApiError) -> None:
+        with self._changed:
+            jobs = list(self._jobs)
+        for job in jobs:
+            self._end(job, Failed(error))

@@ -1,0 +1,45 @@
+"""Whose turn it is: clients in rotation, and the requests of each in the order in which they came."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from trencadis.serving.jobs import Job
+
+
+class Turns:
+    """Jobs that have candidates left to admit. A client with many requests does not delay one with a single request."""
+
+    def __init__(self) -> None:
+        self._by_client: dict[str, deque[Job]] = {}  # in the order of their turns
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_client.values()))
+
+    def add(self, job: Job) -> None:
+        self._by_client.setdefault(job.client, deque()).append(job)
+
+    def next(self) -> Job | None:
+        """Return the job whose turn it is."""
+        return next((jobs[0] for jobs in self._by_client.values()), None)
+
+    def took(self, job: Job) -> None:
+        """Give the turn to the next client, and drop the job if all of its candidates are admitted."""
+        jobs = self._by_client.pop(job.client)
+        if job.admitted == job.candidates:
+            jobs.remove(job)
+        if jobs:
+            self._by_client[job.client] = jobs
+
+    def remove(self, job: Job) -> None:
+        """Drop a job, if it is here."""
+        jobs = self._by_client.get(job.client)
+        if jobs is not None and job in jobs:
+            jobs.remove(job)
+            if not jobs:
+                del self._by_client[job.client]
+
+    def in_order(self) -> Iterator[Job]:
+        """Yield the jobs in the order of their next turns, if each needs one turn only."""
+        queues = [list(jobs) for jobs in self._by_client.values()]
+        for round_ in range(max(map(len, queues), default=0)):
+            yield from (queue[round_] for queue in queues if round_ < len(queue))
