@@ -22,8 +22,8 @@ from trencadis.training.stage import Term, Totals
 
 MOST_PSNR = 100.0  # dB; an exact reconstruction has no finite one
 Images = Float[Tensor, "batch 3 height width"]
-RealAndShown = tuple[Images, Images]
-"""Images as the terms saw them, and their clamped reconstructions, without a graph."""
+RealAndShown = tuple[Tensor, Tensor]
+"""A microbatch's images as the terms saw them, and their clamped reconstructions, without a graph."""
 
 
 class PictureTerms:
