@@ -50,10 +50,10 @@ def head() -> str:
     seeds = f"{SEED} to {SEED + CANDIDATES - 1}"
     return (
         "# Gallery\n\n"
-        f"What the shipped model draws, failures too. `python docs/draw_gallery.py` draws this page: the best of {CANDIDATES}\n"
-        f"candidates by the model's own ranking, with its own settings and the seeds {seeds}. Nothing is chosen by hand: of the\n"
-        "prompts, the first five groups were chosen by a hash of the dataset's file names, and the invented ones before the\n"
-        "model was trained.\n\n"
+        "What the shipped model draws, failures too. `python docs/draw_gallery.py` draws this page: the best of\n"
+        f"{CANDIDATES} candidates by the model's own ranking, with its own settings and the seeds {seeds}. Nothing is\n"
+        "chosen by hand: of the prompts, the first five groups were chosen by a hash of the dataset's file names, and\n"
+        "the invented ones before the model was trained.\n\n"
     )
 
 
