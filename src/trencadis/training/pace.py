@@ -13,6 +13,7 @@ TOLERANCE = 0.12  # share by which the time needed may differ from the time left
 SLACK = 0.05  # share of the whole stage's time by which they may differ
 LEAST_LEFT = 0.02  # share of the planned updates that are still made where no time is left: the learning rate falls
 MEASURED = 3  # updates that a rate is measured on, at least
+MOST_CHANGES = 12  # of a stage, about: a rate is measured on so much of it, or noise would change the number to and fro
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ class Pace:
 
     def changed(self, step: int, steps: int) -> int | None:
         """Return how many updates to make in all, after `step` of `steps`; None where it stays at `steps`."""
-        if self._began is None:  # the first update allocates and selects kernels
-            self._begin(step)
+        if self._began is None:  # the first update allocates and selects kernels; the one after a change waits for data
+            self._began, self._looked_s = (step, self._clock()), 0.0
             return None
         made = step - self._began[0]
-        if made < MEASURED or step >= steps or not is_due(step, steps, CHECKS):
+        if made < max(MEASURED, steps // MOST_CHANGES) or step >= steps or not is_due(step, steps, CHECKS):
             return None
         now_s = self._clock()
         update_s = max(1e-9, (now_s - self._began[1] - self._looked_s) / made)
@@ -86,9 +87,5 @@ class Pace:
         fitting = max(least, step + int(left_s / update_s))
         if fitting == steps:
             return None
-        self.update_s = update_s
-        self._begin(step)
+        self.update_s, self._began = update_s, None
         return fitting
-
-    def _begin(self, step: int) -> None:
-        self._began, self._looked_s = (step, self._clock()), 0.0

@@ -235,8 +235,8 @@ def _warn(config: RunConfig, fitted: Mapping[str, StageConfig], pairs: RunPairs,
             passes = passing / sum(pair.weight for pair in pairs.train)
             needed_h = config.hours * fewest / passing
             why = (
-                f"the {name} sees each picture {passes:.2g} times, {passing:,} in all; "
-                f"about {needed_h:.2g} h are what this takes here"
+                f"the {'image tokenizer' if name == 'image' else name} sees each picture {passes:.2g} times, "
+                f"{passing:,} in all; about {needed_h:.2g} h are what this takes here"
             )
             plan.say("expect", drawn, why)
 

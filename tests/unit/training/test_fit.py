@@ -213,6 +213,27 @@ def test_the_steps_left_follow_the_machine(
     assert rates[2:] == sorted(rates[2:], reverse=True)
 
 
+def test_uneven_updates_and_the_start_of_batches_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Uneven(Scripted):
+        """One update of eight takes longer, and so does the first one of `batches`; 1.075 s on average."""
+
+        def batches(self, from_step: int, to_step: int) -> Generator[list[Tensor], None, None]:
+            self.clock_s += 4.0
+            for step, batch in enumerate(super().batches(from_step, to_step), from_step):
+                self.clock_s += 2.0 if step % 8 == 4 else -0.2
+                yield batch
+
+    stage = Uneven()
+    made, said = fitted(stage, tmp_path / "run", monkeypatch, steps=240, budget=Budget(240, ends_s=262.0, look_s=0.0))
+    assert (made, said) == (240, [])
+    half = Uneven()
+    made, said = fitted(half, tmp_path / "half", monkeypatch, steps=240, budget=Budget(240, ends_s=133.0, look_s=0.0))
+    assert made == pytest.approx(120, abs=20)
+    assert 1 <= len(said) <= 2
+
+
 def test_no_time_left_still_lets_the_learning_rate_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trencadis.training.pace.LEAST_LEFT", 0.1)
     monkeypatch.setattr("trencadis.training.pace.FEWEST_STEPS", 3)
