@@ -21,11 +21,14 @@ from trencadis import DALLE
 from trencadis.errors import ModelError
 from trencadis.progress import progress
 from trencadis.protocols import Digested
+from trencadis.ranking.choice import standardised
 from trencadis.sampling import sample_image_tokens
 from trencadis.storage import write_whole
 from trencadis.transformer import KVDecoder, Weights
 
 CAPTIONS_AT_ONCE = 8
+SCORES = ("clip", "likelihood", "both", "log_probability")
+"""What is kept of each drawing: the model's own rankings, and a simpler one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ class Artist:
         ranker = getattr(model.ranker, "clip", model.ranker)
         ranked_by = ranker.digest() if isinstance(ranker, Digested) else repr(type(ranker))
         settings = asdict(model.sampling) | {"weights": weights, "candidates": candidates}
-        judged_by = [*[judge.name for judge in judges], NETWORK, STAGES]
+        judged_by = [*[judge.name for judge in judges], NETWORK, STAGES, SCORES]
         key = f"{digest} {ranked_by} {sorted(settings.items(), key=str)} {judged_by}"
         self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -98,9 +101,11 @@ class Artist:
         tokens = sample_image_tokens(self.decoder, repeated, seeds, self.model.sampling)
         for caption, own_text, own in zip(captions, text, torch.split(tokens, self.candidates), strict=True):
             images = self.images(own)
-            scores = likelihoods(self.model, own_text, own)
+            scores = {"log_probability": log_probabilities(self.model, own_text, own)}
+            scores["likelihood"] = self.model.ranker_by("likelihood", own).score(images, caption)
             if self.model.ranker is not None:
-                scores["clip"] = self.model.ranker.score(images, caption)
+                scores["clip"] = self.model.ranker_by("clip").score(images, caption)
+                scores["both"] = standardised(scores["clip"]) + standardised(scores["likelihood"])
             features = {judge.name: judge.features(images).half().float() for judge in self.judges}
             yield Drawings(own.cpu(), scores, features)
 
@@ -137,14 +142,9 @@ def text_tokens(model: DALLE, caption: str) -> Int[Tensor, "1 text_len"]:
 
 
 @torch.inference_mode()
-def likelihoods(
+def log_probabilities(
     model: DALLE, text: Int[Tensor, " text_len"], tokens: Int[Tensor, "pictures rows columns"]
-) -> dict[str, Float[Tensor, " pictures"]]:
-    """Return the model's ln p(picture | caption), and how much more that is than ln p(picture); in nats a picture."""
-
-    def log_likelihood(caption: Tensor) -> Tensor:
-        logits = model.transformer.logits(caption.expand(len(tokens), -1), tokens).image.float()
-        return logits.log_softmax(-1).gather(-1, tokens.flatten(1)[..., None]).sum((1, 2))
-
-    given = log_likelihood(text[None])
-    return {"likelihood": given, "caption_gain": given - log_likelihood(text_tokens(model, ""))}
+) -> Float[Tensor, " pictures"]:
+    """Return ln p(picture | caption) in nats a picture: the ranking by likelihood without its second term."""
+    logits = model.transformer.logits(text.expand(len(tokens), -1), tokens).image.float()
+    return logits.log_softmax(-1).gather(-1, tokens.flatten(1)[..., None]).sum((1, 2))

@@ -7,7 +7,7 @@ The protocol:
 - 300 captions of training pictures, 300 of held-out ones (100 roles, 100 colours, 100 styles), and 100 of concepts that
   were never seen, reported apart. A hash chooses them, spread over concepts and styles.
 - 16 drawings of each, with the model's own settings, and with seeds that depend on the caption alone. Judged are the
-  first, the best by each ranker (CLIP; the likelihood of the picture given its caption; what the caption adds to it),
+  first, the best by each ranking of `generate` (clip, likelihood, both) and by ln p(picture given caption) alone,
   the mean of all and, as an upper bound that knows the answer, any of them.
 - A drawing is right if, among 100 real pictures of its style, the one that the caption belongs to is nearest; top-5, if
   at most four are nearer. The other 99 are of other concepts and chosen by a hash. Near is meant by two judges: the
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--candidates", type=int, default=16, metavar="N", help="drawings of each caption, 1 to 256 (16)")
     about = f"{QUICK_CAPTIONS} captions of each kind and {QUICK_CANDIDATES} drawings of each: a first impression"
     add("--quick", action="store_true", help=about)
-    add("--weights", choices=get_args(Weights), default="float32", help="type of the weights that draw (float32)")
+    add("--weights", choices=get_args(Weights), help="type of the weights that draw (that of the model)")
     options = parser.parse_args(arguments)
     for name, least, most in (("captions", 3, 100_000), ("candidates", 1, 256)):
         if not least <= getattr(options, name) <= most:
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judges, model = default_judges(), DALLE.from_pretrained(options.model)
         tables = evaluate(
             model, options.data, options.out, captions=options.captions, candidates=options.candidates,
-            weights=options.weights, judges=judges,
+            weights=options.weights or model.weights, judges=judges,
         )  # fmt: skip
     except UserError as fault:
         tell(f"evaluate.py: {fault}")

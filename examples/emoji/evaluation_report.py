@@ -27,7 +27,8 @@ NAMES = {
     "first": "first",
     "clip": "best by CLIP",
     "likelihood": "best by likelihood",
-    "caption_gain": "best by the caption's gain",
+    "both": "best by both",
+    "log_probability": "best by ln p(picture given caption)",
     "mean": "mean of all",
     "any": "any (upper bound)",
 }

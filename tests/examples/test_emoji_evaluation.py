@@ -10,7 +10,7 @@ import judges
 import measures
 import pytest
 import torch
-from candidates import Artist, likelihoods, text_tokens
+from candidates import SCORES, Artist, log_probabilities, text_tokens
 from cases import Picture
 from intervals import gain, share
 from judges import Judge, NetworkJudge, PixelJudge, nearest_ratio, places
@@ -166,16 +166,17 @@ def test_a_copy_is_found_even_beside_its_twin() -> None:
     assert float(ratios[0]) < measures.COPY_RATIO < float(ratios[1])
 
 
-def test_likelihoods_are_those_of_the_training_loss(model: DALLE) -> None:
+def test_log_probabilities_are_those_of_the_training_loss(model: DALLE) -> None:
     text = text_tokens(model, "a red square")
     tokens = torch.randint(model.image_tokenizer.image_vocab_size, (3, *model.image_tokenizer.grid_size))
-    found = likelihoods(model, text[0], tokens)
+    found = log_probabilities(model, text[0], tokens)
     with torch.no_grad():
         losses = model.transformer.losses(text.expand(3, -1), tokens)
-    assert float(found["likelihood"].sum()) == pytest.approx(-float(losses.image), rel=1e-4)
-    without = likelihoods(model, text_tokens(model, "")[0], tokens)
-    torch.testing.assert_close(found["caption_gain"], found["likelihood"] - without["likelihood"])
-    assert without["caption_gain"].tolist() == [0, 0, 0]
+    assert float(found.sum()) == pytest.approx(-float(losses.image), rel=1e-4)
+    without = log_probabilities(model, text_tokens(model, "")[0], tokens)
+    images = torch.zeros(3, 3, *model.image_tokenizer.drawn_size)
+    ranked = model.ranker_by("likelihood", tokens).score(images, "a red square")
+    torch.testing.assert_close(ranked, (found - without) / tokens[0].numel(), atol=1e-4, rtol=1e-4)
 
 
 def test_drawings_are_those_of_the_model_and_are_drawn_once(
@@ -190,6 +191,9 @@ def test_drawings_are_those_of_the_model_and_are_drawn_once(
     expected = model.draw([caption] * 2, [seed, seed + 1])
     torch.testing.assert_close(artist().images(drawn.tokens), expected, atol=1e-5, rtol=0)
     assert model.ranker is not None
+    assert drawn.scores.keys() == set(SCORES)
+    kept = model.generate(caption, candidates=2, keep=2, seed=seed, ranking="both")
+    assert kept.seeds[0] - seed == int(drawn.scores["both"].argmax())
     torch.testing.assert_close(drawn.scores["clip"], model.ranker.score(expected, caption), atol=1e-4, rtol=0)
 
     asked: list[str] = []

@@ -20,7 +20,7 @@ class JointRanker:
 
     def score(self, images: Float[Tensor, "candidates 3 height width"], prompt: str) -> Float[Tensor, " candidates"]:
         """Return one score a picture; where a ranker gives no number, NaN."""
-        scores = [_standardised(ranker.score(images, prompt).cpu()) for ranker in self.rankers]
+        scores = [standardised(ranker.score(images, prompt).cpu()) for ranker in self.rankers]
         return torch.stack(scores).sum(0)
 
 
@@ -41,7 +41,8 @@ def no_ranker(ranking: Ranking) -> RankingError:
     return RankingError(f"ranking {ranking} without a ranker", expected=expected, remedy="choose another ranking")
 
 
-def _standardised(scores: Float[Tensor, " candidates"]) -> Float[Tensor, " candidates"]:
+def standardised(scores: Float[Tensor, " candidates"]) -> Float[Tensor, " candidates"]:
+    """Return scores with mean 0 and deviation 1 over those that are numbers; equal ones are 0."""
     known = scores[scores.isfinite()].double()
     centred = scores.double() - known.mean()
     deviation = known.std(correction=0)
