@@ -15,7 +15,7 @@ from tests.training.runs import Start, assert_same_weights, log_of, start_and_ki
 from trencadis.cli import main
 from trencadis.config import DataConfig, DecoderStage, DiscreteVAEConfig, LeanConfig, RunConfig
 from trencadis.config.plain import from_plain, overlay
-from trencadis.errors import ConfigError
+from trencadis.errors import ConfigError, ModelError
 from trencadis.image import DiscreteVAE
 from trencadis.inspection import inspect
 from trencadis.pipeline import DALLE
@@ -194,6 +194,23 @@ def test_models_without_a_decoder_of_their_own_have_the_digest_of_before(given: 
     tokenizer = DiscreteVAE.from_pretrained(given)
     assert "decoder" not in tokenizer._described()
     assert tokenizer.with_decoder(LeanConfig(widths=(8, 16)))._described()["decoder"]["widths"] == [8, 16]
+
+
+@pytest.mark.usefixtures("one_validation", "without_type_checks")
+def test_a_network_that_is_missing_is_found_before_anything_is_trained(
+    shapes: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    losses = {"l1": 1.0, "perceptual": 0.1, "perceptual_network": "efficientnet-lite9"}
+    asked = {"decoder": {"steps": 2, "losses": losses}}
+    with pytest.raises(ModelError, match="unknown model 'efficientnet-lite9'"):
+        train(tmp_path / "new", {"data": {"path": str(shapes)}, **asked}, recipe="tiny")
+    assert not RunDirectory(tmp_path / "new").config.exists()
+    out = tmp_path / "finished"
+    shutil.copytree(tiny_run, out)
+    content = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ModelError, match="unknown model 'efficientnet-lite9'"):
+        train(out, asked)
+    assert content == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Builds the stages of a run from its plan."""
 
 import dataclasses
+from collections.abc import Collection
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from trencadis.config import RunConfig
+from trencadis.config import DecoderStage, ImageStage, RunConfig
 from trencadis.image import DiscreteVAE, load_image_tokenizer
 from trencadis.model_directory import find_model
 from trencadis.protocols import ImageTokenizer
@@ -18,10 +19,23 @@ from trencadis.training.clip import RankerTraining
 from trencadis.training.decoder import DecoderTraining
 from trencadis.training.image import ImageTraining
 from trencadis.training.optimizers import optimizers
+from trencadis.training.picture_terms import feature_network
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import CaptionDraws
 from trencadis.training.transformer import TransformerTraining
 from trencadis.transformer import Transformer
+
+
+def check_networks(config: RunConfig, stages: Collection[str]) -> None:
+    """Load the perceptual networks of the stages that will be trained, so that a missing one is not found after hours.
+
+    Raises:
+        ModelError: One cannot be loaded.
+    """
+    for name in {"image", "decoder"}.intersection(stages):
+        stage: ImageStage | DecoderStage = getattr(config, name)
+        if stage.steps != 0 and stage.losses.perceptual:
+            feature_network(stage.losses.perceptual_network, torch.device("cpu"))
 
 
 def check_models(config: RunConfig) -> None:

@@ -21,6 +21,7 @@ from trencadis.run_directory import RunDirectory
 from trencadis.run_log import read_log
 from trencadis.spelling import counted
 from trencadis.text import CaptionTokenizer
+from trencadis.training.build_stages import check_networks
 from trencadis.training.candidates import SHARES
 from trencadis.training.config_files import write_config
 from trencadis.training.known_pairs import Grown, Say, grown_pairs
@@ -90,6 +91,7 @@ def continue_run(
         hours = config.hours
     longer = _Longer(run, config, asked, grown, hours, Plan())
     longer.check(more)
+    check_networks(asked, more)
     if line := left_out_line(grown.known.curated):
         say(line)
     planned, budgets = longer.planned(more, began_s)

@@ -29,7 +29,7 @@ from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
 from trencadis.sampling import Sampling
 from trencadis.storage import write_picture
-from trencadis.training.build_stages import Stages, check_models
+from trencadis.training.build_stages import Stages, check_models, check_networks
 from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
 from trencadis.training.decoder import DecoderTraining
@@ -126,6 +126,7 @@ def _begin(
     hours = 1.0 if hours is None else hours
     config = choose_sizes(overrides, recipe, hours, pairs, plan)
     check_models(config)
+    check_networks(config, {"decoder"} if config.image.pretrained is not None else {"image", "decoder"})
     timed = time_stages(config, pairs)
     spent_s = time.monotonic() - began_s
     config, budgets = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
