@@ -208,10 +208,7 @@ class DALLE(HubModel):
         **sampling: Unpack[SamplingOptions],
     ) -> None:
         """Raise what `generate` would raise for a prompt and its settings; nothing is drawn."""
-        chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
-        self._asked(prompt, candidates, keep, seed, chosen.ranking)
-        self._text_tokens(prompt)
-        self._negative_tokens(negative_prompt, chosen)
+        self.prepare(prompt, candidates=candidates, keep=keep, seed=seed, negative_prompt=negative_prompt, **sampling)
 
     def ranker_by(self, ranking: Ranking, image_tokens: Int[Tensor, "candidates rows columns"] | None = None) -> Ranker:
         """Return what scores pictures by a ranking: `clip`, `likelihood` or `both`.
