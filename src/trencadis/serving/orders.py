@@ -11,7 +11,8 @@ from PIL import Image
 from trencadis.data.colours import on_white
 from trencadis.drawn import Drawn, Record
 from trencadis.errors import UserError
-from trencadis.generation import Prepared
+from trencadis.generation import Prepared, partial_images
+from trencadis.sampling import Partial
 from trencadis.serving.bodies import Sent
 from trencadis.serving.faults import ApiError, of_user_error
 from trencadis.serving.models import ServedModel
@@ -58,6 +59,10 @@ class Order:
     def file(self, image: Image.Image, record: Record | None = None) -> bytes:
         """Return a picture as a file in the format that is asked for."""
         return encoded(image, record, self.output_format, self.body.output_compression, self.size)
+
+    def partial_file(self, partial: Partial) -> bytes:
+        """Return a picture that is not finished as a file; what is not drawn yet is grey."""
+        return self.file(partial_images(self.model.dalle.image_tokenizer, partial)[0])
 
     def files(self, drawn: Drawn) -> list[bytes]:
         return [self.file(image, record) for image, record in zip(drawn.images, drawn.records, strict=True)]

@@ -47,7 +47,7 @@ async def events(order: Order, ticket: Ticket, kind: str, encoders: Executor) ->
             if isinstance(event, Queued):
                 yield f": {event.position} requests before this one\n\n"
             elif isinstance(event, PartialPicture):
-                content = await loop.run_in_executor(encoders, order.file, event.image)
+                content = await loop.run_in_executor(encoders, order.partial_file, event.partial)
                 own: dict[str, Any] = {"partial_image_index": event.index, "image_index": event.picture}
                 yield _event(order, f"{kind}.partial_image", content, own)
             elif isinstance(event, Finished):
