@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -183,6 +184,11 @@ class Judge:
             Tile(token, float(probabilities[token]), image) for token, image in zip(tokens, images, strict=True)
         )
         return Tiles(tiles, current)
+
+    @property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """Return the rankings that it can order candidates by."""
+        return get_args(Ranking) if self.ranker is not None else ("likelihood", "none")
 
     def ranker_by(self, ranking: Ranking, image_tokens: Int[Tensor, "candidates rows columns"] | None = None) -> Ranker:
         """Return what scores pictures by a ranking: `clip`, `likelihood` or `both`.

@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.shapes import draw_shape
 from trencadis import DALLE, CaptionTokenizer, DiscreteVAE, Transformer
 from trencadis.config import DiscreteVAEConfig, LeanConfig, TransformerConfig
+from trencadis.data import read_picture
 from trencadis.data.pixels import to_tensor
 from trencadis.drawn import read_record
 from trencadis.errors import ConfigError, PictureError, PromptError
@@ -149,7 +150,7 @@ def test_the_kept_tokens_stay_and_the_same_seed_draws_the_same_rest(model: DALLE
     assert others.image_tokens.flatten(1)[:, :kept].tolist() == [GRIDS[0].flatten()[:kept].tolist()] * 2
     assert torch.equal(others.image_tokens[0], others.image_tokens[1]) == (kept == 16)
     (path, _) = others.save(tmp_path)
-    record = read_record(Image.open(path))
+    record = read_record(read_picture(path))
     assert record.image is not None
     assert (record.image.kept_tokens, record.image.sha256) == (((0, tuple(GRIDS[0].flatten()[:kept].tolist())),), None)
     assert model.redraw(record).tobytes() == others.images[0].tobytes()
