@@ -1,7 +1,7 @@
 """The scheduler: a thread that drives one model's engine for all requests.
 
 Candidates of different requests share a batch, and enter it between two passes. Clients take turns. What has left or is
-late is dropped between two passes.
+late is dropped between two passes, and one question that is asked of the model is answered there.
 """
 
 import dataclasses
