@@ -216,7 +216,7 @@ def test_questions_are_answered_by_the_thread_that_draws_and_change_no_picture(m
         order.append(name)
         return threading.current_thread().name, model.surprise(GRID, "a red heart").bits.tolist()
 
-    questions = [Question(lambda name=name: answer(name), name[0], 60) for name in ("a1", "a2", "a3", "b1")]  # type: ignore[misc]
+    questions = [Question(lambda name=name: answer(name), name[0], 60.0) for name in ("a1", "a2", "a3", "b1")]  # type: ignore[misc]
     for question in questions:
         scheduler.ask(question)
     questions[1].answered.cancel()
@@ -237,16 +237,16 @@ def test_a_question_that_fails_harms_no_other_and_none_waits_for_ever(model: DAL
     def fail(error: Exception) -> None:
         raise error
 
-    wrong = Question(lambda: fail(ConfigError("row 9", expected="less", remedy="choose it")), "a", 60)
-    broken = Question(lambda: fail(ZeroDivisionError()), "a", 60)
+    wrong = Question(lambda: fail(ConfigError("row 9", expected="less", remedy="choose it")), "a", 60.0)
+    broken = Question(lambda: fail(ZeroDivisionError()), "a", 60.0)
     late = Question(lambda: 1, "a", -1.0)
-    left = Question(lambda: 1, "a", 60)
+    left = Question(lambda: 1, "a", 60.0)
     left.answered.cancel()
     questions = (wrong, broken, late, left)
     for question in questions:
         scheduler.ask(question)
     with pytest.raises(ApiError, match="4 requests are waiting already") as full:
-        scheduler.ask(Question(lambda: 1, "b", 60))
+        scheduler.ask(Question(lambda: 1, "b", 60.0))
     assert full.value.status == 429
     scheduler.start()
     wait_for(scheduler)
@@ -258,12 +258,12 @@ def test_a_question_that_fails_harms_no_other_and_none_waits_for_ever(model: DAL
     assert statuses == [(400, "row"), (500, None), (503, None)]
     with pytest.raises(CancelledError):
         left.answered.result(0)
-    after = Question(lambda: 1, "a", 60)
+    after = Question(lambda: 1, "a", 60.0)
     scheduler.ask(after)
     assert after.answered.result(60) == 1
     scheduler.drain()
     with pytest.raises(ApiError, match="about to stop"):
-        scheduler.ask(Question(lambda: 1, "a", 60))
+        scheduler.ask(Question(lambda: 1, "a", 60.0))
     scheduler.stop()
 
 
@@ -275,7 +275,7 @@ def test_questions_that_wait_when_the_server_stops_are_refused(model: DALLE) -> 
         inside.set()
         return int(go_on.wait(60))
 
-    first, second = Question(slow, "a", 60), Question(lambda: 2, "a", 60)
+    first, second = Question(slow, "a", 60.0), Question(lambda: 2, "a", 60.0)
     scheduler.ask(first)
     scheduler.ask(second)
     scheduler.start()

@@ -83,7 +83,14 @@ def test_a_revision_of_a_shipped_model_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["generate", "a ring"], ["rank", "a ring", "IMAGE"], ["reconstruct", "IMAGE"], ["verify", "IMAGE"]]
+    "command",
+    [
+        ["generate", "a ring"],
+        ["rank", "a ring", "IMAGE"],
+        ["label", "IMAGE", "a ring"],
+        ["reconstruct", "IMAGE"],
+        ["verify", "IMAGE"],
+    ],
 )
 def test_commands_hand_the_revision_on(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []

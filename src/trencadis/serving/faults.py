@@ -86,4 +86,4 @@ def of_failure(error: BaseException) -> ApiError:
         return ApiError(503, message, "full_memory", retry_after_s=10.0)
     if isinstance(error, UserError):
         return of_user_error(error)
-    return ApiError(500, "The server failed to draw this; its log says why.", "internal_error")
+    return ApiError(500, "The server failed; its log says why.", "internal_error")

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from PIL import Image
 
+from trencadis.errors import UserError
 from trencadis.judgement import Surprise, Tile, Tiles
+from trencadis.pipeline import DALLE
 from trencadis.sampling import Grid, token_grid
 from trencadis.serving.bodies import read_json
 from trencadis.serving.documents import body, errors
 from trencadis.serving.drawing import CLIENT_LEFT, ClientLeftError, unless_client_leaves
-from trencadis.serving.faults import ApiError
+from trencadis.serving.faults import ApiError, of_user_error
 from trencadis.serving.judgement_schemas import (
     CaptionAsked,
     CaptionRead,
@@ -33,15 +34,9 @@ from trencadis.serving.state import State
 
 judging = APIRouter(prefix="/v1/trencadis")
 _refused = errors(400, 401, 404, 408, 413, 429, 503)
-AskedT = TypeVar("AskedT", CaptionAsked, SurpriseAsked, TilesAsked)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A request to a model that can be answered."""
-
-    model: ServedModel
-    picture: Image.Image | Grid
+AskedT = TypeVar("AskedT", SurpriseAsked, TilesAsked)
+AnswerT = TypeVar("AnswerT", Surprise, Tiles)
+Picture = Image.Image | Grid
 
 
 @judging.post(
@@ -67,10 +62,7 @@ def _caption_read(asked: CaptionAsked, model: ServedModel, config: ServingConfig
 async def surprise(request: Request, client: Client) -> Any:
     """Say how surprising each token of a picture is."""
     asked = await read_json(request, SurpriseAsked)
-    read = await _read(request, asked, _picture)
-    found: Surprise | None = await _answer(
-        request, client, read, lambda: read.model.dalle.surprise(read.picture, asked.prompt)
-    )
+    found = await _answered(request, client, asked, _picture, lambda model, own: model.surprise(own, asked.prompt))
     if found is None:
         return Response(status_code=CLIENT_LEFT)
     return SurpriseRead(
@@ -86,12 +78,12 @@ async def surprise(request: Request, client: Client) -> Any:
 async def tiles(request: Request, client: Client) -> Any:
     """Return the likeliest tiles at a place of a picture, each with the picture that it would make."""
     asked = await read_json(request, TilesAsked)
-    read = await _read(request, asked, _tokens)
-    how = {"count": asked.count, "guidance_scale": asked.guidance_scale}
-    found: Tiles | None = await _answer(
-        request, client, read,
-        lambda: read.model.dalle.tiles(read.picture, asked.prompt, asked.row, asked.column, **how),
-    )  # fmt: skip
+
+    def answer(model: DALLE, picture: Picture) -> Tiles:
+        how = {"count": asked.count, "guidance_scale": asked.guidance_scale}
+        return model.tiles(picture, asked.prompt, asked.row, asked.column, **how)
+
+    found = await _answered(request, client, asked, _tokens, answer)
     if found is None:
         return Response(status_code=CLIENT_LEFT)
     return await asyncio.get_running_loop().run_in_executor(State.of(request).workers, _shown, found)
@@ -106,36 +98,45 @@ def _tile(tile: Tile) -> TileShown:
     return TileShown(token=tile.token, probability=tile.probability, b64_json=as_base64(content))
 
 
-async def _read(
-    request: Request, asked: AskedT, read: Callable[[AskedT, ServedModel, ServingConfig], Image.Image | Grid]
-) -> _Read:
-    """Check a request, and read its picture outside the event loop."""
+async def _answered(
+    request: Request,
+    client: str,
+    asked: AskedT,
+    read: Callable[[AskedT, ServedModel, ServingConfig], Picture],
+    answer: Callable[[DALLE, Picture], AnswerT],
+) -> AnswerT | None:
+    """Return what a model answers; None where the client has left.
+
+    Args:
+        read: Returns the request's picture, in a worker.
+        answer: Asks the model, in the thread that draws, between two passes.
+    """
     state = State.of(request)
     log_prompt(request, asked.prompt)
     model = state.models.find(asked.model)
     check_length("prompt", asked.prompt, state.config)
     picture = await asyncio.get_running_loop().run_in_executor(state.workers, read, asked, model, state.config)
-    return _Read(model, picture)
-
-
-def _tokens(asked: TilesAsked, model: ServedModel, config: ServingConfig) -> Grid:
-    return token_grid(asked.tokens, model.dalle.transformer.stream, name="tokens")
-
-
-def _picture(asked: SurpriseAsked, model: ServedModel, config: ServingConfig) -> Image.Image | Grid:
-    if asked.tokens is not None and asked.image is None:
-        return token_grid(asked.tokens, model.dalle.transformer.stream, name="tokens")
-    if asked.image is None or asked.tokens is not None:
-        given = "image is beside tokens" if asked.image is not None else "image and tokens are missing"
-        raise ApiError(400, f"{given}; expected one of the two.", "invalid_value", param="image")
-    return read_upload(from_base64(asked.image, "image"), "image", config)
-
-
-async def _answer(request: Request, client: str, read: _Read, answer: Callable[[], Any]) -> Any:
-    """Return what the scheduler's thread answers between two passes of drawing; None where the client has left."""
-    question = Question(answer, client, State.of(request).config.deadline_s)
-    read.model.scheduler.ask(question)
+    question = Question(lambda: answer(model.dalle, picture), client, state.config.deadline_s)
+    model.scheduler.ask(question)
     try:
-        return await unless_client_leaves(request, asyncio.wrap_future(question.answered))
+        answered: AnswerT = await unless_client_leaves(request, asyncio.wrap_future(question.answered))
     except ClientLeftError:
         return None
+    return answered
+
+
+def _tokens(asked: SurpriseAsked | TilesAsked, model: ServedModel, config: ServingConfig) -> Picture:
+    assert asked.tokens is not None
+    try:
+        return token_grid(asked.tokens, model.dalle.transformer.stream, name="tokens")
+    except UserError as error:
+        raise of_user_error(error) from error
+
+
+def _picture(asked: SurpriseAsked, model: ServedModel, config: ServingConfig) -> Picture:
+    if (asked.image is None) == (asked.tokens is None):
+        given = "image and tokens are missing" if asked.image is None else "image is beside tokens"
+        raise ApiError(400, f"{given}; expected one of the two.", "invalid_value", param="image")
+    if asked.image is None:
+        return _tokens(asked, model, config)
+    return read_upload(from_base64(asked.image, "image"), "image", config)

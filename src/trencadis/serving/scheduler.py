@@ -1,7 +1,8 @@
 """The scheduler: a thread that drives one model's engine for all requests.
 
 Candidates of different requests share a batch, and enter it between two passes. Clients take turns. What has left or is
-late is dropped between two passes. A second thread decodes and ranks what is drawn, so that the others go on meanwhile.
+late is dropped between two passes, and one question that is asked of the model is answered there. A second thread
+decodes and ranks what is drawn, so that the others go on meanwhile.
 
 A pass for many takes longer than one for few. So that a client who watches sees something soon, the request that has
 waited longest for its first partial picture leads: every second pass is for it alone, until that picture is sent.

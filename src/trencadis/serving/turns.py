@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 
+@runtime_checkable
 class Waiting(Protocol):
     """A request that takes turns: one at least for all of its candidates."""
 
