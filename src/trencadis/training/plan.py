@@ -230,7 +230,9 @@ def fit_steps(
             plan.say(f"{name}.steps", stage.steps, "asked for")
             continue
         steps = steps_in(share * left_s, timing, name)
-        fitted[name] = replace(stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps)))
+        fitted[name] = replace(
+            stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps // stage.ema_every))
+        )
         plan.say(f"{name}.steps", steps, why_so_many(share, timing, name))
     config = replace(config, **fitted)  # type: ignore[arg-type]
     _warn(config, fitted, pairs, plan)
