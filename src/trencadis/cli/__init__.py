@@ -24,6 +24,7 @@ from trencadis.errors import ConfigError
 # In the order of the data.
 COMMANDS = (
     "data",
+    "plan",
     "train",
     "generate",
     "rank",
