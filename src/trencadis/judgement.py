@@ -5,7 +5,6 @@ picture ─ image tokenizer ─ image tokens ─┐
 caption ─ text tokenizer ─ text tokens ───┘
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from trencadis.data.pixels import to_pillow
 from trencadis.errors import ConfigError, PromptError
-from trencadis.generation import decoded
+from trencadis.generation import decoded, overridden
 from trencadis.memory import in_memory
 from trencadis.protocols import ImageTokenizer, Ranker, TextTokenizer
 from trencadis.ranking import LikelihoodRanker, chosen_ranker, token_nats
@@ -166,8 +165,7 @@ class Judge:
         """
         stream = self.transformer.stream
         self._check_place(row, column, count)
-        given = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
-        sampling = dataclasses.replace(self.sampling, **given)
+        sampling = overridden(self.sampling, {"guidance_scale": guidance_scale})
         texts = [self._text_tokens(each) for each in (caption, "")]
         place = row * stream.grid_size[1] + column
         scales = guidance_scales(sampling.guidance_scale, sampling.guidance_schedule, stream.image_len)

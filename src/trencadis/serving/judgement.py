@@ -80,8 +80,9 @@ async def tiles(request: Request, client: Client) -> Any:
     asked = await read_json(request, TilesAsked)
 
     def answer(model: DALLE, picture: Picture) -> Tiles:
-        how = {"count": asked.count, "guidance_scale": asked.guidance_scale}
-        return model.tiles(picture, asked.prompt, asked.row, asked.column, **how)
+        return model.tiles(
+            picture, asked.prompt, asked.row, asked.column, count=asked.count, guidance_scale=asked.guidance_scale
+        )
 
     found = await _answered(request, client, asked, _tokens, answer)
     if found is None:
