@@ -111,6 +111,34 @@ def test_who_watches_leads_until_there_is_something_to_see(model: DALLE, monkeyp
     assert events[-1].drawn.images[0].tobytes() == drawn.images[0].tobytes()
 
 
+def test_a_job_whose_client_leaves_during_a_pass_is_in_no_later_one(
+    model: DALLE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trencadis.sampling import Engine
+
+    scheduler = Scheduler("tiny", model, ServingConfig(), Metrics())
+    events: list[list[Event]] = [[], []]
+    jobs = [job(model, f"{index}", 2, own, seed=10 * index) for index, own in enumerate(events)]
+    passes: list[list[int]] = []
+    step = Engine.step
+
+    def noted(self: Engine, *chosen: Any) -> list[Drawing]:
+        passes.append([int(drawing.seeds[0]) for drawing in self.drawings])
+        if len(passes) == 3:
+            scheduler.leave(jobs[0])
+        return step(self, *chosen)
+
+    monkeypatch.setattr(Engine, "step", noted)
+    for each in jobs:
+        scheduler.submit(each)
+    scheduler.start()
+    drawn_until_done(scheduler)
+    scheduler.stop()
+    assert passes == [[0, 10]] * 3 + [[10]] * 12
+    assert [type(event) for event in events[0]] == []
+    assert isinstance(events[1][-1], Finished)
+
+
 def test_a_job_whose_client_left_is_not_finished(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = Scheduler("tiny", model, ServingConfig(), Metrics())
     events: list[list[Event]] = [[], []]
