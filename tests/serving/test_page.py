@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.serving.conftest import Running
+from tests.serving.conftest import Running, Start
 from trencadis.serving.page_files import FOLDER
 
 FILES = sorted(FOLDER.iterdir())
@@ -76,3 +76,18 @@ def test_a_stream_says_how_much_is_drawn(server: Running) -> None:
     comments = [re.fullmatch(r": (\d+) of (\d+) tokens", line) for line in lines]
     told = [tuple(map(int, found.groups())) for found in comments if found]
     assert told == [(drawn, 48) for drawn in (12, 24, 36, 48)], "3 pictures of 4 rows of 4 tokens"
+
+
+@pytest.mark.parametrize(
+    ("screen", "opened"), [({"DISPLAY": ":7"}, True), ({"DISPLAY": "", "WAYLAND_DISPLAY": ""}, False)]
+)
+def test_serve_opens_the_page_where_there_is_a_screen(
+    start: Start, tiny: Path, tmp_path: Path, screen: dict[str, str], opened: bool
+) -> None:
+    browser, told = tmp_path / "browser", tmp_path / "told.txt"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {told}\n')
+    browser.chmod(0o755)
+    running = start("--model", f"tiny={tiny}", "--open", BROWSER=f"{browser} %s", **screen)
+    assert running.stop() == 0  # it waits for the browser's command
+    assert told.exists() == opened
+    assert not opened or told.read_text().strip() == f"{running.url}/"

@@ -95,7 +95,7 @@ function asPicture(datum, settings) {
     created: Date.now(),
     blob: asBlob(datum.b64_json),
     image_tokens: datum.image_tokens,
-    score: datum.clip_score ?? null,
+    score: datum.score ?? null,
     // Other candidates change nothing in a picture: alone, it is the same.
     settings: { ...settings, seed: datum.seed, n: 1, candidates: 1 },
   };

@@ -1,7 +1,14 @@
 // The settings of the form: what a drawing is asked with.
 
 const NUMBERS = ["n", "candidates", "guidance_scale", "temperature", "top_k", "top_p"];
+const TEXTS = ["negative_prompt", "guidance_schedule"];
 const DEFAULTS_SHOWN = ["guidance_scale", "temperature", "top_k", "top_p"];
+const RANKINGS = {
+  clip: "by CLIP",
+  likelihood: "by what the prompt adds to the likelihood",
+  both: "by both",
+  none: "none",
+};
 const NEW_SEEDS = 2 ** 31; // as many as `trencadis generate` chooses from
 
 /** Returns a seed, as a text. */
@@ -35,6 +42,10 @@ export class Settings {
   showDefaults() {
     const own = this.model.sampling;
     for (const name of DEFAULTS_SHOWN) this.fields[name].placeholder = own[name] ?? "all";
+    const { rankings } = this.model;
+    const options = rankings.map((name) => new Option(RANKINGS[name] ?? name, name, name === own.ranking));
+    this.fields.ranking.replaceChildren(...options);
+    document.getElementById("ranking-field").hidden = rankings.length < 2;
   }
 
   /** Returns what is filled in, by the API's names; the seed is a text. */
@@ -44,17 +55,22 @@ export class Settings {
       const text = this.fields[name].value;
       if (text !== "") asked[name] = Number(text);
     }
-    if (this.fields.negative_prompt.value.trim()) asked.negative_prompt = this.fields.negative_prompt.value.trim();
+    const ranking = this.fields.ranking.value;
+    if (ranking && ranking !== this.model.sampling.ranking) asked.ranking = ranking;
+    for (const name of TEXTS) {
+      const text = this.fields[name].value.trim();
+      if (text) asked[name] = text;
+    }
     return asked;
   }
 
   /** Fills the form with settings; what they leave out becomes empty. The seed stays from then on. */
   write(settings) {
     this.fields.prompt.value = settings.prompt;
-    this.fields.negative_prompt.value = settings.negative_prompt ?? "";
-    for (const name of NUMBERS) this.fields[name].value = settings[name] ?? "";
+    for (const name of [...TEXTS, ...NUMBERS]) this.fields[name].value = settings[name] ?? "";
     if (this.models.some((model) => model.id === settings.model)) this.fields.model.value = settings.model;
     this.showDefaults();
+    if (this.model.rankings.includes(settings.ranking)) this.fields.ranking.value = settings.ranking;
     this.fields.seed.value = settings.seed;
     this.lock.checked = true;
     this.fields.prompt.dispatchEvent(new Event("input", { bubbles: true }));
@@ -94,7 +110,7 @@ export class Settings {
 /** Returns the settings that draw a picture again, from its record. Other candidates change nothing in a picture. */
 export function fromRecord(record) {
   const own = { model: record.model, prompt: record.prompt, seed: record.seed, n: 1, candidates: 1 };
-  for (const name of [...DEFAULTS_SHOWN, "negative_prompt", "guidance_schedule"]) {
+  for (const name of [...DEFAULTS_SHOWN, ...TEXTS]) {
     if (record[name] !== null && record[name] !== undefined) own[name] = record[name];
   }
   return own;

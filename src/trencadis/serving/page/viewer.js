@@ -150,7 +150,8 @@ export class Viewer {
       const body = { model, prompt, tokens, row, column, count: ALTERNATIVES };
       if (guidance_scale !== undefined) body.guidance_scale = guidance_scale;
       const answer = await ask("v1/trencadis/tiles", { body, signal });
-      if (!signal.aborted) this.showChoices(answer.tiles, tile);
+      const isShown = answer.tiles.some(({ token }) => token === answer.current.token);
+      if (!signal.aborted) this.showChoices(isShown ? answer.tiles : [...answer.tiles, answer.current], tile);
     });
   }
 
@@ -215,7 +216,8 @@ export class Viewer {
 
 function chosen(settings) {
   const names = {
-    guidance_scale: "Guidance", temperature: "Temperature", top_k: "Top-k", top_p: "Top-p", negative_prompt: "Negative prompt",
+    guidance_scale: "Guidance", guidance_schedule: "Guidance over the picture", temperature: "Temperature", top_k: "Top-k",
+    top_p: "Top-p", negative_prompt: "Negative prompt",
   };
   return Object.entries(names).map(([key, name]) => [name, settings[key] ?? ""]);
 }
