@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from trencadis.pipeline import DALLE
 from trencadis.serving.faults import ApiError
 from trencadis.serving.guard import Guard
+from trencadis.serving.judgement import judging
 from trencadis.serving.keys import Keys
 from trencadis.serving.page_files import page
 from trencadis.serving.routes import about, api
@@ -40,6 +41,7 @@ def build_application(models: Mapping[str, DALLE], config: ServingConfig, keys: 
     app.state.trencadis = state
     app.include_router(api)
     app.include_router(about)
+    app.include_router(judging)
     app.include_router(page)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)

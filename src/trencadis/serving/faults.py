@@ -12,7 +12,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 # pydantic's kinds of fault that are more than a wrong value.
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 _UNREADABLE = "json_invalid"
-_PARAMETERS = ("seed", "keep_rows", "mask", "image", "guidance_scale", "temperature", "top_k", "top_p")
+_PARAMETERS = (
+    "seed", "keep_rows", "mask", "image_tokens", "kept_tokens", "image", "guidance_scale", "temperature", "top_k",
+    "top_p", "ranking", "tokens", "row", "column", "count",
+)  # fmt: skip
 
 
 class ApiError(Exception):
@@ -45,6 +48,12 @@ class ApiError(Exception):
             return {"Retry-After": str(max(1, round(self.retry_after_s)))}
         # The official client repeats what ends in 409 and 5xx; where that cannot help it is told not to.
         return {"x-should-retry": "false"} if self.status >= 500 else {}
+
+
+def too_late(deadline_s: float) -> ApiError:
+    """Return the answer to a request whose deadline has passed."""
+    message = f"This was not done within {deadline_s:g} seconds; try again later."
+    return ApiError(503, message, "deadline_exceeded", retry_after_s=10.0)
 
 
 def of_user_error(error: UserError) -> ApiError:

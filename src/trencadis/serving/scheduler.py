@@ -14,9 +14,10 @@ from PIL import Image
 from trencadis.generation import partial_images
 from trencadis.pipeline import DALLE
 from trencadis.sampling import Drawing, Engine, Partial
-from trencadis.serving.faults import ApiError, of_failure
+from trencadis.serving.faults import ApiError, of_failure, too_late
 from trencadis.serving.jobs import Failed, Finished, Job, PartialPicture, Progress, Queued
 from trencadis.serving.metrics import Metrics
+from trencadis.serving.questions import Question
 from trencadis.serving.settings import ServingConfig
 from trencadis.serving.turns import Turns
 
@@ -35,7 +36,8 @@ class Scheduler:
     def __init__(self, name: str, model: DALLE, config: ServingConfig, metrics: Metrics) -> None:
         self._name, self._model, self._config, self._metrics = name, model, config, metrics
         self._changed = threading.Condition()
-        self._turns = Turns()
+        self._turns = Turns[Job]()
+        self._questions = Turns[Question]()
         self._jobs: list[Job] = []  # drawn or waiting
         self._left: list[Job] = []
         self._is_draining = self._is_stopped = False
@@ -53,9 +55,9 @@ class Scheduler:
 
     @property
     def open_jobs(self) -> int:
-        """How many jobs are drawn or wait."""
+        """How many jobs are drawn or wait, questions included."""
         with self._changed:
-            return len(self._jobs)
+            return len(self._jobs) + len(self._questions)
 
     def submit(self, job: Job) -> None:
         """Take a job in.
@@ -64,15 +66,25 @@ class Scheduler:
             ApiError: The queue is full, or the server is about to stop.
         """
         with self._changed:
-            if self._is_draining:
-                raise ApiError(503, "The server is about to stop; try again soon.", "shutting_down", retry_after_s=5.0)
-            if len(self._jobs) >= self._config.max_waiting:
-                message = f"{len(self._jobs)} requests are waiting already; try again later."
-                wait_s = len(self._jobs) * self._seconds_a_job
-                raise ApiError(429, message, "queue_full", retry_after_s=min(wait_s, 60.0))
+            self._check_room()
             self._jobs.append(job)
             self._turns.add(job)
             self._changed.notify()
+
+    def ask(self, question: Question) -> None:
+        """Take a question in; raises what `submit` does."""
+        with self._changed:
+            self._check_room()
+            self._questions.add(question)
+            self._changed.notify()
+
+    def _check_room(self) -> None:
+        if self._is_draining:
+            raise ApiError(503, "The server is about to stop; try again soon.", "shutting_down", retry_after_s=5.0)
+        count = len(self._jobs) + len(self._questions)
+        if count >= self._config.max_waiting:
+            message = f"{count} requests are waiting already; try again later."
+            raise ApiError(429, message, "queue_full", retry_after_s=min(count * self._seconds_a_job, 60.0))
 
     def leave(self, job: Job) -> None:
         """Drop a job whose client has gone; what it draws stops before the next pass."""
@@ -97,6 +109,7 @@ class Scheduler:
         while self._wait_for_work():
             try:
                 self._drop_left_and_late()
+                self._answer_next()
                 self._admit_in_turn()
                 if self._engine.drawings:
                     with self._metrics.a_pass(self._name):
@@ -107,12 +120,15 @@ class Scheduler:
                 _LOG.exception("drawing failed")
                 self._fail_all(of_failure(error))
                 self._engine = self._new_engine()
-        self._fail_all(ApiError(503, "The server has stopped; try again soon.", "shutting_down", retry_after_s=5.0))
+        stopped = ApiError(503, "The server has stopped; try again soon.", "shutting_down", retry_after_s=5.0)
+        self._fail_all(stopped)
+        for question in self._questions.in_order():
+            question.refuse(stopped)
 
     def _wait_for_work(self) -> bool:
         """Return False once the scheduler is stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._left or self._is_stopped)
+            self._changed.wait_for(lambda: self._jobs or self._left or len(self._questions) or self._is_stopped)
             return not self._is_stopped
 
     def _new_engine(self) -> Engine:
@@ -129,8 +145,17 @@ class Scheduler:
         now = time.monotonic()
         for job in jobs:
             if not job.is_over and now > job.deadline:
-                given = f"This was not drawn within {self._config.deadline_s:g} seconds; try again later."
-                self._end(job, Failed(ApiError(503, given, "deadline_exceeded", retry_after_s=10.0)))
+                self._end(job, Failed(too_late(self._config.deadline_s)))
+
+    def _answer_next(self) -> None:
+        """Answer one question: what is being drawn waits for no more than that before its next pass."""
+        with self._changed:
+            question = self._questions.next()
+            if question is None:
+                return
+            question.admitted = 1
+            self._questions.took(question)
+        question.settle()
 
     def _admit_in_turn(self) -> None:
         """Let candidates into the batch while it has room."""

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from trencadis.serving.drawing import Ticket
 from trencadis.serving.faults import ApiError
 from trencadis.serving.jobs import Finished, PartialPicture, Progress, Queued
-from trencadis.serving.orders import Order, as_base64
+from trencadis.serving.orders import Order, as_base64, pictures_of
 from trencadis.spelling import json_text
 
 
@@ -55,9 +55,8 @@ async def events(order: Order, ticket: Ticket, kind: str, encoders: Executor) ->
                 yield _event(order, f"{kind}.partial_image", content, own)
             elif isinstance(event, Finished):
                 contents = await loop.run_in_executor(encoders, order.files, event.drawn)
-                for index, (content, record) in enumerate(zip(contents, event.drawn.records, strict=True)):
-                    own = {"image_index": index, "seed": record.seed, "clip_score": record.score}
-                    own["usage"] = order.usage.model_dump()
+                for index, (content, of_picture) in enumerate(zip(contents, pictures_of(event.drawn), strict=True)):
+                    own = {"image_index": index, **of_picture, "usage": order.usage.model_dump()}
                     if order.revised_prompt is not None:
                         own["revised_prompt"] = order.revised_prompt
                     yield _event(order, f"{kind}.completed", content, own)
