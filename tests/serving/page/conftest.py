@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from tests.serving.conftest import Running
 
-WAIT_MS = 60_000
+WAIT_MS = 20_000
 PHONE, DESK = 390, 1280
 Visit = Callable[..., Page]
 # A refused request is also a line in the console; tests that refuse one look at the page instead.
@@ -38,7 +38,9 @@ def visit(browser: Browser, server: Running) -> Iterator[Visit]:
         if message.type == "error" and _OF_REQUESTS not in message.text:
             faults.append(message.text)
 
-    def open_page(of: Running = server, *, width: int = DESK, dark: bool = False, before: object = None) -> Page:
+    def open_page(
+        of: Running = server, *, width: int = DESK, dark: bool = False, before: Callable[[Page], None] | None = None
+    ) -> Page:
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
         context.set_default_timeout(WAIT_MS)

@@ -208,3 +208,12 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Visit, start: Start, tiny
     expect(page.locator("#key")).to_be_hidden()
     assert page.evaluate("JSON.stringify(localStorage)") == "{}"
     server.stop()
+
+
+def test_a_server_that_does_not_answer_is_asked_again(visit: Visit) -> None:
+    page = visit(before=lambda page: page.route("**/v1/models", lambda route: route.abort()))
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+    page.unroute("**/v1/models")
+    page.get_by_label("Prompt", exact=True).fill("a red heart")
+    page.get_by_role("button", name="Draw").click()
+    expect(page.locator("#stage .picture")).to_have_count(4)

@@ -6,7 +6,7 @@ const PAUSE_MS = 250;
 const element = (id) => document.getElementById(id);
 
 export class Live {
-  /** @param parts `settings`, `stage`, `gallery`, `showFault`, and `isChecked`, whether the user wants it. */
+  /** @param parts `settings`, `stage`, `gallery`, `connected`, `showFault`, and `isChecked`, whether the user wants it. */
   constructor(parts) {
     Object.assign(this, parts);
     this.timer = null;
@@ -27,7 +27,7 @@ export class Live {
   }
 
   async draw() {
-    if (this.settings.fault()) return;
+    if (this.settings.fault() || !(await this.connected())) return;
     // The seed stays, so that only the prompt changes the picture.
     const { settings, stage } = this;
     const asked = { ...settings.read(), n: 1, candidates: 1 };

@@ -18,9 +18,10 @@ const announce = (text) => (element("announce").textContent = text);
 
 const settings = new Settings(element("ask"));
 const viewer = new Viewer({ use, start, remove, keep, findModel });
-const gallery = new Gallery((picture) => viewer.open(picture), toast);
-const stage = new Stage((picture) => viewer.open(picture), announce);
-const startPicture = new StartPicture(() => settings.model, toast);
+const look = async (picture) => (await connected()) && viewer.open(picture);
+const gallery = new Gallery(look, toast);
+const stage = new Stage(look, announce);
+const startPicture = new StartPicture(async () => (await connected()) && settings.model, toast);
 
 function findModel(name) {
   return settings.models.find((model) => model.id === name) ?? null;
@@ -56,6 +57,7 @@ async function draw(event) {
   live.stop();
   const fault = settings.fault();
   if (fault) return showFault(fault);
+  if (!(await connected())) return;
   settings.advance();
   const asked = settings.read();
   const from = startPicture.asked;
@@ -112,6 +114,7 @@ function offerRetry(place, seconds) {
 
 /** Opens a picture: its settings if it has a record, else it is what the next drawing starts from. */
 async function open(file) {
+  if (!(await connected())) return;
   let record;
   try {
     record = await readRecord(file);
@@ -206,21 +209,35 @@ async function copy(field) {
   toast("The seed is copied.");
 }
 
-const live = new Live({ settings, stage, gallery, showFault, isChecked: () => element("live").checked });
+let connecting = null;
+/** Returns whether the models are known. After a failure it tries again. */
+function connected() {
+  connecting ??= connect().catch((error) => {
+    connecting = null;
+    showFault(error);
+    return false;
+  });
+  return connecting;
+}
+
+async function connect() {
+  settings.offer(await models());
+  new PromptTokens(settings);
+  document.body.dataset.ready = "true";
+  return true;
+}
+
+function takeExample(prompt) {
+  settings.fields.prompt.value = prompt;
+  settings.fields.prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  if (!element("live").checked) element("ask").requestSubmit();
+}
+
+const live = new Live({ settings, stage, gallery, connected, showFault, isChecked: () => element("live").checked });
 onMissingKey(askForKey);
 listenToFiles();
 listenToSettings();
 element("settings").open = matchMedia("(min-width: 56rem)").matches;
+showWelcome(takeExample);
 gallery.load();
-try {
-  settings.offer(await models());
-  showWelcome((prompt) => {
-    settings.fields.prompt.value = prompt;
-    settings.fields.prompt.dispatchEvent(new Event("input", { bubbles: true }));
-    if (!element("live").checked) element("ask").requestSubmit();
-  });
-  new PromptTokens(settings);
-  document.body.dataset.ready = "true";
-} catch (error) {
-  showFault(error);
-}
+connected();

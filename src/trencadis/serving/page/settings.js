@@ -1,7 +1,7 @@
 // The settings of the form: what a drawing is asked with.
 
 const NUMBERS = ["n", "candidates", "guidance_scale", "temperature", "top_k", "top_p"];
-const TEXTS = ["negative_prompt", "guidance_schedule"];
+const TEXTS = ["negative_prompt", "guidance_schedule", "ranking"];
 const DEFAULTS_SHOWN = ["guidance_scale", "temperature", "top_k", "top_p"];
 const RANKINGS = {
   clip: "by CLIP",
@@ -43,8 +43,8 @@ export class Settings {
     const own = this.model.sampling;
     for (const name of DEFAULTS_SHOWN) this.fields[name].placeholder = own[name] ?? "all";
     const { rankings } = this.model;
-    const options = rankings.map((name) => new Option(RANKINGS[name] ?? name, name, name === own.ranking));
-    this.fields.ranking.replaceChildren(...options);
+    const options = rankings.map((name) => new Option(RANKINGS[name] ?? name, name));
+    this.fields.ranking.replaceChildren(new Option("as the model has it", ""), ...options);
     document.getElementById("ranking-field").hidden = rankings.length < 2;
   }
 
@@ -55,8 +55,6 @@ export class Settings {
       const text = this.fields[name].value;
       if (text !== "") asked[name] = Number(text);
     }
-    const ranking = this.fields.ranking.value;
-    if (ranking && ranking !== this.model.sampling.ranking) asked.ranking = ranking;
     for (const name of TEXTS) {
       const text = this.fields[name].value.trim();
       if (text) asked[name] = text;
@@ -70,7 +68,7 @@ export class Settings {
     for (const name of [...TEXTS, ...NUMBERS]) this.fields[name].value = settings[name] ?? "";
     if (this.models.some((model) => model.id === settings.model)) this.fields.model.value = settings.model;
     this.showDefaults();
-    if (this.model.rankings.includes(settings.ranking)) this.fields.ranking.value = settings.ranking;
+    this.fields.ranking.value = this.model.rankings.includes(settings.ranking) ? settings.ranking : "";
     this.fields.seed.value = settings.seed;
     this.lock.checked = true;
     this.fields.prompt.dispatchEvent(new Event("input", { bubbles: true }));

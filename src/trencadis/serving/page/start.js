@@ -6,7 +6,7 @@ import { TileGrid } from "./tile_grid.js";
 const element = (id) => document.getElementById(id);
 
 export class StartPicture {
-  /** @param getModel Returns the chosen model's card. @param tell Shows a message. */
+  /** @param getModel Returns the chosen model's card, once it is known. @param tell Shows a message. */
   constructor(getModel, tell) {
     Object.assign(this, { getModel, tell });
     this.picture = null; // as the model sees it
@@ -30,7 +30,8 @@ export class StartPicture {
 
   /** Starts from a picture. @param marks Which tiles are drawn again; the lower half by default. */
   async set(blob, marks = null) {
-    const model = this.getModel();
+    const model = await this.getModel();
+    if (!model) return;
     try {
       this.picture = await fitted(blob, model);
     } catch {

@@ -173,8 +173,9 @@ export class Viewer {
     const share = Object.assign(document.createElement("span"), { textContent: percent(probability) });
     button.append(shown, share);
     button.setAttribute("aria-current", String(isCurrent));
-    const preview = (source) => () => (this.shown.src = source);
-    const original = this.shown.src;
+    const board = this.shown; // leaving a choice must not change what is shown by then
+    const preview = (source) => () => (board.src = source);
+    const original = board.src;
     for (const event of ["mouseenter", "focus"]) button.addEventListener(event, preview(shown.src));
     for (const event of ["mouseleave", "blur"]) button.addEventListener(event, preview(original));
     button.addEventListener("click", () => !isCurrent && this.lay(token, place));
