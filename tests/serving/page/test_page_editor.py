@@ -53,7 +53,15 @@ def test_another_tile_is_laid_and_what_follows_is_drawn_again(visit: Visit, serv
     expect(page.locator("#gallery-count")).to_have_text("2")
     expected = tokens(server, seed=41, image_tokens=asked["image_tokens"], kept_tokens=PLACE + 1)
     assert [number for row in expected for number in row][: PLACE + 1] == changed[: PLACE + 1]
-    assert len(set(stored_pictures(page))) == 2
+    edited, drawn = stored_pictures(page)
+    assert edited != drawn
+    # Its settings have the tiles that were kept.
+    page.locator("#gallery .picture").first.click()
+    page.get_by_role("button", name="Use these settings").click()
+    expect(page.locator("#start-board [aria-selected=true]")).to_have_count(16 - PLACE - 1)
+    page.get_by_role("button", name="Draw").click()
+    expect(page.locator("#gallery-count")).to_have_text("3")
+    assert stored_pictures(page)[0] == edited
 
 
 def test_an_edit_is_undone(visit: Visit) -> None:

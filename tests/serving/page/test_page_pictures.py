@@ -55,6 +55,7 @@ def test_the_gallery_survives_a_reload(visit: Visit, width: int) -> None:
     draw(page, 4)
     expect(page.locator("#gallery .picture")).to_have_count(0)
     draw(page, 4, "a blue circle")
+    expect(page.locator("#gallery-count")).to_have_text("8")
     expect(page.locator("#gallery .picture")).to_have_count(4)
     before = stored_pictures(page)
     page.reload()
@@ -139,6 +140,18 @@ def test_a_dropped_png_restores_its_settings(visit: Visit, server: Running) -> N
     page.get_by_role("button", name="Draw").click()
     expect(page.locator("#gallery-count")).to_have_text("2")
     assert stored_pictures(page) == [picture, picture], "the same picture is drawn again"
+
+
+def test_a_dropped_png_restores_what_was_kept(visit: Visit, server: Running) -> None:
+    tokens = [[row * 4 + column for column in range(4)] for row in range(4)]
+    picture = post(server, "generations", json={"prompt": "x", "seed": 3, "image_tokens": tokens, "kept_tokens": 6})
+    page = visit()
+    drop(page, "#stage", picture)
+    expect(page.locator("#start-board [aria-selected=true]")).to_have_count(10)
+    page.get_by_role("button", name="Draw").click()
+    expect(page.locator("#gallery-count")).to_have_text("2")
+    again, before = (np.asarray(Image.open(io.BytesIO(content))) for content in stored_pictures(page))
+    np.testing.assert_array_equal(again, before)
 
 
 def test_a_png_with_a_damaged_record_says_so(visit: Visit, server: Running) -> None:

@@ -5,15 +5,15 @@ import { ask, asBlob, stream } from "./api.js";
 const PARTIALS = 3; // the most that a stream sends of a picture
 
 /**
- * What a drawing starts from.
- * @typedef {{blob: Blob, marks: boolean[]}} Start A picture, and for each tile whether it is drawn again.
- * @typedef {{image_tokens: number[][], kept_tokens: number}} Prefix Tokens, and how many of them stay.
+ * What a drawing starts from: a picture; for each tile, whether it is drawn again; and the tokens that stay, if they are
+ * known and are the first ones in raster order.
+ * @typedef {{blob: Blob, marks: boolean[], prefix: ?{image_tokens: number[][], kept_tokens: number}}} Start
  */
 
-/** Returns the path and the body that draw with settings, from nothing, a `Start` or a `Prefix`. */
-export async function request(settings, model, { start = null, prefix = null } = {}) {
-  const body = { ...settings, ...prefix, stream: true, partial_images: PARTIALS };
-  if (!start) return { path: "v1/images/generations", body };
+/** Returns the path and the body that draw with settings, from nothing or from a `Start`. */
+export async function request(settings, model, start = null) {
+  const body = { ...settings, ...start?.prefix, stream: true, partial_images: PARTIALS };
+  if (!start || start.prefix) return { path: "v1/images/generations", body };
   return { path: "v1/images/edits", body: await withPicture(body, model, start) };
 }
 

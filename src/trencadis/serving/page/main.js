@@ -6,7 +6,7 @@ import { Gallery } from "./gallery.js";
 import { Live } from "./live.js";
 import { readRecord } from "./png.js";
 import { PromptTokens } from "./prompt_tokens.js";
-import { fromRecord, newSeed, Settings } from "./settings.js";
+import { fromRecord, newSeed, Settings, startOfRecord } from "./settings.js";
 import { Stage } from "./stage.js";
 import { StartPicture } from "./start.js";
 import { Viewer } from "./viewer.js";
@@ -30,7 +30,7 @@ function findModel(name) {
 /** Fills in a picture's settings, and what it started from. */
 function use({ settings: own, start: from }) {
   settings.write(own);
-  if (from) startPicture.set(from.blob, from.marks);
+  if (from) startPicture.set(from.blob, from.marks, from.prefix);
   else startPicture.remove();
   announce("These settings draw the picture again.");
   settings.fields.prompt.focus();
@@ -61,7 +61,7 @@ async function draw(event) {
   settings.advance();
   const asked = settings.read();
   const from = startPicture.asked;
-  return run(asked, from, await request(asked, settings.model, { start: from }));
+  return run(asked, from, await request(asked, settings.model, from));
 }
 
 async function vary() {
@@ -123,13 +123,17 @@ async function open(file) {
   }
   if (!record) return startPicture.set(file);
   settings.write(fromRecord(record));
-  startPicture.remove();
+  const from = startOfRecord(record, settings.model);
+  if (from) startPicture.set(file, from.marks, from.prefix);
+  else startPicture.remove();
   const picture = { created: Date.now(), blob: file, score: record.score ?? null, settings: fromRecord(record) };
+  if (from) picture.start = { blob: file, ...from };
   gallery.showAll();
   stage.cancel();
   stage.show([picture]);
   await gallery.add([picture], { isElsewhere: true });
-  toast(record.image ? "Its settings are filled in, but not the picture that it started from." : "Its settings are filled in.");
+  const isWhole = Boolean(from) || !record.image;
+  toast(isWhole ? "Its settings are filled in." : "Its settings are filled in, but not the picture that it started from.");
 }
 
 let toastTimer;

@@ -2,7 +2,7 @@
 
 import { zip } from "./zip.js";
 
-const FEW_PIXELS = 48; // a picture of no more is enlarged with sharp pixels
+export const FEW_PIXELS = 48; // a picture of no more is enlarged with sharp pixels
 const urls = new WeakMap();
 
 /** Returns the address of a picture in the page's memory. */

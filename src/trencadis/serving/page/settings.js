@@ -113,3 +113,15 @@ export function fromRecord(record) {
   }
   return own;
 }
+
+/** Returns the marks and the tokens that a drawing started from; null if it did not, or if they are no first ones. */
+export function startOfRecord({ image }, { rows, columns }) {
+  if (image?.kept_tokens?.length !== 1 || image.kept_tokens[0][0] !== 0) return null;
+  const kept = image.kept_tokens[0][1];
+  if (kept.length > rows * columns) return null;
+  const tokens = Array.from({ length: rows }, (_, row) =>
+    Array.from({ length: columns }, (_, column) => kept[row * columns + column] ?? 0),
+  );
+  const marks = tokens.flat().map((_, tile) => tile >= kept.length);
+  return { marks, prefix: { image_tokens: tokens, kept_tokens: kept.length } };
+}

@@ -25,11 +25,16 @@ export class StartPicture {
 
   /** The picture and its marks, for a request; null if there is none. */
   get asked() {
-    return this.picture && { blob: this.picture, marks: this.marks };
+    const prefix = String(this.marks) === this.marksOfPrefix ? this.prefix : null;
+    return this.picture && { blob: this.picture, marks: this.marks, prefix };
   }
 
-  /** Starts from a picture. @param marks Which tiles are drawn again; the lower half by default. */
-  async set(blob, marks = null) {
+  /**
+   * Starts from a picture.
+   * @param marks Which tiles are drawn again; the lower half by default.
+   * @param prefix The tokens that stay, as long as the marks do; null, and the server reads them from the picture.
+   */
+  async set(blob, marks = null, prefix = null) {
     const model = await this.getModel();
     if (!model) return;
     try {
@@ -38,6 +43,8 @@ export class StartPicture {
       return this.tell("This file is not a picture that the browser can read; take a PNG, JPEG or WebP.");
     }
     this.model = model;
+    this.prefix = prefix;
+    this.marksOfPrefix = String(marks);
     const grid = new TileGrid(model, {
       label: "Tiles to draw again",
       onPick: (tile) => this.flip(tile),

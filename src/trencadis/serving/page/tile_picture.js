@@ -1,5 +1,7 @@
 // A picture on a canvas while it is drawn: broken tiles that fill in raster order, and the picture in their place.
 
+import { FEW_PIXELS } from "./pictures.js";
+
 const GAP = 0.07; // between tiles, as a share of one
 const JITTER = 0.09; // of a tile's corners
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -25,6 +27,7 @@ export class TilePicture {
     const side = Math.max(4, Math.round((Math.max(canvas.clientWidth, 160) * devicePixelRatio) / columns));
     canvas.width = columns * side;
     canvas.height = rows * side;
+    if (before) this.before = enlarged(before, canvas);
     const style = getComputedStyle(canvas);
     this.colours = { empty: style.getPropertyValue("--tile"), filled: style.getPropertyValue("--accent") };
     this.paint(0, rows * columns);
@@ -59,7 +62,7 @@ export class TilePicture {
 
   /** Shows a partial picture. @param share How much of it is drawn, at least. */
   async show(blob, share) {
-    this.picture = await createImageBitmap(blob);
+    this.picture = enlarged(await createImageBitmap(blob), this.canvas);
     this.covered = Math.floor(share * this.rows * this.columns);
     if (this.drawn < this.covered) this.drawn = this.covered;
     this.paint(0, this.covered);
@@ -80,10 +83,11 @@ export class TilePicture {
     const height = this.canvas.height / this.rows;
     const x = (tile % this.columns) * width;
     const y = Math.floor(tile / this.columns) * height;
+    const copy = (picture) => context.drawImage(picture, x, y, width, height, x, y, width, height);
     const isKept = this.kept?.[tile];
-    if (!isKept && tile < this.covered) return copy(context, this.picture, this.canvas, x, y, width, height);
+    if (!isKept && tile < this.covered) return copy(this.picture);
     context.clearRect(x, y, width, height);
-    if (this.before) copy(context, this.before, this.canvas, x, y, width, height);
+    if (this.before) copy(this.before);
     if (isKept) return;
     const isFilled = tile < this.drawn;
     if (this.before && !isFilled && !this.kept) return;
@@ -95,12 +99,14 @@ export class TilePicture {
   }
 }
 
-function copy(context, picture, canvas, x, y, width, height) {
-  const across = picture.width / canvas.width;
-  const down = picture.height / canvas.height;
-  context.clearRect(x, y, width, height);
-  context.imageSmoothingEnabled = across > 1;
-  context.drawImage(picture, x * across, y * down, width * across, height * down, x, y, width, height);
+/** Returns a picture in a canvas's size, as the browser will show it once it is drawn. */
+function enlarged(picture, { width, height }) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = picture.width > FEW_PIXELS;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, width, height);
+  return canvas;
 }
 
 /** Fills a tile whose corners are a little off, as those of a broken one. */

@@ -191,13 +191,15 @@ export class Viewer {
     const tokens = before.map((row) => [...row]);
     tokens[Math.floor(place / model.columns)][place % model.columns] = token;
     const kept = tokens.flat().map((_, tile) => tile <= place);
+    const prefix = { image_tokens: tokens, kept_tokens: place + 1 };
+    const start = { blob, marks: kept.map((isKept) => !isKept), prefix };
     return this.work("Drawing what follows …", async (signal) => {
       const canvas = document.createElement("canvas");
       canvas.style.aspectRatio = `${model.width} / ${model.height}`;
       this.layBoard(canvas);
       const waiting = new TilePicture(canvas, model, { before: await createImageBitmap(blob), kept });
       try {
-        const asked = await request(settings, model, { prefix: { image_tokens: tokens, kept_tokens: place + 1 } });
+        const asked = await request(settings, model, start);
         const [drawn] = await follow(asked, settings, {
           signal,
           queued: () => {},
@@ -205,7 +207,7 @@ export class Viewer {
           partial: (_, partial, share) => waiting.show(partial, share),
         });
         if (signal.aborted) return;
-        this.versions.push(drawn);
+        this.versions.push({ ...drawn, start });
       } finally {
         waiting.end();
         if (this.dialog.open && (!signal.aborted || this.working.signal === signal)) this.show();
