@@ -21,6 +21,14 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the request's candidates are, all together."""
+
+    drawn: int  # tokens
+    total: int
+
+
+@dataclass(frozen=True)
 class PartialPicture:
     """A picture as it was after a pass: its tokens, which whoever shows it decodes."""
 
@@ -39,7 +47,7 @@ class Failed:
     error: BaseException
 
 
-Event = Queued | PartialPicture | Finished | Failed
+Event = Queued | Progress | PartialPicture | Finished | Failed
 
 
 @dataclass(eq=False)
@@ -67,6 +75,7 @@ class Job:
     is_over: bool = False
     sent: dict[int, int] = field(default_factory=dict)  # partial pictures of each picture
     position: int | None = None  # that was last published
+    rows_drawn: int = 0  # of each picture on average, as it was last published
 
     @property
     def candidates(self) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 from trencadis.pipeline import DALLE
 from trencadis.sampling import Drawing, Engine, Partial
 from trencadis.serving.faults import ApiError, of_failure, too_late
-from trencadis.serving.jobs import Failed, Finished, Job, PartialPicture, Queued
+from trencadis.serving.jobs import Failed, Finished, Job, PartialPicture, Progress, Queued
 from trencadis.serving.metrics import Metrics
 from trencadis.serving.questions import Question
 from trencadis.serving.settings import ServingConfig
@@ -217,6 +217,7 @@ class Scheduler:
             jobs = [job for job in self._jobs if job.drawings]
         for job in jobs:
             if job.partials:
+                self._tell_progress(job)
                 self._show(job)
             if job.is_drawn:
                 self._metrics.drew(self._name, job.candidates)
@@ -238,6 +239,15 @@ class Scheduler:
         self._seconds_a_job += 0.1 * (min(now - self._last_finished, 10.0) - self._seconds_a_job)
         self._last_finished = now
         self._forget(job, event)
+
+    def _tell_progress(self, job: Job) -> None:
+        """Publish how much is drawn, once for every row of tokens."""
+        rows, columns = self._model.transformer.stream.grid_size
+        drawn = sum(drawing.drawn * len(drawing.seeds) for _, drawing in job.drawings)
+        rows_drawn = drawn // (columns * job.candidates)
+        if rows_drawn > job.rows_drawn:
+            job.rows_drawn = rows_drawn
+            job.publish(Progress(drawn, rows * columns * job.candidates))
 
     def _show(self, job: Job) -> None:
         """Publish the partial pictures that are due: at even distances, none of them complete."""
