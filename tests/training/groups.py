@@ -103,6 +103,7 @@ def _widen(stage: Stage[Any]) -> None:
     stage.model.double()
     if isinstance(stage, ImageTraining | DecoderTraining) and stage._terms.adversary is not None:
         stage._terms.adversary.discriminator.double()
+        stage._terms.adversary._averages = stage._terms.adversary._averages.double()
     if isinstance(stage, ImageTraining) and stage._codebook is not None:
         stage._codebook._averages.double()
 
@@ -118,6 +119,8 @@ def together(count: int, work: Work, directory: Path) -> dict[str, Tensor]:
 
 
 def _train(work: Work, directory: Path) -> None:
+    if work.is_wide:
+        Tensor.float = Tensor.double  # type: ignore[assignment, method-assign]
     save_file(work.trained(), directory / f"{dist.get_rank()}.safetensors")
 
 

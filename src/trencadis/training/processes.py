@@ -9,6 +9,7 @@ nothing here does anything.
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -237,7 +238,9 @@ def joined() -> Iterator[None]:
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo")
             _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
-            with nullcontext() if is_first() else hidden():
+            with warnings.catch_warnings(), nullcontext() if is_first() else hidden():
+                # Of 1×1 convolutions, whose strides have two equal spellings.
+                warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
                 yield
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or any(sign in str(error) for sign in _LOST):
