@@ -59,7 +59,7 @@ def fit(
     """
     trainer = Trainer(stage, steps)
     stored = trainer.resume(run.checkpoints(stage.name))
-    processes.require_same(trainer.step, "the checkpoint that each process goes on from")
+    processes.require_same_step(trainer.step)
     log.truncate(stage.name, trainer.step)
     best = Best(run.best(stage.name), stage.criterion, stored.get("best"))
     if trainer.is_continued:

@@ -39,19 +39,19 @@ def count() -> int:
     return dist.get_world_size() if _is_together() else 1
 
 
-def rank() -> int:
+def number() -> int:
     """Return this process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_first() -> bool:
     """Return whether this process is the one that plans, draws and writes."""
-    return rank() == 0
+    return number() == 0
 
 
 def share(samples: int) -> slice:
     """Return which samples of an update are this process's. `check` has made sure that the parts are even."""
-    return slice(samples * rank() // _all(), samples * (rank() + 1) // _all())
+    return slice(samples * number() // _all(), samples * (number() + 1) // _all())
 
 
 def microbatches(parts: int) -> int:
@@ -113,11 +113,11 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
             gradient.copy_(part.view_as(gradient))
 
 
-def agreed(number: int) -> int:
-    """Return the number that the first process has; the others wait for it as long as it takes."""
+def agreed(value: int) -> int:
+    """Return the value that the first process has; the others wait for it as long as it takes."""
     if count() == 1:
-        return number
-    told = torch.tensor(number, dtype=torch.int64)
+        return value
+    told = torch.tensor(value, dtype=torch.int64)
     dist.broadcast(told, src=0, group=_patient)
     return int(told)
 
@@ -128,10 +128,12 @@ def wait() -> None:
         dist.barrier(group=_patient)
 
 
-def require_same(number: int, what: str) -> None:
-    """Raise a `CheckpointError` where this process has another number than the first one."""
-    if (first := agreed(number)) != number:
-        raise CheckpointError(f"{what} is of step {first} in the first one and of step {number} here")
+def require_same_step(step: int) -> None:
+    """Raise a `CheckpointError` where this process goes on from another checkpoint than the first one."""
+    if (first := agreed(step)) != step:
+        raise CheckpointError(
+            f"the first process goes on from step {first}, and process {number() + 1} from step {step}"
+        )
 
 
 @contextmanager
@@ -256,7 +258,7 @@ def joined() -> Iterator[None]:
 def _told_to_stop() -> Iterator[None]:
     """Turn the signal by which torchrun ends the processes that are left into an exception."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_: int, frame: FrameType | None) -> None:
         raise LostProcessError(_lost())
 
     if threading.current_thread() is not threading.main_thread():

@@ -50,7 +50,7 @@ def cache_tokens(
     weights = tokenizer.digest() if isinstance(tokenizer, Digested) else ""
     shards = [(variant, start) for variant in range(variants) for start in range(0, len(pairs.train), SHARD)]
     paths = [directory / f"variant-{variant}" / f"{start:09d}.safetensors" for variant, start in shards]
-    own = list(zip(shards, paths, strict=True))[processes.rank() :: processes.count()]
+    own = list(zip(shards, paths, strict=True))[processes.number() :: processes.count()]
     with progress("encoding pictures", len(pairs.train) * variants) as advance:
         for (variant, start), path in own:
             positions = range(start, min(start + SHARD, len(pairs.train)))
