@@ -12,7 +12,8 @@ TrencadisError
 └── RunError                it failed: the command exits with 1
     ├── CheckpointError     no checkpoint of a run can be loaded
     ├── FullMemoryError     too little memory for what is being done
-    └── DivergenceError     training met non-finite losses again and again
+    ├── DivergenceError     training met non-finite losses again and again
+    └── LostProcessError    another process of the same training has ended
 """
 
 
@@ -55,6 +56,9 @@ class CheckpointError(RunError): ...
 
 
 class DivergenceError(RunError): ...
+
+
+class LostProcessError(RunError): ...
 
 
 class FullMemoryError(RunError, MemoryError):

@@ -19,6 +19,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 # The bars on the screen: work inside other work adds its own bar to them.
 _shown: ContextVar[bars.Progress | None] = ContextVar("shown", default=None)
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 @runtime_checkable
@@ -47,6 +48,9 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
         done: How much was done before, by a run that is resumed.
     """
     outer = _shown.get()
+    if _hidden.get():
+        yield lambda count=1, **fields: None
+        return
     if outer is None and not (sys.stderr is not None and sys.stderr.isatty()):
         yield _Lines(description, total, done)
         return
@@ -67,6 +71,16 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
             _shown.reset(token)
             if outer is not None:
                 shown.remove_task(task)
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Show no progress of the work inside, such as in a process beside the one that shows it."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 def _bars() -> bars.Progress:

@@ -112,6 +112,19 @@ class RunLog:
         self.close()
 
 
+class UnwrittenLog(RunLog):
+    """The log of a process that leaves the writing to another one."""
+
+    def append(self, stage: str, step: int, metrics: Mapping[str, float | int]) -> None:
+        return
+
+    def truncate(self, stage: str, step: int) -> None:
+        return
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        self._elapsed_before_s, self._opened_at_s = 0.0, monotonic()
+
+
 def _summary_writer(directory: Path, step: int) -> "SummaryWriter | None":
     """Return a writer of TensorBoard's files that hides what they hold from `step` on; None where it is absent."""
     try:

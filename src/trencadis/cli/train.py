@@ -63,6 +63,7 @@ def add_settings(parser: jsonargparse.ArgumentParser, device: Kind[str]) -> None
 def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.errors import ConfigError
     from trencadis.run_directory import RunDirectory
+    from trencadis.training import processes
     from trencadis.training.run import train
 
     run = RunDirectory(arguments.out)
@@ -73,9 +74,11 @@ def run(arguments: jsonargparse.Namespace) -> int:
         remedy = "name the folder, as in `trencadis train pictures --out runs/mine`"
         raise ConfigError("no pictures to train on", expected="a folder of captioned pictures", remedy=remedy)
     recipe, hours = read.recipe if "recipe" in named else None, read.hours if "hours" in named else None
-    train(run.path, overrides, recipe=recipe, hours=hours, say=say)
-    say(f"{run.model}   the model: trencadis generate 'a prompt' --model {run.model}")
-    say(f"{run.report}   the report")
+    with processes.joined():
+        train(run.path, overrides, recipe=recipe, hours=hours, say=say)
+        if processes.is_first():
+            say(f"{run.model}   the model: trencadis generate 'a prompt' --model {run.model}")
+            say(f"{run.report}   the report")
     return 0
 
 

@@ -29,18 +29,24 @@ class PairBatch:
 class PairBatches:
     """All batches of a training stage. The seed fixes the order, the crops and the choice among captions.
 
+    Args:
+        batch_size: Samples of a step.
+        share: Those of them that a batch has.
+
     Raises:
         ConfigError: There is no pair, or the batch size is below 1.
     """
 
-    def __init__(self, pictures: Pictures, *, batch_size: int, seed: int, rule: CropRule) -> None:
-        self._pictures, self._seed, self._rule = pictures, seed, rule
+    def __init__(
+        self, pictures: Pictures, *, batch_size: int, seed: int, rule: CropRule, share: slice = slice(None)
+    ) -> None:
+        self._pictures, self._seed, self._rule, self._share = pictures, seed, rule, share
         pairs = pictures.pairs
         self.order = SampleOrder([pair.sample_id for pair in pairs], [pair.weight for pair in pairs], batch_size, seed)
 
     def batch(self, step: int) -> PairBatch:
         """Return the batch of a step, counted from 0."""
-        epochs, positions = zip(*self.order.positions(step), strict=True)
+        epochs, positions = zip(*self.order.positions(step)[self._share], strict=True)
         pairs = [self._pictures.pairs[position] for position in positions]
         keys = [(self._seed, epoch, pair.sample_id) for epoch, pair in zip(epochs, pairs, strict=True)]
         crops = [self._pictures.crop(position, self._rule, key) for position, key in zip(positions, keys, strict=True)]

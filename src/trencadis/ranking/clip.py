@@ -145,7 +145,11 @@ class CLIP(Pretrained, nn.Module):
 
 
 def contrastive_loss(
-    logits: Float[Tensor, "batch batch"], text_tokens: Int[Tensor, "batch text_len"]
+    logits: Float[Tensor, "images batch"],
+    text_tokens: Int[Tensor, "batch text_len"],
+    *,
+    turned: Float[Tensor, "captions batch"] | None = None,
+    own: slice = slice(None),
 ) -> Float[Tensor, ""]:
     """Return the symmetric cross-entropy between images and captions, in nats.
 
@@ -153,9 +157,14 @@ def contrastive_loss(
     captions often occur twice in a batch. The diagonal alone would then ask an image to be near one copy of its caption
     and far from the other, which is the same point. So each row's target is shared evenly by all copies of its caption.
 
+    Args:
+        turned: The similarities of captions (rows) with images, where `logits` lacks some of them.
+        own: The pairs that are rows, and of which the mean is taken.
+
     Source: Radford et al. 2021, figure 3; the same where all captions differ.
     """
     group: Tensor = torch.unique(text_tokens, dim=0, return_inverse=True)[1]
     same = (group[:, None] == group).to(logits.dtype)
-    targets = same / same.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    targets = (same / same.sum(dim=1, keepdim=True))[own]
+    turned = logits.T if turned is None else turned
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(turned, targets)) / 2

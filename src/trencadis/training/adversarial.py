@@ -11,6 +11,7 @@ from torch.func import functional_call
 from trencadis.config import ImageLossConfig, OptimizerConfig
 from trencadis.image.discriminator import PatchDiscriminator
 from trencadis.image.loss_terms import hinge_discriminator_loss, lecam_loss
+from trencadis.training import processes
 from trencadis.training.optimizer_state import optimizer_tensors, restore_optimizers, with_prefix, without_prefix
 from trencadis.training.optimizers import adamw, clip_gradients, learning_rate
 
@@ -36,11 +37,12 @@ class Adversary:
         """Make the discriminator's update number `step`, unless its gradient is not finite, and return its loss.
 
         Args:
-            parts: Real images and their reconstructions, of each microbatch.
+            parts: Real images and their reconstructions, of each microbatch of this process.
             step: Number of the update, 0..steps-1.
             steps: Updates in all.
         """
-        count = sum(len(images) for images, _ in parts)
+        counted = processes.summed({"images": torch.tensor(sum(len(images) for images, _ in parts))})
+        count = int(counted["images"])
         loss, means = torch.zeros_like(self._averages[0]), torch.zeros_like(self._averages)
         self.optimizer.zero_grad(set_to_none=True)
         for images, shown in parts:
@@ -52,6 +54,8 @@ class Adversary:
             torch.autograd.backward(share)
             loss += share.detach()
             means += len(images) / count * torch.stack([real.detach().mean(), reconstructed.detach().mean()])
+        processes.sum_gradients(self.discriminator.parameters())
+        loss, means = processes.summed({"loss": loss, "means": means}).values()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, self._config)
         if math.isfinite(clip_gradients(self.discriminator, self._config.max_grad_norm)):

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from trencadis.errors import CheckpointError
+from trencadis.training import processes
 from trencadis.training.checkpoints import CheckpointWarning, load_latest, save_checkpoint
 from trencadis.training.stage import Criterion
 
@@ -60,7 +61,8 @@ class Best:
         if not math.isfinite(value):
             return
         if self.record is None or self._criterion.is_better(value, self.record.value):
-            save_checkpoint(self._directory, step, {"model": weights}, {"value": value}, keep=1)
+            if processes.is_first():
+                save_checkpoint(self._directory, step, {"model": weights}, {"value": value}, keep=1)
             self.record = Record(step, value)
 
     def weights(self) -> dict[str, Tensor] | None:

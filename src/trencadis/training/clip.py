@@ -12,6 +12,7 @@ from trencadis.data import CAPTIONED_CROPS
 from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP
 from trencadis.ranking.clip import contrastive_loss
+from trencadis.training import processes
 from trencadis.training.mixed_precision import autocast
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Criterion, Stage, StageLoss, Term, Totals, UpdateEffects
@@ -66,9 +67,23 @@ class RankerTraining(Stage[RankerBatch]):
     def loss(self, batch: RankerBatch, totals: Totals, step: int, steps: int) -> StageLoss:
         with autocast(self.device, self.config.precision):
             images, text_tokens = batch.images.to(self.device, non_blocking=True), batch.text_tokens.to(self.device)
-            loss = self.model(images, text_tokens, return_loss=True)
+            if processes.count() == 1:
+                loss = self.model(images, text_tokens, return_loss=True)
+            else:
+                loss = self._loss_among_all(images, text_tokens)
         term = Term(loss * len(images), "pairs")
         return StageLoss({"contrastive": term}, {"logit_scale": self.model.logit_scale.detach()})
+
+    def _loss_among_all(self, images: Tensor, text_tokens: Tensor) -> Float[Tensor, ""]:
+        """Return the mean loss of this process's pairs, each compared with those of all processes."""
+        gathered = processes.gathered_with_gradient
+        image_features, text_features = self.model.encode_image(images), self.model.encode_text(text_tokens)
+        with torch.autocast(self.device.type, enabled=False):
+            scale = self.model.log_logit_scale.float().exp()
+            logits = scale * image_features @ gathered(text_features).T
+            turned = scale * text_features @ gathered(image_features).T
+        own = processes.share(self.config.batch_size)
+        return contrastive_loss(logits, processes.gathered(text_tokens), turned=turned, own=own)
 
     def after_update(self, observed: Sequence[Any], step: int, steps: int) -> UpdateEffects:
         self.model.clip_logit_scale()

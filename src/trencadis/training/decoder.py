@@ -16,6 +16,7 @@ from trencadis.image import DiscreteVAE, Quantized
 from trencadis.image.loss_terms import TermInputs
 from trencadis.image.perceptual import perceptual_loss
 from trencadis.randomness import derive_seed
+from trencadis.training import processes
 from trencadis.training.mixed_precision import autocast
 from trencadis.training.picture_terms import PictureTerms, RealAndShown, fidelity, psnr_term
 from trencadis.training.run_pairs import RunPairs
@@ -65,7 +66,7 @@ class DecoderTraining(Stage[Images]):
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[Images], None, None]:
         for batch in self._batches.iterate(from_step, to_step, pinned=self.device.type == "cuda"):
-            yield list(batch.images.tensor_split(self.config.microbatches))
+            yield list(batch.images.tensor_split(processes.microbatches(self.config.microbatches)))
 
     def totals(self, batch: Images, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
         """Return the number of images, and for a part of an update the gradients at the last layer, where needed."""

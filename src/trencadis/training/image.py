@@ -17,6 +17,7 @@ from trencadis.data.pixels import to_pillow
 from trencadis.image import DiscreteVAE, Quantizer
 from trencadis.image.loss_terms import TermInputs, code_probabilities, divergence_weight
 from trencadis.randomness import derive_seed
+from trencadis.training import processes
 from trencadis.training.adversarial import Adversary
 from trencadis.training.mixed_precision import autocast
 from trencadis.training.optimizer_state import with_prefix, without_prefix
@@ -79,10 +80,11 @@ class ImageTraining(Stage[ImageBatch]):
         return None if losses.perceptual or losses.adversarial else Criterion("validation_psnr", is_higher_better=True)
 
     def batches(self, from_step: int, to_step: int) -> Generator[list[ImageBatch], None, None]:
-        pinned = self.device.type == "cuda"
+        pinned, share = self.device.type == "cuda", processes.share(self.config.batch_size)
+        own = range(share.start, share.stop)
         for step, batch in enumerate(self._batches.iterate(from_step, to_step, pinned=pinned), from_step):
-            seeds = (derive_seed(self._seed, self.name, "noise", step, index) for index in range(len(batch.images)))
-            parts = batch.images.tensor_split(self.config.microbatches)
+            seeds = (derive_seed(self._seed, self.name, "noise", step, index) for index in own)
+            parts = batch.images.tensor_split(processes.microbatches(self.config.microbatches))
             yield [ImageBatch(images, tuple(itertools.islice(seeds, len(images)))) for images in parts]
 
     def totals(self, batch: ImageBatch, step: int, steps: int, *, is_whole: bool) -> dict[str, Tensor]:
@@ -169,12 +171,15 @@ class ImageTraining(Stage[ImageBatch]):
         return values
 
     def after_update(self, observed: Sequence[Observed], step: int, steps: int) -> UpdateEffects:
-        """Count the codes, move the codebook or replace dead codes, and train the discriminator."""
+        """Count the codes, move the codebook or replace dead codes, and train the discriminator.
+
+        Every process has the codes of all, and so the same codebook.
+        """
         config, replaced = self.config, dict[str, Tensor]()
-        tokens = torch.cat([part.tokens for part in observed])
+        tokens = processes.gathered(torch.cat([part.tokens for part in observed]))
         self._counts.add(tokens)
         if self._codebook is not None:
-            latents = torch.cat([part.latents for part in observed if part.latents is not None])
+            latents = processes.gathered(torch.cat([part.latents for part in observed if part.latents is not None]))
             seed = derive_seed(self._seed, self.name, "codes", step)
             replaced["codebook"] = self._codebook.learn(latents, tokens, seed=seed)
         elif config.revive_below and step < REVIVED_UNTIL * steps and (counts := self._counts.window()) is not None:

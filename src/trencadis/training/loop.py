@@ -13,6 +13,7 @@ from trencadis.progress import progress
 from trencadis.run_directory import RunDirectory
 from trencadis.run_log import RunLog
 from trencadis.storage import write_picture
+from trencadis.training import processes
 from trencadis.training.best import WORSE_IN_A_ROW, Best, is_overfitting
 from trencadis.training.pace import Budget, Pace
 from trencadis.training.schedules import is_due
@@ -40,7 +41,8 @@ def fit(
     """Train a stage to its last step, from its newest checkpoint, and return how many steps it has made.
 
     In the end the stage's model is in evaluation mode and holds averaged weights: those that did best on the held-out
-    pairs, or the last ones where the stage has no criterion.
+    pairs, or the last ones where the stage has no criterion. Of several processes, each calls this and ends with the
+    same weights, and the first one alone writes.
 
     Args:
         steps: Updates that are planned. They are made, unless there is a budget.
@@ -57,6 +59,7 @@ def fit(
     """
     trainer = Trainer(stage, steps)
     stored = trainer.resume(run.checkpoints(stage.name))
+    processes.require_same_step(trainer.step)
     log.truncate(stage.name, trainer.step)
     best = Best(run.best(stage.name), stage.criterion, stored.get("best"))
     if trainer.is_continued:
@@ -133,15 +136,24 @@ class _Fitting:
             self.best.consider(trainer.step, metrics, stage.model.state_dict())
             kept = {} if self.best.record is None else {"best_step": self.best.record.step}
             self.log.append(stage.name, trainer.step, {**metrics, **kept})
-            picture = stage.sample()
+            picture = stage.sample() if processes.is_first() else None
         if picture is not None:
             write_picture(self.run.sample(stage.name, trainer.step), picture)
+        processes.wait()
 
     def _change(self, pace: Pace, *, is_validated: bool) -> str:
         """Change the number of updates where the time or the held-out pairs ask for it; return why."""
         step, steps = self.trainer.step, self.trainer.steps
         if step == steps:
             return ""
+        why = self._wanted(pace, step, steps, is_validated=is_validated) if processes.is_first() else ""
+        if (agreed := processes.agreed(self.trainer.steps)) != self.trainer.steps:
+            self.trainer.change_steps(agreed)
+            why = "as in the first process"
+        return why
+
+    def _wanted(self, pace: Pace, step: int, steps: int, *, is_validated: bool) -> str:
+        """Change the number of updates as `_change` does, in this process alone."""
         if is_validated and self._is_overfitting():
             self.trainer.change_steps(step)
             return f"instead of {steps:,}: held-out pairs became worse {WORSE_IN_A_ROW} times in a row"
@@ -160,6 +172,8 @@ class _Fitting:
         return is_overfitting(values, criterion)
 
     def _save(self) -> None:
+        if not processes.is_first():
+            return
         with self.saving:
             self.log.flush()
             directory = self.run.checkpoints(self.trainer.stage.name)

@@ -16,6 +16,7 @@ from trencadis.image import load_image_tokenizer
 from trencadis.model_directory import find_model
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.run_directory import RunDirectory
+from trencadis.training import processes
 from trencadis.training.candidates import SHARES, choose_candidate
 from trencadis.training.elsewhere import Elsewhere
 from trencadis.training.mixed_precision import default_precision
@@ -88,7 +89,7 @@ def choose_sizes(
     """
     device = usable_device(overrides.get("device")) if elsewhere is None else "cuda"
     given = _given_tokenizer(overrides, plan)
-    threads = overrides.get("threads") or available_cores()
+    threads = overrides.get("threads") or processes.threads(available_cores())
     torch.set_num_threads(int(threads))
     chosen: Settings = {"hours": hours, "device": device, "threads": threads}
 

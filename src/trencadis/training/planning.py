@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from trencadis.config import RunConfig, StartConfig
 from trencadis.config.plain import Settings, overlay
 from trencadis.run_directory import RunDirectory
+from trencadis.training import processes
 from trencadis.training.build_stages import check_models, check_networks
 from trencadis.training.candidates import SHARES
 from trencadis.training.costs import stage_costs
@@ -86,6 +87,7 @@ def plan_run(
     if start is not None:
         start.say(overrides, pairs, plan)
     config = choose_sizes(overrides, recipe, 1.0 if hours is None else hours, pairs, plan, elsewhere)
+    processes.check(config)
     check_models(config)
     check_networks(config, {"decoder"} if config.image.pretrained is not None else {"image", "decoder"})
     timing = measure(config, pairs)

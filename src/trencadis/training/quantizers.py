@@ -75,6 +75,7 @@ class MovingCodebook:
             kmeans_init=True,
             use_cosine_sim=bottleneck.is_cosine,
             threshold_ema_dead_code=self._least_use,
+            sync_codebook=False,  # `learn` is given the vectors of all processes
         ).to(bottleneck.codebook.device)
 
     def __call__(self, latents: Float[Tensor, "batch rows columns code"]) -> Quantized:

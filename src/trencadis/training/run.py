@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -26,9 +26,10 @@ from trencadis.randomness import derive_seed
 from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.report.page import write_report
 from trencadis.run_directory import RunDirectory
-from trencadis.run_log import RunLog
+from trencadis.run_log import RunLog, UnwrittenLog
 from trencadis.sampling import Sampling
 from trencadis.storage import write_picture
+from trencadis.training import processes
 from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
@@ -61,6 +62,7 @@ def train(
     A finished run goes on for `hours`, to more steps in `overrides`, or with new pairs in the data that these name.
     Otherwise it is left as it is, as it is by the hours and the data that it was planned with.
     With `start.model` in `overrides`, a new run keeps that model's tokenizers and trains its other parts further.
+    Processes that torchrun started train one run together; each of them calls this, and the first one plans and writes.
     Torch's number of threads, its random state and its choice of deterministic algorithms are put back at the end.
 
     Args:
@@ -73,21 +75,22 @@ def train(
     Raises:
         UserError: The settings, the data or the directory cannot be used. Where nothing had begun, nothing is left.
         RunError: Training failed.
+        SystemExit: The first of several processes failed, in which the reason is raised.
     """
     began_s, run = time.monotonic(), RunDirectory(run_directory)
-    with _torch_state_restored(), run.lock() as is_new:
-        try:
-            begin = _begin_again if run.has_begun else _begin
-            config, pairs = begin(run, overrides, recipe, hours, began_s, say)
-        except UserError:
-            if is_new and not run.has_begun:
-                run.clear()
-            raise
-        if pairs is not None:
+    with _torch_state_restored(), processes.joined(), ExitStack() as held:
+        with processes.first_goes_ahead():
+            if processes.is_first():
+                is_new = held.enter_context(run.lock())
+                config, pairs = _plan(run, overrides, recipe, hours, began_s, say, is_new=is_new)
+            else:
+                config, pairs = read_config(run.config), None
+        if processes.agreed(int(pairs is not None)):
+            pairs = pairs or resumed_pairs(config.data, config.seed, run)
             torch.set_num_threads(config.threads)
             if config.device == "cpu":
                 torch.use_deterministic_algorithms(True)
-            with RunLog(run) as log:
+            with RunLog(run) if processes.is_first() else UnwrittenLog(run) as log:
                 own = _Run(run, config, pairs, log, say)
                 own.all_stages()
                 config = own.config
@@ -105,6 +108,26 @@ def _torch_state_restored() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def _plan(
+    run: RunDirectory,
+    overrides: Settings,
+    recipe: str | None,
+    hours: float | None,
+    began_s: float,
+    say: Say,
+    *,
+    is_new: bool,
+) -> tuple[RunConfig, RunPairs | None]:
+    """Return the plan and the pairs; where nothing had begun and it fails, leave nothing."""
+    try:
+        begin = _begin_again if run.has_begun else _begin
+        return begin(run, overrides, recipe, hours, began_s, say)
+    except UserError:
+        if is_new and not run.has_begun:
+            run.clear()
+        raise
 
 
 def _begin(
@@ -129,6 +152,7 @@ def _begin_again(
 ) -> tuple[RunConfig, RunPairs | None]:
     """Return the plan and the pairs of a run that has a plan; no pairs where it is finished and left as it is."""
     config = read_config(run.config)
+    processes.check(config)
     named = {"recipe": recipe, "hours": hours}
     asked = overlay(config, overrides | {name: value for name, value in named.items() if value is not None})
     if run.is_finished:
@@ -177,17 +201,19 @@ class _Run:
 
     def all_stages(self) -> None:
         """Train what is not trained yet, and complete the model directory."""
-        self._show_training_pictures()
-        if not self.run.part("text").exists() and (start := read_start(self.config.start)) is not None:
-            start.copy_to(self.run, self.config, self.pairs)
-        sampling = self._sampling()
-        tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
+        with processes.first_goes_ahead():
+            self._show_training_pictures()
+            if not self.run.part("text").exists() and (start := read_start(self.config.start)) is not None:
+                start.copy_to(self.run, self.config, self.pairs)
+            sampling = self._sampling()
+            tokenizer = fit_text(self.pairs, self.config.text, self.run.part("text"))
         stages = Stages(self.config, self.pairs, tokenizer, self.device)
         vae = self._decoder(stages, self._image_tokenizer(stages))
         transformer = self._transformer(stages, vae)
         ranker = CLIPRanker(self._ranker(stages), tokenizer)
         parts = {"text_tokenizer": tokenizer, "image_tokenizer": vae, "transformer": transformer, "ranker": ranker}
-        DALLE(**parts, sampling=sampling, name=self.run.name).save_settings(self.run.model)  # type: ignore[arg-type]
+        if processes.is_first():
+            DALLE(**parts, sampling=sampling, name=self.run.name).save_settings(self.run.model)  # type: ignore[arg-type]
 
     def _sampling(self) -> Sampling:
         """Return how the model draws by default: as the one before, of a run that starts from one or is continued."""
@@ -211,10 +237,12 @@ class _Run:
             return load_image_tokenizer(part, image_size=config.model.image_size).to(self.device)
         if config.pretrained is not None:
             vae = stages.given_tokenizer()
-            vae.save_pretrained(part)
+            if processes.is_first():
+                vae.save_pretrained(part)
             return vae
-        # Until the transformer knows the codes of a tokenizer that is trained further, there is no whole model.
-        self.run.withdraw_model()
+        if processes.is_first():
+            # Until the transformer knows the codes of a tokenizer that is trained further, there is no whole model.
+            self.run.withdraw_model()
         return self._fit(stages.image()).model
 
     def _decoder(self, stages: Stages, vae: DiscreteVAE) -> DiscreteVAE:
@@ -227,7 +255,8 @@ class _Run:
         if self.run.is_trained("transformer", self.config.transformer.steps):
             return Transformer.from_pretrained(self.run.part("transformer"))
         stage = stages.transformer(vae, *self._tokens(vae))
-        self.run.write_captions(stage.shown)
+        if processes.is_first():
+            self.run.write_captions(stage.shown)
         return self._fit(stage).model
 
     def _ranker(self, stages: Stages) -> CLIP:
@@ -252,15 +281,19 @@ class _Run:
             replanned=lambda steps, why: self._replan(stage.name, steps, why),
         )
         self._write_steps(stage.name, steps)  # a kill may have come between the checkpoint and the plan
-        write_report(self.run)
-        part = stage.tokenizer if isinstance(stage, DecoderTraining) else stage.model
-        assert isinstance(part, Savable)
-        part.save_pretrained(self.run.part(stage.name))
-        self.run.mark_trained(stage.name, steps)
+        if processes.is_first():
+            write_report(self.run)
+            part = stage.tokenizer if isinstance(stage, DecoderTraining) else stage.model
+            assert isinstance(part, Savable)
+            part.save_pretrained(self.run.part(stage.name))
+            self.run.mark_trained(stage.name, steps)
+        processes.wait()
         return stage
 
     def _replan(self, stage: str, steps: int, why: str) -> None:
         """Write and say the number of steps that a stage now makes."""
+        if not processes.is_first():
+            return
         change = Plan()
         change.say(f"{stage}.steps", f"{steps:,}", why)
         self.run.write_choices([*self.run.read_choices(), *change.choices])
@@ -272,7 +305,8 @@ class _Run:
         settings: StageConfig = getattr(self.config, stage)
         if settings.steps != steps:
             self.config = replace(self.config, **{stage: replace(settings, steps=steps)})  # type: ignore[arg-type]
-            write_config(self.run.config, self.config)
+            if processes.is_first():
+                write_config(self.run.config, self.config)
 
     def _tokens(self, vae: DiscreteVAE) -> tuple[Tensor, Tensor]:
         """Return the cached tokens of the training pairs, and those of the validation pairs."""
@@ -280,9 +314,13 @@ class _Run:
         assert variants is not None, "a plan fixes how many crops are cached"
         seed = derive_seed(self.config.seed, "tokens")
         train_tokens = cache_tokens(vae, pairs, data, self.run.tokens, variants=variants, seed=seed, device=self.device)
+        if processes.is_first():
+            self._show_codes(vae, train_tokens)
+        return train_tokens, encode_middle(vae, pairs, pairs.validation, data, self.device)
+
+    def _show_codes(self, vae: DiscreteVAE, train_tokens: Tensor) -> None:
         self.run.write_code_counts(count_codes(train_tokens, image_vocab_size=vae.image_vocab_size).tolist())
         if not self.run.code_portraits.exists():
             portraits = code_portraits(vae, train_tokens.flatten(0, 1), device=self.device)
             write_picture(self.run.code_portraits, portraits)
             write_report(self.run)
-        return train_tokens, encode_middle(vae, pairs, pairs.validation, data, self.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 from trencadis.config import DataConfig
 from trencadis.data import CropRule, KeptPair, PairBatches, Pictures
 from trencadis.protocols import PairSource
+from trencadis.training import processes
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class RunPairs:
     def batches(
         self, image_size: tuple[int, int], config: DataConfig, *, batch_size: int, seed: int, rule: CropRule
     ) -> PairBatches:
+        """Return this process's share of all batches."""
         pictures = self.pictures(self.train, image_size, config)
-        return PairBatches(pictures, batch_size=batch_size, seed=seed, rule=rule)
+        share = processes.share(batch_size)
+        return PairBatches(pictures, batch_size=batch_size, seed=seed, rule=rule, share=share)
 
     def middle_crops(
         self, pairs: tuple[KeptPair, ...], image_size: tuple[int, int], config: DataConfig

@@ -18,6 +18,7 @@ from trencadis.memory import in_memory
 from trencadis.progress import progress
 from trencadis.protocols import Digested, ImageTokenizer
 from trencadis.storage import write_whole
+from trencadis.training import processes
 from trencadis.training.run_pairs import RunPairs
 
 SHARD = 2048  # pictures of a file; a kill loses at most this much work
@@ -38,18 +39,20 @@ def cache_tokens(
     """Return the tokens of every training picture; those that are not cached yet are computed and cached.
 
     Variant 0 is the centre crop, the others are random ones by `CAPTIONED_CROPS`. A file of the cache says which pairs
-    and which image tokenizer it is of. It is written again if these are others, as in a run that is continued.
+    and which image tokenizer it is of. It is written again if these are others, as in a run that is continued. Several
+    processes share the files among them.
 
     Raises:
         CheckpointError: A file of the cache is damaged.
         StorageError: The cache cannot be written.
     """
-    pictures, loaded = pairs.pictures(pairs.train, tokenizer.image_size, data), []
+    pictures = pairs.pictures(pairs.train, tokenizer.image_size, data)
     weights = tokenizer.digest() if isinstance(tokenizer, Digested) else ""
     shards = [(variant, start) for variant in range(variants) for start in range(0, len(pairs.train), SHARD)]
+    paths = [directory / f"variant-{variant}" / f"{start:09d}.safetensors" for variant, start in shards]
+    own = list(zip(shards, paths, strict=True))[processes.number() :: processes.count()]
     with progress("encoding pictures", len(pairs.train) * variants) as advance:
-        for variant, start in shards:
-            path = directory / f"variant-{variant}" / f"{start:09d}.safetensors"
+        for (variant, start), path in own:
             positions = range(start, min(start + SHARD, len(pairs.train)))
             owner = _owner(weights, pairs.train[positions.start : positions.stop])
             if path.exists() and _owner_of(path) == owner:
@@ -58,7 +61,8 @@ def cache_tokens(
                 tokens = _encode(tokenizer, pictures, positions, variant, seed, device, advance)
                 content = {"image_tokens": tokens.to(torch.int32)}
                 write_whole(path, safetensors.torch.save(content, {_OWNER: owner}))
-            loaded.append(_load(path))
+    processes.wait()
+    loaded = [_load(path) for path in paths]
     return rearrange(torch.cat(loaded), "(variants pairs) r c -> variants pairs r c", variants=variants)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trencadis.errors import DivergenceError
 from trencadis.memory import in_memory
+from trencadis.training import processes
 from trencadis.training.checkpoints import load_latest, save_checkpoint
 from trencadis.training.optimizer_state import EMA, optimizer_tensors, reset_rows, restore_optimizers
 from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers, warmup
@@ -28,6 +29,7 @@ class Trainer:
     def __init__(self, stage: Stage[Any], steps: int) -> None:
         self.stage, self.course, self.step = stage, Course(steps, steps), 0
         self.optimizers = optimizers(stage.model, stage.config.optimizer, stage.config.precision)
+        self.shared_loss = processes.SharedLoss(stage.model, stage.loss)
         self.ema = EMA(stage.model, stage.config.ema_decay, stage.config.ema_every)
         self.plateaus = self._plateaus(None)  # of a stage whose learning rate falls by them
         self.skipped = 0  # updates in a row, because the gradient was not finite
@@ -93,26 +95,26 @@ class Trainer:
         return Plateaus(config.final_learning_rate, stored) if config.decay == "plateaus" else None
 
     def _totals(self, microbatches: Sequence[Any], position: int) -> Totals:
-        """Return the totals of the update, known before the first backward pass."""
-        is_whole = len(microbatches) == 1
+        """Return the totals of the update over all processes, known before the first backward pass."""
+        is_whole = len(microbatches) == processes.count() == 1
         planned = self.course.planned
         parts = [self.stage.totals(batch, position, planned, is_whole=is_whole) for batch in microbatches]
-        # Several processes would sum these over the ranks here; then no part is whole.
-        return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
+        return processes.summed({name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]})
 
     def _accumulate(self, microbatches: Sequence[Any], totals: Totals, position: int) -> tuple[Metrics, list[Any]]:
-        """Add up the gradient, and return the means of the terms and what was observed."""
+        """Add up the gradient, and return the means of the terms, over all processes, and what this one observed."""
         losses: list[StageLoss] = []
         means: dict[str, list[Tensor]] = {"loss": []}
-        for batch in microbatches:
-            loss = self.stage.loss(batch, totals, position, self.course.planned)
-            total = weighted_sum(loss.terms, totals)
-            torch.autograd.backward(total)
+        for part, batch in enumerate(microbatches, 1):
+            with self.shared_loss.of_part(is_last=part == len(microbatches)):
+                loss: StageLoss = self.shared_loss(batch, totals, position, self.course.planned)
+                total = weighted_sum(loss.terms, totals)
+                torch.autograd.backward(total * self.shared_loss.factor)
             means["loss"].append(total.detach())
             for name, term in loss.terms.items():
                 means.setdefault(name, []).append(_mean(term, totals).detach())
             losses.append(loss._replace(terms={}))
-        metrics = {name: torch.stack(parts).sum() for name, parts in means.items()}
+        metrics = processes.summed({name: torch.stack(parts).sum() for name, parts in means.items()})
         return metrics | _tensors(losses[-1].values), [loss.observed for loss in losses]
 
     def _after_update(self, observed: Sequence[Any], position: int) -> Metrics:

@@ -18,6 +18,7 @@ from trencadis.data.prefetch import prefetch
 from trencadis.protocols import ImageTokenizer
 from trencadis.randomness import derive_seed
 from trencadis.sampling import Sampling, sample_image_tokens
+from trencadis.training import processes
 from trencadis.training.allocation import keep_freed_memory
 from trencadis.training.mixed_precision import GradientScales, autocast
 from trencadis.training.run_pairs import RunPairs
@@ -86,15 +87,17 @@ class TransformerTraining(Stage[StreamBatch]):
         return self.model.stream.pad_captions([self._captions.plain_tokens(caption) for caption in captions])
 
     def batch(self, step: int) -> list[StreamBatch]:
-        """Return the microbatches of a step, a pure function of it."""
-        texts, images = [], []
-        for epoch, position in self._order.positions(step):
+        """Return the microbatches of this process's share of a step, a pure function of it."""
+        texts, images, share = [], [], processes.share(self.config.batch_size)
+        for epoch, position in self._order.positions(step)[share]:
             pair = self._pairs.train[position]
             texts.append(self._captions.tokens(pair.caption(self._seed, epoch), pair.sample_id, epoch))
             variant = derive_seed(self._seed, epoch, pair.sample_id, "variant") % len(self._image_tokens)
             images.append(self._image_tokens[variant, position])
-        whole = [self.model.stream.pad_captions(texts), torch.stack(images).long(), *self._noise(step)]
-        parts = (tensor.tensor_split(self.config.microbatches) for tensor in whole)
+        noise = [tensor[share] for tensor in self._noise(step)]
+        whole = [self.model.stream.pad_captions(texts), torch.stack(images).long(), *noise]
+        count = processes.microbatches(self.config.microbatches)
+        parts = (tensor.tensor_split(count) for tensor in whole)
         return [StreamBatch(*part) for part in zip(*parts, strict=True)]
 
     def _noise(self, step: int) -> list[Tensor]:
