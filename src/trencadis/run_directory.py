@@ -67,6 +67,11 @@ class RunDirectory:
     code_counts = _Inside("samples", "codes.json")
     code_portraits = _Inside("samples", "codes.png")
     training_pictures = _Inside("samples", "training-pictures.png")  # what training sees of some of them
+    old_tokens = _Inside("samples", "old-captions.safetensors")  # what the model drew of old captions before tuning
+    old_before = _Inside("samples", "old-captions-before.png")  # some of the drawings
+    old_after = _Inside("samples", "old-captions-after.png")
+    forgetting = _Inside("forgetting.json")  # bits of old captions' drawings, before and after
+    adapter = _Inside("adapter")  # the low-rank updates of a run that trains no others
     holder = _Inside(".holder")  # who has the lock
     lock_file = _Inside(".lock")
 
@@ -188,6 +193,9 @@ class RunDirectory:
 
     def write_captions(self, captions: Sequence[str]) -> None:
         write_whole(self.captions, json.dumps(captions, ensure_ascii=False) + "\n")
+
+    def read_forgetting(self) -> dict[str, Any]:
+        return _json(self.forgetting, {})
 
     def read_code_counts(self) -> list[int]:
         counts = _json(self.code_counts, [])

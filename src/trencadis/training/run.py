@@ -33,16 +33,18 @@ from trencadis.training.build_stages import Stages, check_models, check_networks
 from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
 from trencadis.training.decoder import DecoderTraining
+from trencadis.training.forgetting import measure_after
 from trencadis.training.known_pairs import Say, read_pairs, resumed_pairs, silent
 from trencadis.training.loop import fit
 from trencadis.training.pace import read_budgets, write_budgets
 from trencadis.training.plan import REPORT_S, Plan, choose_sizes, draft, fit_steps
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
-from trencadis.training.starting import TUNING_RECIPE, read_start, take_weights
+from trencadis.training.starting import TUNING_RECIPE, keep_adapter, read_start, take_weights
 from trencadis.training.text import fit_text
 from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
+from trencadis.training.transformer import TransformerTraining
 from trencadis.transformer import Transformer
 
 TrainedStage = TypeVar("TrainedStage", bound=Stage[Any])
@@ -266,6 +268,10 @@ class _Run:
             replanned=lambda steps, why: self._replan(stage.name, steps, why),
         )
         self._write_steps(stage.name, steps)  # a kill may have come between the checkpoint and the plan
+        if isinstance(stage, TransformerTraining) and self.config.transformer.lora.rank:
+            keep_adapter(stage.model, self.config, self.run)
+        if isinstance(stage, TransformerTraining) and self.run.old_tokens.exists():
+            self.say(measure_after(stage.model, self.run, self._sampling()))
         write_report(self.run)
         part = stage.tokenizer if isinstance(stage, DecoderTraining) else stage.model
         assert isinstance(part, Savable)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from trencadis.config import CLIPConfig, RunConfig, StartConfig, TransformerConfig
+from trencadis.config import AdapterConfig, CLIPConfig, LoRAConfig, RunConfig, StartConfig, TransformerConfig
 from trencadis.config.plain import Settings, differing, merge, nest, overlay, to_plain
 from trencadis.errors import ConfigError, ModelError
 from trencadis.image import DiscreteVAE
@@ -23,10 +23,12 @@ from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.run_directory import RunDirectory
 from trencadis.storage import whole_directory
 from trencadis.text import CaptionTokenizer
+from trencadis.training.forgetting import draw_before, read_captions
 from trencadis.training.plan import LENGTH_SAMPLE, Plan, draft
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import cut_captions
-from trencadis.transformer import Transformer
+from trencadis.transformer import Adapter, Transformer
+from trencadis.transformer.lora import plain_name, take_updates
 
 TUNING_RECIPE = "pocket"
 """Its batches and optimizers are taken where no recipe is asked for; those of all sizes are alike."""
@@ -47,6 +49,7 @@ class Start:
         directory: Where it is.
         sha256: Of the parts that pictures depend on.
         clip: Its CLIP; None where it has none that can be trained further.
+        old_captions: Those of which it is measured what the model forgets.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Start:
     model: DALLE
     sha256: str
     clip: CLIP | None
+    old_captions: tuple[str, ...] = ()
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -80,7 +84,8 @@ class Start:
         text = {"text_len": self._text_len(asked), "fit_captions": False}
         settings = merge(merge(asked, self._sizes()), {"text": text})
         settings["image"] = image | {"pretrained": self.name}
-        settings["start"] = {"model": self.name, "sha256": self.sha256}
+        settings["start"] = {**asked.get("start", {}), "model": self.name, "sha256": self.sha256}
+        settings = merge(self._with_updates(asked), settings)
         planned = draft(settings, recipe)
         if self.clip is None and planned.ranker.steps == 0:
             expected, remedy = "1 or more: the model has no CLIP to keep", "raise ranker.steps, or drop it"
@@ -94,6 +99,17 @@ class Start:
             ]
         return merge(settings, nest(peaks))
 
+    def _with_updates(self, asked: Settings) -> Settings:
+        """Return the defaults of a run that trains low-rank updates: an adapter has no other weights, and no CLIP."""
+        if not overlay(LoRAConfig(), _at(asked, "transformer", "lora"), "transformer.lora.").rank:
+            return {}
+        text_len, own = self._text_len(asked), self.model.transformer.config.text_len
+        if text_len != own:
+            expected = f"{own}, as {self.name} has: low-rank updates add no text positions"
+            raise ConfigError(f"text.text_len {text_len}", expected=expected, remedy="drop it, or train without --lora")
+        ranker = {} if self.clip is None else {"ranker": {"steps": 0}}
+        return {"transformer": {"optimizer": {"muon": False}}, **ranker}
+
     def say(self, settings: Settings, pairs: RunPairs, plan: Plan) -> None:
         """Add to the plan what the run starts from."""
         plan.say("start", self.name, f"SHA-256 {self.sha256}; its tokenizers are kept")
@@ -102,6 +118,9 @@ class Start:
         assert isinstance(tokenizer, CaptionTokenizer), "checked when the model was read"
         cut = cut_captions(tokenizer, pairs.train[:LENGTH_SAMPLE], text_len)
         plan.say("text tokenizer", f"of {self.name}", f"{tokenizer.vocab_size:,} ids; {cut}")
+        if rank := _at(settings, "transformer", "lora").get("rank"):
+            why = "low-rank updates are trained, and no other weights of the transformer"
+            plan.say("transformer.lora.rank", rank, why)
         for stage in ("transformer", "ranker"):
             how = "begins with the model's weights" if stage in self.trained else "begins anew"
             why = f"learning rates are {PEAK:.0%} of the recipe's, unless given"
@@ -115,6 +134,8 @@ class Start:
         """
         for stage in self.trained:
             run.mark_trained(stage, 0)
+        if captions := self.old_captions:
+            draw_before(self.model, captions, run, seed=config.seed)
         for part in ("image", *self.trained):
             _copy(self.directory / part, run.part(part))
         sampling = self.model.sampling
@@ -184,6 +205,7 @@ def read_start(config: StartConfig) -> Start | None:
     Raises:
         ModelError: There is no such model, it is damaged, or it is made of parts that cannot be trained further.
         ConfigError: It is another model than the one with the given sum.
+        DataError: The old captions cannot be read.
     """
     if config.model is None:
         return None
@@ -203,7 +225,18 @@ def read_start(config: StartConfig) -> Start | None:
     if config.sha256 not in (None, sha256):
         given, expected = f"{config.model}, whose SHA-256 is {sha256}", f"{config.sha256}, as start.sha256 says"
         raise ConfigError(given, expected=expected, remedy="name the model that the run was planned with")
-    return Start(config.model, directory, model, sha256, _further(model))
+    captions = () if config.old_captions is None else read_captions(config.old_captions)
+    return Start(config.model, directory, model, sha256, _further(model), captions)
+
+
+def keep_adapter(model: Transformer, config: RunConfig, run: RunDirectory) -> None:
+    """Write the low-rank updates of a trained model as the run's adapter, and merge them into its weights."""
+    lora, start = config.transformer.lora, config.start
+    assert start.sha256 is not None, "set by the plan"
+    own = AdapterConfig(rank=lora.rank, alpha=lora.alpha, base=start.model or "", base_sha256=start.sha256)
+    adapter = Adapter(own, take_updates(model))
+    adapter.save_pretrained(run.adapter)
+    adapter.add_to(model)
 
 
 def _further(model: DALLE) -> CLIP | None:
@@ -225,8 +258,10 @@ def take_weights(model: nn.Module, directory: Path) -> None:
         ModelError: The part is absent or damaged.
     """
     assert isinstance(model, Transformer | CLIP), "the parts that are trained further"
-    before = type(model).from_pretrained(directory).state_dict()
-    model.load_state_dict({name: _as_long(before[name], own.shape) for name, own in model.state_dict().items()})
+    before, own = type(model).from_pretrained(directory).state_dict(), model.state_dict()
+    plain = {name: plain_name(name) for name in own}  # low-rank updates are not in the part
+    taken = {name: _as_long(before[of], own[name].shape) for name, of in plain.items() if of is not None}
+    model.load_state_dict(own | taken)
 
 
 def _as_long(tensor: Tensor, shape: torch.Size) -> Tensor:
