@@ -63,6 +63,7 @@ class RunDirectory:
     report = _Inside("report.html")
     tokens = _Inside("tokens")  # the training pictures as tokens
     model = _Inside("model")  # a folder for each part, written when its stage ends
+    withdrawn = _Inside("model-settings.json")  # config.json of a model that is not whole at the moment
     captions = _Inside("samples", "captions.json")  # of the drawings
     code_counts = _Inside("samples", "codes.json")
     code_portraits = _Inside("samples", "codes.png")
@@ -146,8 +147,9 @@ class RunDirectory:
         return all(self.is_trained(stage, steps) for stage, steps in planned.items())
 
     def withdraw_model(self) -> None:
-        """Leave no whole model, and no picture of its codes, until both are made again; parts stay."""
-        (self.model / "config.json").unlink(missing_ok=True)
+        """Leave no whole model, and no picture of its codes, until both are made again; parts and settings stay."""
+        with suppress(FileNotFoundError):
+            (self.model / "config.json").replace(self.withdrawn)
         self.code_portraits.unlink(missing_ok=True)
 
     def strangers(self) -> list[str]:

@@ -24,7 +24,17 @@ from trencadis.console import say
 HELP = "trains a model on captioned pictures, resumes a training, or continues a finished one"
 
 # Options with a name of their own.
-_OWN = {"recipe", "seed", "hours", "device", "data.path", "image.pretrained", "start.model", "transformer.lora.rank"}
+_OWN = {
+    "recipe",
+    "seed",
+    "hours",
+    "device",
+    "data.path",
+    "image.pretrained",
+    "start.model",
+    "start.tune",
+    "transformer.lora.rank",
+}
 _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
 
 
@@ -45,6 +55,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--image-tokenizer", type=model_name(), help=about)
     about = "directory, hub id or shipped model to start from; its tokenizers are kept, its other parts trained further"
     add("--from", dest="start_model", type=model_name(), help=about)
+    about = "with --from: train the image tokenizer further too; pictures are encoded anew"
+    add("--tune", type=one_of("image"), help=about)
     about = "with --from: train low-rank updates of this rank alone; they are a small adapter in the output folder"
     add("--lora", type=integer(1, 1024, example=4), metavar="RANK", help=about)
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
@@ -85,6 +97,7 @@ def _overrides(arguments: jsonargparse.Namespace) -> Settings:
     values = {name: arguments.get(name) for name in ("recipe", "seed", "hours", "device", *_OTHERS)}
     values |= {"data.path": arguments.path, "image.pretrained": _absolute(arguments.image_tokenizer)}
     values |= {"start.model": _absolute(arguments.start_model), "transformer.lora.rank": arguments.lora}
+    values["start.tune"] = arguments.tune
     for name in ("image.losses.perceptual_network", "decoder.losses.perceptual_network", "start.old_captions"):
         values[name] = _absolute(values[name])
     given = nest((name, value) for name, value in values.items() if value is not None)

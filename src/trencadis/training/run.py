@@ -208,6 +208,7 @@ class _Run:
     def _sampling(self) -> Sampling:
         """Return how the model draws by default: as the one before, of a run that starts from one or is continued."""
         settings = self.run.model / "config.json"
+        settings = settings if settings.exists() else self.run.withdrawn
         if not settings.exists():
             return Sampling()
         sampling: Sampling = config_from_dict(Sampling, read_json(settings).get("sampling", {}))

@@ -50,6 +50,7 @@ class Start:
         sha256: Of the parts that pictures depend on.
         clip: Its CLIP; None where it has none that can be trained further.
         old_captions: Those of which it is measured what the model forgets.
+        tunes_image: Whether its image tokenizer is trained further.
     """
 
     name: str
@@ -58,11 +59,13 @@ class Start:
     sha256: str
     clip: CLIP | None
     old_captions: tuple[str, ...] = ()
+    tunes_image: bool = False
 
     @property
     def trained(self) -> tuple[str, ...]:
         """The stages that go on from the model's weights."""
-        return ("transformer",) if self.clip is None else ("transformer", "ranker")
+        image = ("image",) if self.tunes_image else ()
+        return (*image, "transformer", *(() if self.clip is None else ("ranker",)))
 
     @property
     def run(self) -> RunDirectory | None:
@@ -83,7 +86,7 @@ class Start:
         image = {name: value for name, value in _at(asked, "image").items() if name != "model"}
         text = {"text_len": self._text_len(asked), "fit_captions": False}
         settings = merge(merge(asked, self._sizes()), {"text": text})
-        settings["image"] = image | {"pretrained": self.name}
+        settings["image"] = image | ({"model": self._image_model()} if self.tunes_image else {"pretrained": self.name})
         settings["start"] = {**asked.get("start", {}), "model": self.name, "sha256": self.sha256}
         settings = merge(self._with_updates(asked), settings)
         planned = draft(settings, recipe)
@@ -112,7 +115,7 @@ class Start:
 
     def say(self, settings: Settings, pairs: RunPairs, plan: Plan) -> None:
         """Add to the plan what the run starts from."""
-        plan.say("start", self.name, f"SHA-256 {self.sha256}; its tokenizers are kept")
+        plan.say("start", self.name, f"SHA-256 {self.sha256}; {self._kept()} kept")
         text_len = settings["text"]["text_len"]
         tokenizer = self.model.text_tokenizer
         assert isinstance(tokenizer, CaptionTokenizer), "checked when the model was read"
@@ -121,7 +124,10 @@ class Start:
         if rank := _at(settings, "transformer", "lora").get("rank"):
             why = "low-rank updates are trained, and no other weights of the transformer"
             plan.say("transformer.lora.rank", rank, why)
-        for stage in ("transformer", "ranker"):
+        for stage in dict.fromkeys((*self.trained, "transformer", "ranker")):
+            if str(_at(settings, stage).get("steps")) == "0":
+                plan.say(stage, "stays as it is in the model", "it makes no steps")
+                continue
             how = "begins with the model's weights" if stage in self.trained else "begins anew"
             why = f"learning rates are {PEAK:.0%} of the recipe's, unless given"
             plan.say(stage, how, why if stage in self.trained else "the model has no CLIP that reads its text tokens")
@@ -136,7 +142,7 @@ class Start:
             run.mark_trained(stage, 0)
         if captions := self.old_captions:
             draw_before(self.model, captions, run, seed=config.seed)
-        for part in ("image", *self.trained):
+        for part in dict.fromkeys(("image", *self.trained)):
             _copy(self.directory / part, run.part(part))
         sampling = self.model.sampling
         save_settings(run.model, name=run.name, sampling=sampling, card=self._card(run.name, config, pairs))
@@ -150,9 +156,7 @@ class Start:
             expected, remedy = f"the one of {self.name}", "drop --image-tokenizer, or --from"
             raise ConfigError(f"the image tokenizer {given}", expected=expected, remedy=remedy)
         asked = overrides | {"image": image}
-        vae = self.model.image_tokenizer
-        assert isinstance(vae, DiscreteVAE), "checked when the model was read"
-        sizes = {"image": {"pretrained": self.name, "model": to_plain(vae.config)}}
+        sizes = {"image": {"pretrained": self.name, "model": self._image_model()}}
         own = overlay(RunConfig(), merge(self._sizes(), sizes) | {"start": {"model": self.name}})
         both = [to_plain(config) for config in (own, overlay(own, asked))]
         for setting in differing(*both):
@@ -163,6 +167,12 @@ class Start:
                 remedy = f"drop {setting}, or train without --from"
                 raise ConfigError(f"{setting} {theirs}", expected=expected, remedy=remedy)
         return asked
+
+    def _image_model(self) -> Settings:
+        vae = self.model.image_tokenizer
+        assert isinstance(vae, DiscreteVAE), "checked when the model was read"
+        plain: Settings = to_plain(vae.config)
+        return plain
 
     def _fixed(self) -> tuple[str, ...]:
         return _FIXED if self.clip is not None else tuple(name for name in _FIXED if not name.startswith("ranker"))
@@ -181,6 +191,9 @@ class Start:
             sizes["ranker"] = {"model": _own_sizes(clip, CLIPConfig), "image_size": list(clip.image_size)}
         return sizes
 
+    def _kept(self) -> str:
+        return "its text tokenizer is" if self.tunes_image else "its tokenizers are"
+
     def _card(self, name: str, config: RunConfig, pairs: RunPairs) -> str:
         """Return the README of the run's model, with that of the model that it started from."""
         with FakeTensorMode():  # tensors without numbers
@@ -195,7 +208,7 @@ class Start:
         quoted = "\n".join(f"> {line}".rstrip() for line in lines[end + 1 :]).strip()
         return (
             f"{card}\n## Trained further\n\nFrom `{self.name}` (SHA-256 {self.sha256}),\n"
-            f"on {pairs.kept:,} pairs. Its tokenizers were kept." + (f" Its card:\n\n{quoted}\n" if quoted else "\n")
+            f"on {pairs.kept:,} pairs: {self._kept()} kept." + (f" Its card:\n\n{quoted}\n" if quoted else "\n")
         )
 
 
@@ -226,7 +239,7 @@ def read_start(config: StartConfig) -> Start | None:
         given, expected = f"{config.model}, whose SHA-256 is {sha256}", f"{config.sha256}, as start.sha256 says"
         raise ConfigError(given, expected=expected, remedy="name the model that the run was planned with")
     captions = () if config.old_captions is None else read_captions(config.old_captions)
-    return Start(config.model, directory, model, sha256, _further(model), captions)
+    return Start(config.model, directory, model, sha256, _further(model), captions, config.tune == "image")
 
 
 def keep_adapter(model: Transformer, config: RunConfig, run: RunDirectory) -> None:
@@ -257,7 +270,7 @@ def take_weights(model: nn.Module, directory: Path) -> None:
     Raises:
         ModelError: The part is absent or damaged.
     """
-    assert isinstance(model, Transformer | CLIP), "the parts that are trained further"
+    assert isinstance(model, DiscreteVAE | Transformer | CLIP), "the parts that are trained further"
     before, own = type(model).from_pretrained(directory).state_dict(), model.state_dict()
     plain = {name: plain_name(name) for name in own}  # low-rank updates are not in the part
     taken = {name: _as_long(before[of], own[name].shape) for name, of in plain.items() if of is not None}

@@ -12,6 +12,7 @@ import torch
 from tests.unit.test_hub import Hub
 from trencadis.config import AdapterConfig, LoRAConfig, TransformerConfig
 from trencadis.errors import ConfigError, ModelError
+from trencadis.model_directory import find_model, shipped_models
 from trencadis.pipeline import DALLE
 from trencadis.transformer import Adapter, Transformer, UsedAdapter
 from trencadis.transformer.lora import add_updates, block_matrices, plain_name, take_updates
@@ -227,3 +228,17 @@ def test_several_adapters_are_of_the_model_before_the_first(tiny_model: Path, tm
     model.load_adapter(tmp_path / "2", 0.5)
     model.load_adapter(tmp_path / "3", -0.25)
     assert [each.strength for each in model.adapters] == [0.5, -0.25]
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_an_adapter_of_a_shipped_model_is_under_two_percent_of_it(name: str, tmp_path: Path) -> None:
+    """At the rank of examples/tune; by bytes on the disk."""
+    directory = find_model(name)
+    transformer = Transformer.from_pretrained(directory / "transformer")
+    add_updates(transformer, LoRAConfig(rank=4))
+    Adapter(AdapterConfig(rank=4), take_updates(transformer)).save_pretrained(tmp_path / "adapter")
+    sizes = [
+        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for folder in (tmp_path / "adapter", directory)
+    ]
+    assert sizes[0] < 0.02 * sizes[1]
