@@ -23,7 +23,8 @@ from trencadis.sampling import ImagePrompt, Sampling
 from trencadis.spelling import encodable, file_stem, json_text
 from trencadis.storage import png_bytes, user_storage, write_new
 from trencadis.stream import Stream
-from trencadis.transformer import Weights
+from trencadis.transformer import UsedAdapter, Weights
+from trencadis.transformer.adapter import used
 
 MAX_SEED = 2**63 - 1
 KEY = "trencadis"  # of the text chunk
@@ -98,8 +99,9 @@ class Record:
         weights: Type of the transformer's weights while it was drawn.
         device: `cpu` or `cuda`; rounding differs between them.
         image: What stayed of an image prompt.
+        adapters: Whose updates were added to the model, in order.
         score: What `sampling.ranking` orders by; see `DALLE.ranker_by`.
-        model_sha256: `DALLE.digest()`; None where a part of the model has no digest.
+        model_sha256: `DALLE.digest()`, with the adapters; None where a part of the model has no digest.
         trencadis: Version; so is `torch`.
     """
 
@@ -110,6 +112,7 @@ class Record:
     weights: Weights = "float32"
     device: str = "cpu"
     image: KeptImage | None = None
+    adapters: tuple[UsedAdapter, ...] = ()
     score: float | None = None
     model: str = ""
     model_sha256: str | None = None
@@ -134,7 +137,9 @@ class Record:
         names = {field.name for field in dataclasses.fields(Sampling)} & content.keys()
         sampling = config_from_dict(Sampling, {name: content[name] for name in names})
         image = content.get("image")
-        own = _fields(cls, {name: value for name, value in content.items() if name not in ("image", "sampling")})
+        nested = ("image", "sampling", "adapters")
+        own = _fields(cls, {name: value for name, value in content.items() if name not in nested})
+        own["adapters"] = used(content.get("adapters", ()))
         if not own.keys() >= {"prompt", "seed"} or not 0 <= own["seed"] <= MAX_SEED:
             raise ValueError("no prompt, or no seed in 0..2^63-1")
         if own.get("weights", "float32") not in get_args(Weights):

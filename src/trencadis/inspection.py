@@ -13,7 +13,7 @@ from trencadis.errors import ModelError
 from trencadis.model_directory import find_model
 from trencadis.pretrained import config_from_dict, read_json
 from trencadis.run_directory import MANIFEST, META, STAGES, RunDirectory, checkpoint_step
-from trencadis.transformer import slot_bytes
+from trencadis.transformer import adapter, slot_bytes
 
 BYTES_OF_FLOAT32 = 4
 
@@ -33,7 +33,7 @@ class Found:
     """What a directory holds."""
 
     path: Path
-    kind: str  # model, part of a model, checkpoint or run
+    kind: str  # model, part of a model, adapter, checkpoint or run
     facts: dict[str, Any]  # of the whole
     parts: tuple[Part, ...]
 
@@ -42,7 +42,7 @@ class Found:
 
 
 def inspect(name: str) -> Found:
-    """Return what a model, a part of one, a checkpoint or a run holds.
+    """Return what a model, a part of one, an adapter, a checkpoint or a run holds.
 
     Raises:
         ModelError: There is nothing of that name, or it is none of these.
@@ -54,6 +54,9 @@ def inspect(name: str) -> Found:
         meta = read_json(directory / META)
         parts = tuple(_part(path.stem, [path], {}) for path in sorted(directory.glob("*.safetensors")))
         return Found(directory, "checkpoint", meta, parts)
+    if (directory / adapter.SETTINGS).is_file():
+        parts = (_part("updates", [directory / adapter.TENSORS], {}),)
+        return Found(directory, "adapter", read_json(directory / adapter.SETTINGS), parts)
     settings = read_json(directory / "config.json")
     if "format" in settings:
         return _model(directory, settings)

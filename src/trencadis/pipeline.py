@@ -29,7 +29,7 @@ from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextT
 from trencadis.ranking import rank
 from trencadis.sampling import Engine, Grid, ImagePrompt, Ranking, Request, Sampling, image_prompt, token_prefix
 from trencadis.storage import whole_directory
-from trencadis.transformer import KVDecoder, Transformer, Weights
+from trencadis.transformer import Adapter, KVDecoder, Transformer, UsedAdapter, Weights
 from trencadis.weight_cache import WeightCache
 
 DALLET = TypeVar("DALLET", bound="DALLE")
@@ -61,6 +61,8 @@ class DALLE(HubModel, Judge):
         self.text_tokenizer, self.image_tokenizer, self.ranker = text_tokenizer, image_tokenizer, ranker
         self.transformer = transformer.eval()
         self.sampling, self.name = sampling or Sampling(), name
+        self.adapters: tuple[UsedAdapter, ...] = ()
+        self._base_sha256: str | None = None  # before the first adapter
         self._caches = {part: WeightCache() for part in ("text", "image", "transformer")}
 
     @classmethod
@@ -134,6 +136,31 @@ class DALLE(HubModel, Judge):
                 return None
             digests.append(cache.get(part, "digest", part.digest) if isinstance(part, nn.Module) else part.digest())
         return hashlib.sha256(f"{digests}".encode()).hexdigest()
+
+    def load_adapter(self, name: str | Path, strength: float = 1.0, **hub: Unpack[HubOptions]) -> Adapter:
+        """Add an adapter of this model to the transformer's weights; further ones add up.
+
+        To draw without it again, load the model anew. Records name the adapters, and the digest of the sum.
+
+        Args:
+            name: A directory, such as `runs/mine/adapter`, or a hub id, whose options are `HubOptions`.
+            strength: Factor of what is added, in -4..4; 1 is as it was trained.
+
+        Raises:
+            ModelError: There is no such adapter, it is damaged, or it is of another model. Nothing is added then.
+            ConfigError: The strength is out of its range.
+        """
+        adapter = Adapter.from_pretrained(name, **hub)
+        self.add_adapter(adapter, UsedAdapter(name=str(name), sha256=adapter.digest(), strength=strength))
+        return adapter
+
+    def add_adapter(self, adapter: Adapter, used: UsedAdapter) -> None:
+        """Do what `load_adapter` does with an adapter that is loaded; records get `used`."""
+        if not self.adapters:
+            self._base_sha256 = self.digest()
+        adapter.check(self.transformer, self._base_sha256, self.name)
+        adapter.add_to(self.transformer, used.strength)
+        self.adapters += (used,)
 
     @overload
     def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> Drawn: ...
@@ -355,6 +382,7 @@ class DALLE(HubModel, Judge):
             device=self._device.type,
             model=self.name,
             model_sha256=self.digest(),
+            adapters=self.adapters,
             trencadis=version("trencadis"),
             torch=torch.__version__,
             **how,

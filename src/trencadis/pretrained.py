@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict, TypeVar, Unpack, get_args
 
@@ -226,14 +227,19 @@ class Pretrained(HubModel):
     def digest(self) -> str:
         """Return the SHA-256 of config and weights in hexadecimal. It reads every weight."""
         assert isinstance(self, nn.Module)
-        digest = hashlib.sha256(json.dumps(self._described(), sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return digest_of(self._described(), self.state_dict())
 
     def _described(self) -> dict[str, Any]:
         return {"kind": type(self).__name__, **to_plain(self.config)}
+
+
+def digest_of(described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of JSON values and of named tensors, in hexadecimal."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def check_stored_type(dtype: str) -> None:

@@ -63,10 +63,16 @@ class RunDirectory:
     report = _Inside("report.html")
     tokens = _Inside("tokens")  # the training pictures as tokens
     model = _Inside("model")  # a folder for each part, written when its stage ends
+    withdrawn = _Inside("model-settings.json")  # config.json of a model that is not whole at the moment
     captions = _Inside("samples", "captions.json")  # of the drawings
     code_counts = _Inside("samples", "codes.json")
     code_portraits = _Inside("samples", "codes.png")
     training_pictures = _Inside("samples", "training-pictures.png")  # what training sees of some of them
+    old_tokens = _Inside("samples", "old-captions.safetensors")  # what the model drew of old captions before tuning
+    old_before = _Inside("samples", "old-captions-before.png")  # some of the drawings
+    old_after = _Inside("samples", "old-captions-after.png")
+    forgetting = _Inside("forgetting.json")  # bits of old captions' drawings, before and after
+    adapter = _Inside("adapter")  # the low-rank updates of a run that trains no others
     holder = _Inside(".holder")  # who has the lock
     lock_file = _Inside(".lock")
 
@@ -141,8 +147,9 @@ class RunDirectory:
         return all(self.is_trained(stage, steps) for stage, steps in planned.items())
 
     def withdraw_model(self) -> None:
-        """Leave no whole model, and no picture of its codes, until both are made again; parts stay."""
-        (self.model / "config.json").unlink(missing_ok=True)
+        """Leave no whole model, and no picture of its codes, until both are made again; parts and settings stay."""
+        with suppress(FileNotFoundError):
+            (self.model / "config.json").replace(self.withdrawn)
         self.code_portraits.unlink(missing_ok=True)
 
     def strangers(self) -> list[str]:
@@ -188,6 +195,9 @@ class RunDirectory:
 
     def write_captions(self, captions: Sequence[str]) -> None:
         write_whole(self.captions, json.dumps(captions, ensure_ascii=False) + "\n")
+
+    def read_forgetting(self) -> dict[str, Any]:
+        return _json(self.forgetting, {})
 
     def read_code_counts(self) -> list[int]:
         counts = _json(self.code_counts, [])

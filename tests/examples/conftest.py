@@ -3,4 +3,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "emoji"))
+sys.path[:0] = [str(Path(__file__).parents[2] / "examples" / name) for name in ("emoji", "tune")]

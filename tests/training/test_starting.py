@@ -18,11 +18,12 @@ from trencadis.errors import ConfigError, ModelError, UserError
 from trencadis.inspection import inspect
 from trencadis.model_directory import shipped_models
 from trencadis.pipeline import DALLE
+from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.sampling import Sampling
 from trencadis.training.known_pairs import KnownPairs, read_pairs
 from trencadis.training.run import train
-from trencadis.training.starting import PEAK, take_weights
+from trencadis.training.starting import PEAK, TUNING_RECIPE, take_weights
 from trencadis.transformer import Transformer
 
 pytestmark = pytest.mark.usefixtures("without_type_checks", "one_validation")
@@ -268,3 +269,61 @@ def test_a_shipped_model_is_trained_further(tmp_path: Path, others: Path, name: 
     assert before.transformer.config == after.transformer.config
     assert before.sampling == after.sampling
     assert set(TINY_STEPS) == {path.name for path in (tmp_path / "run" / "model").iterdir() if path.is_dir()} - {"text"}
+
+
+TUNED = {"image": {"steps": 3, "batch_size": 8}, "transformer": {"steps": 2, "batch_size": 8}, "ranker": {"steps": 0}}
+
+
+def tuning(data: Path, model: Path | str, **start: Any) -> dict[str, Any]:
+    return {**settings(data, model, TUNED), "start": {"model": str(model), "tune": "image", **start}}
+
+
+def test_the_image_tokenizer_goes_on_from_its_weights(tmp_path: Path, others: Path, tiny_model: Path) -> None:
+    still = tuning(others, tiny_model)
+    still |= {name: {**TUNED[name], "optimizer": STILL} for name in ("image", "transformer")}
+    train(tmp_path / "still", still)
+    assert_same_weights(tmp_path / "still", tiny_model.parent)
+    train(tmp_path / "run", tuning(others, tiny_model))
+    before, after = weights(tiny_model.parent), weights(tmp_path / "run")
+    changed = {name.partition("/")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"image", "transformer"}
+    config = planned(tmp_path / "run")
+    assert config["image"]["pretrained"] is None
+    assert config["image"]["optimizer"]["learning_rate"] == pytest.approx(
+        PEAK * RECIPES[TUNING_RECIPE]().image.optimizer.learning_rate
+    )
+    assert "its text tokenizer is kept" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+def test_a_killed_tuning_of_the_image_tokenizer_ends_as_if_it_had_not_been(
+    tmp_path: Path, others: Path, tiny_model: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    content_of = json.loads((model / "config.json").read_text())
+    content_of["sampling"] |= {"top_p": 0.7}
+    (model / "config.json").write_text(json.dumps(content_of))
+    own, unbroken, killed = tuning(others, model), tmp_path / "unbroken" / "run", tmp_path / "killed" / "run"
+    moments = [("update", "image", 2), ("save", "image", 2), ("update", "transformer", 1), None]
+    start_and_kill([Start(unbroken, own), *(Start(killed, own, {}, moment) for moment in moments)])
+    assert log_of(killed) == log_of(unbroken)
+    assert_same_weights(killed, unbroken)
+    assert DALLE.from_pretrained(killed / "model").sampling.top_p == 0.7
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"transformer": {"steps": 0}}, r"start\.tune image and transformer\.steps 0"),
+        ({"transformer": {"lora": {"rank": 1}}}, r"transformer\.lora\.rank 1; expected every weight"),
+        ({"image": {"relaxation": "rotation"}}, "rotation"),
+        ({"start": {"model": "emoji", "tune": "image", "old_captions": "old.txt"}}, "codes that stay"),
+        ({"start": {"model": "emoji", "tune": "text"}}, r"start\.tune text"),
+        ({"start": {"tune": "image"}}, r"start\.tune image; expected a start\.model"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(
+    tmp_path: Path, others: Path, tiny_model: Path, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "run", tuning(others, tiny_model) | more)
+    assert not (tmp_path / "run").exists()

@@ -197,6 +197,19 @@ def model_name() -> Kind[str]:
     return Kind(_given(user_path), expected="the name or path of a model", remedy="check the name", metavar="MODEL")
 
 
+def adapter() -> Kind[tuple[str, float]]:
+    """Return the kind of adapters: a folder or a hub id, and the strength that follows it after a colon; else 1."""
+
+    def read(text: str) -> tuple[str, float]:
+        name, colon, strength = text.rpartition(":")
+        if not colon or Path(user_path(text)).exists():
+            name, strength = text, "1"
+        return model_name().read(name), real(-4, 4).read(strength)
+
+    expected, remedy = "DIR[:STRENGTH] with a strength in [-4, 4]", "give one such as runs/mine/adapter:0.8"
+    return Kind(read, expected=expected, remedy=remedy, metavar="DIR[:STRENGTH]")
+
+
 def dataset() -> Kind[str]:
     """Return the kind of datasets, as `data.open_source` reads them: paths, globs or ranges, joined by `::`."""
 
@@ -234,3 +247,9 @@ def add_model(parser: argparse.ArgumentParser, *, default: str | None = "emoji",
     """Add `--model` and `--revision`."""
     parser.add_argument("--model", type=model_name(), default=default, help=about)
     parser.add_argument("--revision", type=text(), help="branch, tag or commit of a model of the hub (default: main)")
+
+
+def add_adapters(parser: argparse.ArgumentParser) -> None:
+    """Add `--adapter`, which can be given several times."""
+    about = "an adapter of the model, or its hub id, and how strongly it acts (1 where not given); several add up"
+    parser.add_argument("--adapter", action="append", type=adapter(), help=about)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from trencadis.cli.arguments import Kind, add_model, add_sampling, existing_file, integer, output_directory, seed, text
+from trencadis.cli.arguments import (
+    Kind,
+    add_adapters,
+    add_model,
+    add_sampling,
+    existing_file,
+    integer,
+    output_directory,
+    seed,
+    text,
+)
 from trencadis.cli.prompts import Asked, read_prompts
 from trencadis.console import say, say_json
 from trencadis.errors import ConfigError, PromptError, UserError
@@ -34,6 +44,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     about = 'more prompts: a text file with one a line, or JSON lines such as {"prompt": "a ring", "seed": 1}'
     add("--prompts", type=existing_file(), metavar="FILE", help=about)
     add_model(parser)
+    add_adapters(parser)
     add("--candidates", type=integer(1, 4096), help="pictures drawn (default: 16)")
     add("--keep", type=integer(1, 4096), help="pictures kept, those that fit the prompt best (default: 4)")
     add("--seed", type=seed(), help="of the first candidate; the others have those that follow (default: a new one)")
@@ -61,6 +72,8 @@ def run(arguments: jsonargparse.Namespace) -> int:
     mask = None if arguments.mask is None else read_picture(arguments.mask, on_white=False)
     common = {**{name: arguments[name] for name in _OF_ALL}, "image": image, "mask": mask}
     model = DALLE.from_pretrained(arguments.model, revision=arguments.revision).to(usable_device(arguments.device))
+    for name, strength in arguments.adapter or ():
+        model.load_adapter(name, strength)
     _check(model, asked)
     for prompts, settings in _together(asked, arguments.batch_size):
         for drawn in _draw(model, prompts, {**common, **settings}):

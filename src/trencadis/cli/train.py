@@ -10,6 +10,7 @@ from trencadis.cli.arguments import (
     Kind,
     dataset,
     existing_file,
+    integer,
     model_name,
     one_of,
     output_directory,
@@ -24,7 +25,17 @@ from trencadis.console import say
 HELP = "trains a model on captioned pictures, resumes a training, or continues a finished one"
 
 # Options with a name of their own.
-_OWN = {"recipe", "seed", "hours", "device", "data.path", "image.pretrained", "start.model"}
+_OWN = {
+    "recipe",
+    "seed",
+    "hours",
+    "device",
+    "data.path",
+    "image.pretrained",
+    "start.model",
+    "start.tune",
+    "transformer.lora.rank",
+}
 _OTHERS = tuple(name for name in setting_names(RunConfig) if name not in _OWN)
 
 
@@ -51,6 +62,10 @@ def add_settings(parser: jsonargparse.ArgumentParser, device: Kind[str]) -> None
     add("--image-tokenizer", type=model_name(), help=about)
     about = "directory, hub id or shipped model to start from; its tokenizers are kept, its other parts trained further"
     add("--from", dest="start_model", type=model_name(), help=about)
+    about = "with --from: train the image tokenizer further too; pictures are encoded anew"
+    add("--tune", type=one_of("image"), help=about)
+    about = "with --from: train low-rank updates of this rank alone; they are a small adapter in the output folder"
+    add("--lora", type=integer(1, 1024, example=4), metavar="RANK", help=about)
     add("--config", dest="settings", type=existing_file(), help="YAML with any settings of a run's config.yaml")
     for name in _OTHERS:
         add(f"--{name}", type=text(), help=argparse.SUPPRESS)  # read, and refused, by the config itself
@@ -75,9 +90,12 @@ def run(arguments: jsonargparse.Namespace) -> int:
         raise ConfigError("no pictures to train on", expected="a folder of captioned pictures", remedy=remedy)
     recipe, hours = read.recipe if "recipe" in named else None, read.hours if "hours" in named else None
     with processes.joined():
-        train(run.path, overrides, recipe=recipe, hours=hours, say=say)
+        config = train(run.path, overrides, recipe=recipe, hours=hours, say=say)
         if processes.is_first():
             say(f"{run.model}   the model: trencadis generate 'a prompt' --model {run.model}")
+            if run.adapter.exists():
+                how = f"trencadis generate 'a prompt' --model {config.start.model} --adapter {run.adapter}"
+                say(f"{run.adapter}   the adapter: {how}")
             say(f"{run.report}   the report")
     return 0
 
@@ -88,8 +106,9 @@ def read_overrides(arguments: jsonargparse.Namespace) -> Settings:
 
     values = {name: arguments.get(name) for name in ("recipe", "seed", "hours", "device", *_OTHERS)}
     values |= {"data.path": arguments.path, "image.pretrained": _absolute(arguments.image_tokenizer)}
-    values["start.model"] = _absolute(arguments.start_model)
-    for name in ("image.losses.perceptual_network", "decoder.losses.perceptual_network"):
+    values |= {"start.model": _absolute(arguments.start_model), "transformer.lora.rank": arguments.lora}
+    values["start.tune"] = arguments.tune
+    for name in ("image.losses.perceptual_network", "decoder.losses.perceptual_network", "start.old_captions"):
         values[name] = _absolute(values[name])
     given = nest((name, value) for name, value in values.items() if value is not None)
     settings = merge({} if arguments.settings is None else read_settings(arguments.settings), given)

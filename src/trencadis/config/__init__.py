@@ -14,6 +14,7 @@ from trencadis.config.image import (
     PublishedConfig,
     StridedConfig,
 )
+from trencadis.config.lora import AdapterConfig, LoRAConfig
 from trencadis.config.losses import ImageLossConfig
 from trencadis.config.run import RunConfig, StartConfig
 from trencadis.config.training import (
@@ -28,6 +29,7 @@ from trencadis.config.training import (
 from trencadis.config.transformer import DesignConfig, TransformerConfig, TransformerSizes
 
 __all__ = [
+    "AdapterConfig",
     "AttentiveConfig",
     "CLIPConfig",
     "CLIPSizes",
@@ -40,6 +42,7 @@ __all__ = [
     "ImageLossConfig",
     "ImageStage",
     "LeanConfig",
+    "LoRAConfig",
     "NearestCodes",
     "OptimizerConfig",
     "PublishedConfig",

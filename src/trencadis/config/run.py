@@ -18,16 +18,24 @@ class StartConfig(Config):
 
     Args:
         model: Shipped name, model directory or hub id. Its tokenizers are kept, its other parts trained further.
+        old_captions: A text file with captions that the model knows, one a line. How much it forgets of them is
+            measured on what it draws of them before, so that no old pictures are needed.
+        tune: `image` trains its image tokenizer further too, and pictures are encoded anew.
         sha256: Of the model, as `DALLE.digest` returns it; the plan sets it. Where it is given, others are refused.
     """
 
     model: PlaceText | None = None
     sha256: str | None = None
+    tune: Literal["image"] | None = None
+    old_captions: PlaceText | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        is_met = self.model is not None or self.sha256 is None
-        self._require(is_met, "sha256", expected="a start.model that it is of")
+        for name in ("sha256", "tune", "old_captions"):
+            is_met = self.model is not None or getattr(self, name) is None
+            self._require(is_met, name, expected="a start.model that it is of")
+        is_met = self.tune is None or self.old_captions is None
+        self._require(is_met, "tune", "old_captions", expected="codes that stay, so that bits can be compared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,7 @@ class RunConfig(Config):
         if self.start.model is None:
             for name in ("image.steps", "transformer.steps", "ranker.steps"):
                 self._require(attrgetter(name)(self) != 0, name, expected="1 or more, or a start.model to keep")
+        self._check_tuning()
         stage, model = self.decoder, self.image.model
         if not stage.steps:
             return
@@ -76,6 +85,23 @@ class RunConfig(Config):
         self._require(is_met, "decoder.losses.likelihood", "image.model.pixels", expected=expected)
         is_met, expected = stage.losses.suits(self.drawn_model().drawn_size)
         self._require(is_met, "decoder.losses.discriminator_layers", "image.model.image_size", expected=expected)
+
+    def _check_tuning(self) -> None:
+        if self.start.tune is not None:
+            is_met = self.transformer.steps != 0 and not self.transformer.lora.rank
+            expected = "every weight of the transformer to be trained, which learns the codes as they are then"
+            self._require(is_met, "start.tune", "transformer.steps", "transformer.lora.rank", expected=expected)
+            is_met, expected = self.image.relaxation != "rotation", "a relaxation; rotation begins with a new codebook"
+            self._require(is_met, "start.tune", "image.relaxation", expected=expected)
+        rank, model = "transformer.lora.rank", self.transformer.model
+        if not self.transformer.lora.rank:
+            return
+        self._require(self.start.model is not None, rank, expected="0, or a start.model that is updated")
+        side = min(model.dim, model.mlp_dim or model.dim)
+        expected = f"at most {side}, the smallest side of the model's matrices"
+        self._require(self.transformer.lora.rank <= side, rank, expected=expected)
+        muon = "transformer.optimizer.muon"
+        self._require(not self.transformer.optimizer.muon, rank, muon, expected="AdamW for low-rank updates")
 
     def drawn_model(self) -> DiscreteVAEConfig:
         """Return the image tokenizer with the decoder that it has in the end."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from trencadis.config.base import Amount, Config, Count, PlaceText, Range, Share, Whole
 from trencadis.config.clip import CLIPSizes
 from trencadis.config.image import ArchitectureConfig, DiscreteVAEConfig
+from trencadis.config.lora import LoRAConfig
 from trencadis.config.losses import CODE_TERMS, ImageLossConfig
 from trencadis.config.transformer import TransformerSizes
 
@@ -197,6 +198,7 @@ class TransformerStage(StageConfig):
         precision: As in the other stages; `float16` has a gradient scale for each residual branch, as the paper does.
         checkpointed_blocks: Number of blocks that keep nothing for the backward pass and are computed twice, to save
             memory.
+        lora: Low-rank updates that are trained in place of the weights, by AdamW and without weight decay.
     """
 
     model: TransformerSizes = field(default_factory=TransformerSizes)
@@ -205,6 +207,12 @@ class TransformerStage(StageConfig):
     text_weight: Share = 1 / 8
     token_noise: Share = 0.0
     checkpointed_blocks: Whole = 0
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_met = self.steps != 0 or not self.lora.rank
+        self._require(is_met, "steps", "lora.rank", expected="1 or more steps, or rank 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from trencadis.report import forgetting
 from trencadis.report.axis import number_text
 from trencadis.report.charts import curve
 from trencadis.report.panels import chart, figures_of, panels_of
@@ -39,7 +40,7 @@ def _page(run: RunDirectory) -> str:
 
     folder, config, data = Path(__file__).parent, run.read_config(), run.read_data()
     stages = read_stages(run, config)
-    sections = [_plan(run, config), _data(run, data), *(_stage(stage, run) for stage in stages)]
+    sections = [_plan(run, config), _data(run, data), *(_stage(stage, run) for stage in stages), _forgetting(run)]
     return Template((folder / "page.html").read_text("utf-8")).substitute(
         name=html.escape(run.name),
         style=(folder / "report.css").read_text("utf-8"),
@@ -144,6 +145,24 @@ def _pictures(stage: StageRecord, run: RunDirectory) -> str:
     )
     strip = " strip" if stage.pictures[-1].is_wide else ""
     return f'<h3>{heading}</h3>{shown}<div class="pictures{strip}">{figures}</div>'
+
+
+def _forgetting(run: RunDirectory) -> str:
+    """Return what tuning made the model forget, where that is measured."""
+    found = run.read_forgetting()
+    if not (figures := forgetting.figures(found)):
+        return ""
+    note = (
+        "Old captions were drawn before tuning, as the model had learnt them. The bits that the tokens of these "
+        "drawings gain by tuning are what the model has forgotten: 0 where nothing has changed."
+    )
+    table = _table(
+        ("Caption", "Forgotten, bits/token"), forgetting.most_forgotten(found), ("", "number"), stacked=False
+    )
+    return (
+        f'<section id="forgetting"><h2>Forgetting</h2><p>{note}</p>{_figures(figures)}{forgetting.sheets(run)}'
+        f"<h3>Most forgotten</h3>{table}</section>\n"
+    )
 
 
 def _image(picture: Picture, alt: str) -> str:

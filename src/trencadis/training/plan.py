@@ -287,7 +287,7 @@ def budgets_of(
 
 def shares_of(config: RunConfig, stages: Sequence[str] = tuple(SHARES)) -> dict[str, float]:
     """Return the share of the training time of each of some stages; together they have all of it."""
-    shares = {name: SHARES[name] for name in stages if _is_trained(config, name)}
+    shares = {name: SHARES[name] for name in stages if _is_trained(config, name) and getattr(config, name).steps != 0}
     whole = sum(shares.values())
     return {name: share / whole for name, share in shares.items()}
 

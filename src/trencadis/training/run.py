@@ -34,6 +34,7 @@ from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
 from trencadis.training.decoder import DecoderTraining
+from trencadis.training.forgetting import measure_after
 from trencadis.training.known_pairs import Say, resumed_pairs, silent
 from trencadis.training.loop import fit
 from trencadis.training.pace import read_budgets, write_budgets
@@ -41,9 +42,10 @@ from trencadis.training.plan import Plan
 from trencadis.training.planning import plan_run
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
-from trencadis.training.starting import read_start, take_weights
+from trencadis.training.starting import keep_adapter, read_start, take_weights
 from trencadis.training.text import fit_text
 from trencadis.training.token_cache import cache_tokens, encode_middle
+from trencadis.training.transformer import TransformerTraining
 from trencadis.transformer import Transformer
 
 TrainedStage = TypeVar("TrainedStage", bound=Stage[Any])
@@ -218,6 +220,7 @@ class _Run:
     def _sampling(self) -> Sampling:
         """Return how the model draws by default: as the one before, of a run that starts from one or is continued."""
         settings = self.run.model / "config.json"
+        settings = settings if settings.exists() else self.run.withdrawn
         if not settings.exists():
             return Sampling()
         sampling: Sampling = config_from_dict(Sampling, read_json(settings).get("sampling", {}))
@@ -282,6 +285,10 @@ class _Run:
         )
         self._write_steps(stage.name, steps)  # a kill may have come between the checkpoint and the plan
         if processes.is_first():
+            if isinstance(stage, TransformerTraining) and self.config.transformer.lora.rank:
+                keep_adapter(stage.model, self.config, self.run)
+            if isinstance(stage, TransformerTraining) and self.run.old_tokens.exists():
+                self.say(measure_after(stage.model, self.run, self._sampling()))
             write_report(self.run)
             part = stage.tokenizer if isinstance(stage, DecoderTraining) else stage.model
             assert isinstance(part, Savable)

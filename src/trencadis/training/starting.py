@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from trencadis.config import CLIPConfig, RunConfig, StartConfig, TransformerConfig
+from trencadis.config import AdapterConfig, CLIPConfig, LoRAConfig, RunConfig, StartConfig, TransformerConfig
 from trencadis.config.plain import Settings, differing, merge, nest, overlay, to_plain
 from trencadis.errors import ConfigError, ModelError
 from trencadis.image import DiscreteVAE
@@ -23,10 +23,12 @@ from trencadis.ranking import CLIP, CLIPRanker
 from trencadis.run_directory import RunDirectory
 from trencadis.storage import whole_directory
 from trencadis.text import CaptionTokenizer
+from trencadis.training.forgetting import draw_before, read_captions
 from trencadis.training.plan import LENGTH_SAMPLE, Plan, draft
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.text import cut_captions
-from trencadis.transformer import Transformer
+from trencadis.transformer import Adapter, Transformer
+from trencadis.transformer.lora import plain_name, take_updates
 
 TUNING_RECIPE = "pocket"
 """Its batches and optimizers are taken where no recipe is asked for; those of all sizes are alike."""
@@ -47,6 +49,8 @@ class Start:
         directory: Where it is.
         sha256: Of the parts that pictures depend on.
         clip: Its CLIP; None where it has none that can be trained further.
+        old_captions: Those of which it is measured what the model forgets.
+        tunes_image: Whether its image tokenizer is trained further.
     """
 
     name: str
@@ -54,11 +58,14 @@ class Start:
     model: DALLE
     sha256: str
     clip: CLIP | None
+    old_captions: tuple[str, ...] = ()
+    tunes_image: bool = False
 
     @property
     def trained(self) -> tuple[str, ...]:
         """The stages that go on from the model's weights."""
-        return ("transformer",) if self.clip is None else ("transformer", "ranker")
+        image = ("image",) if self.tunes_image else ()
+        return (*image, "transformer", *(() if self.clip is None else ("ranker",)))
 
     @property
     def run(self) -> RunDirectory | None:
@@ -79,8 +86,9 @@ class Start:
         image = {name: value for name, value in _at(asked, "image").items() if name != "model"}
         text = {"text_len": self._text_len(asked), "fit_captions": False}
         settings = merge(merge(asked, self._sizes()), {"text": text})
-        settings["image"] = image | {"pretrained": self.name}
-        settings["start"] = {"model": self.name, "sha256": self.sha256}
+        settings["image"] = image | ({"model": self._image_model()} if self.tunes_image else {"pretrained": self.name})
+        settings["start"] = {**asked.get("start", {}), "model": self.name, "sha256": self.sha256}
+        settings = merge(self._with_updates(asked), settings)
         planned = draft(settings, recipe)
         if self.clip is None and planned.ranker.steps == 0:
             expected, remedy = "1 or more: the model has no CLIP to keep", "raise ranker.steps, or drop it"
@@ -94,15 +102,32 @@ class Start:
             ]
         return merge(settings, nest(peaks))
 
+    def _with_updates(self, asked: Settings) -> Settings:
+        """Return the defaults of a run that trains low-rank updates: an adapter has no other weights, and no CLIP."""
+        if not overlay(LoRAConfig(), _at(asked, "transformer", "lora"), "transformer.lora.").rank:
+            return {}
+        text_len, own = self._text_len(asked), self.model.transformer.config.text_len
+        if text_len != own:
+            expected = f"{own}, as {self.name} has: low-rank updates add no text positions"
+            raise ConfigError(f"text.text_len {text_len}", expected=expected, remedy="drop it, or train without --lora")
+        ranker = {} if self.clip is None else {"ranker": {"steps": 0}}
+        return {"transformer": {"optimizer": {"muon": False}}, **ranker}
+
     def say(self, settings: Settings, pairs: RunPairs, plan: Plan) -> None:
         """Add to the plan what the run starts from."""
-        plan.say("start", self.name, f"SHA-256 {self.sha256}; its tokenizers are kept")
+        plan.say("start", self.name, f"SHA-256 {self.sha256}; {self._kept()} kept")
         text_len = settings["text"]["text_len"]
         tokenizer = self.model.text_tokenizer
         assert isinstance(tokenizer, CaptionTokenizer), "checked when the model was read"
         cut = cut_captions(tokenizer, pairs.train[:LENGTH_SAMPLE], text_len)
         plan.say("text tokenizer", f"of {self.name}", f"{tokenizer.vocab_size:,} ids; {cut}")
-        for stage in ("transformer", "ranker"):
+        if rank := _at(settings, "transformer", "lora").get("rank"):
+            why = "low-rank updates are trained, and no other weights of the transformer"
+            plan.say("transformer.lora.rank", rank, why)
+        for stage in dict.fromkeys((*self.trained, "transformer", "ranker")):
+            if str(_at(settings, stage).get("steps")) == "0":
+                plan.say(stage, "stays as it is in the model", "it makes no steps")
+                continue
             how = "begins with the model's weights" if stage in self.trained else "begins anew"
             why = f"learning rates are {PEAK:.0%} of the recipe's, unless given"
             plan.say(stage, how, why if stage in self.trained else "the model has no CLIP that reads its text tokens")
@@ -115,7 +140,9 @@ class Start:
         """
         for stage in self.trained:
             run.mark_trained(stage, 0)
-        for part in ("image", *self.trained):
+        if captions := self.old_captions:
+            draw_before(self.model, captions, run, seed=config.seed)
+        for part in dict.fromkeys(("image", *self.trained)):
             _copy(self.directory / part, run.part(part))
         sampling = self.model.sampling
         save_settings(run.model, name=run.name, sampling=sampling, card=self._card(run.name, config, pairs))
@@ -129,9 +156,7 @@ class Start:
             expected, remedy = f"the one of {self.name}", "drop --image-tokenizer, or --from"
             raise ConfigError(f"the image tokenizer {given}", expected=expected, remedy=remedy)
         asked = overrides | {"image": image}
-        vae = self.model.image_tokenizer
-        assert isinstance(vae, DiscreteVAE), "checked when the model was read"
-        sizes = {"image": {"pretrained": self.name, "model": to_plain(vae.config)}}
+        sizes = {"image": {"pretrained": self.name, "model": self._image_model()}}
         own = overlay(RunConfig(), merge(self._sizes(), sizes) | {"start": {"model": self.name}})
         both = [to_plain(config) for config in (own, overlay(own, asked))]
         for setting in differing(*both):
@@ -142,6 +167,12 @@ class Start:
                 remedy = f"drop {setting}, or train without --from"
                 raise ConfigError(f"{setting} {theirs}", expected=expected, remedy=remedy)
         return asked
+
+    def _image_model(self) -> Settings:
+        vae = self.model.image_tokenizer
+        assert isinstance(vae, DiscreteVAE), "checked when the model was read"
+        plain: Settings = to_plain(vae.config)
+        return plain
 
     def _fixed(self) -> tuple[str, ...]:
         return _FIXED if self.clip is not None else tuple(name for name in _FIXED if not name.startswith("ranker"))
@@ -160,6 +191,9 @@ class Start:
             sizes["ranker"] = {"model": _own_sizes(clip, CLIPConfig), "image_size": list(clip.image_size)}
         return sizes
 
+    def _kept(self) -> str:
+        return "its text tokenizer is" if self.tunes_image else "its tokenizers are"
+
     def _card(self, name: str, config: RunConfig, pairs: RunPairs) -> str:
         """Return the README of the run's model, with that of the model that it started from."""
         with FakeTensorMode():  # tensors without numbers
@@ -174,7 +208,7 @@ class Start:
         quoted = "\n".join(f"> {line}".rstrip() for line in lines[end + 1 :]).strip()
         return (
             f"{card}\n## Trained further\n\nFrom `{self.name}` (SHA-256 {self.sha256}),\n"
-            f"on {pairs.kept:,} pairs. Its tokenizers were kept." + (f" Its card:\n\n{quoted}\n" if quoted else "\n")
+            f"on {pairs.kept:,} pairs: {self._kept()} kept." + (f" Its card:\n\n{quoted}\n" if quoted else "\n")
         )
 
 
@@ -184,6 +218,7 @@ def read_start(config: StartConfig) -> Start | None:
     Raises:
         ModelError: There is no such model, it is damaged, or it is made of parts that cannot be trained further.
         ConfigError: It is another model than the one with the given sum.
+        DataError: The old captions cannot be read.
     """
     if config.model is None:
         return None
@@ -203,7 +238,18 @@ def read_start(config: StartConfig) -> Start | None:
     if config.sha256 not in (None, sha256):
         given, expected = f"{config.model}, whose SHA-256 is {sha256}", f"{config.sha256}, as start.sha256 says"
         raise ConfigError(given, expected=expected, remedy="name the model that the run was planned with")
-    return Start(config.model, directory, model, sha256, _further(model))
+    captions = () if config.old_captions is None else read_captions(config.old_captions)
+    return Start(config.model, directory, model, sha256, _further(model), captions, config.tune == "image")
+
+
+def keep_adapter(model: Transformer, config: RunConfig, run: RunDirectory) -> None:
+    """Write the low-rank updates of a trained model as the run's adapter, and merge them into its weights."""
+    lora, start = config.transformer.lora, config.start
+    assert start.sha256 is not None, "set by the plan"
+    own = AdapterConfig(rank=lora.rank, alpha=lora.alpha, base=start.model or "", base_sha256=start.sha256)
+    adapter = Adapter(own, take_updates(model))
+    adapter.save_pretrained(run.adapter)
+    adapter.add_to(model)
 
 
 def _further(model: DALLE) -> CLIP | None:
@@ -224,9 +270,11 @@ def take_weights(model: nn.Module, directory: Path) -> None:
     Raises:
         ModelError: The part is absent or damaged.
     """
-    assert isinstance(model, Transformer | CLIP), "the parts that are trained further"
-    before = type(model).from_pretrained(directory).state_dict()
-    model.load_state_dict({name: _as_long(before[name], own.shape) for name, own in model.state_dict().items()})
+    assert isinstance(model, DiscreteVAE | Transformer | CLIP), "the parts that are trained further"
+    before, own = type(model).from_pretrained(directory).state_dict(), model.state_dict()
+    plain = {name: plain_name(name) for name in own}  # low-rank updates are not in the part
+    taken = {name: _as_long(before[of], own[name].shape) for name, of in plain.items() if of is not None}
+    model.load_state_dict(own | taken)
 
 
 def _as_long(tensor: Tensor, shape: torch.Size) -> Tensor:

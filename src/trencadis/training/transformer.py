@@ -26,6 +26,7 @@ from trencadis.training.schedules import linear_schedule
 from trencadis.training.stage import Criterion, Stage, StageLoss, Term, Totals
 from trencadis.training.text import CaptionDraws
 from trencadis.transformer import KVDecoder, Transformer
+from trencadis.transformer.lora import add_updates
 from trencadis.transformer.model import Block, Losses
 
 SHOWN = 8
@@ -73,6 +74,8 @@ class TransformerTraining(Stage[StreamBatch]):
         if device.type == "cpu":
             keep_freed_memory()
         self.model = Transformer(model).to(device)
+        if config.lora.rank:
+            add_updates(self.model, config.lora)
         self.model.checkpointed_blocks = config.checkpointed_blocks
         self.scales = GradientScales(branches(self.model)) if config.precision == "float16" else None
         self._pairs, self._captions, self._image_tokens = pairs, captions, image_tokens

@@ -1,5 +1,6 @@
 """The transformer over the stream: masks, attention, model, and the decoder that reads it through a KV cache."""
 
+from trencadis.transformer.adapter import Adapter, UsedAdapter
 from trencadis.transformer.kernels.decoding_linear import Weights
 from trencadis.transformer.kv_cache import KVCache, slot_bytes
 from trencadis.transformer.kv_decoder import KVDecoder, Reads
@@ -7,6 +8,7 @@ from trencadis.transformer.masks import ImageBlocks, Pattern, image_visibility, 
 from trencadis.transformer.model import Logits, Losses, Transformer
 
 __all__ = [
+    "Adapter",
     "ImageBlocks",
     "KVCache",
     "KVDecoder",
@@ -15,6 +17,7 @@ __all__ = [
     "Pattern",
     "Reads",
     "Transformer",
+    "UsedAdapter",
     "Weights",
     "image_visibility",
     "layer_patterns",
