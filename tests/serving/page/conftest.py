@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.serving.conftest import Running
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 PHONE, DESK = 390, 1280
 Visit = Callable[..., Page]
 # A refused request is also a line in the console; tests that refuse one look at the page instead.
@@ -41,8 +41,8 @@ def visit(browser: Browser, server: Running) -> Iterator[Visit]:
     def open_page(
         of: Running = server, *, width: int = DESK, dark: bool = False, before: Callable[[Page], None] | None = None
     ) -> Page:
-        scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        size: ViewportSize = {"width": width, "height": 844}
+        context = browser.new_context(viewport=size, color_scheme="dark" if dark else "light")
         context.set_default_timeout(WAIT_MS)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))

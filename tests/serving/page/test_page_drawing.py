@@ -7,10 +7,11 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.serving.conftest import Running, Start
 from tests.serving.page.conftest import DESK, PHONE, Visit, stored_pictures
@@ -159,8 +160,13 @@ def test_a_prompt_that_is_too_long_is_shown_as_the_model_reads_it(visit: Visit) 
 
 def test_it_draws_while_one_types(visit: Visit) -> None:
     page = visit()
-    asked: list[dict[str, object]] = []
-    page.on("request", lambda request: request.url.endswith("generations") and asked.append(request.post_data_json))
+    asked: list[Any] = []
+
+    def note(request: Request) -> None:
+        if request.url.endswith("generations"):
+            asked.append(request.post_data_json)
+
+    page.on("request", note)
     page.get_by_label("Draw while typing").check()
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.press_sequentially("a red", delay=1)
@@ -202,7 +208,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Visit, start: Start, tiny
     give(page, "sesame")
     page.get_by_label("Prompt", exact=True).fill("a red heart")
     page.get_by_role("button", name="Draw").click()
-    expect(page.locator("#stage .picture")).to_have_count(4)
+    expect(page.locator("#gallery-count")).to_have_text("4")
     page.reload()
     expect(page.locator("#gallery .picture")).to_have_count(4)
     expect(page.locator("#key")).to_be_hidden()

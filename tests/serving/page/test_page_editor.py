@@ -1,6 +1,7 @@
 """The mosaic editor: other tiles in their places, what follows drawn again, and how surprising each tile is."""
 
 import re
+from typing import Any
 
 import httpx2
 import pytest
@@ -42,7 +43,7 @@ def test_another_tile_is_laid_and_what_follows_is_drawn_again(visit: Visit, serv
     with page.expect_request("**/v1/images/generations") as sent:
         choices.locator("xpath=self::*[@aria-current='false']").first.click()
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
-    asked = sent.value.post_data_json
+    asked: Any = sent.value.post_data_json
     first = tokens(server, seed=41)
     changed = [number for row in asked["image_tokens"] for number in row]
     before = [number for row in first for number in row]

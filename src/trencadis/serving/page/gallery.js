@@ -24,13 +24,15 @@ export class Gallery {
     this.show();
   }
 
-  /** Adds pictures; `isElsewhere` are shown on the stage until `showAll`. */
+  /** Adds pictures, best first. Those that are `isElsewhere` are shown on the stage until `showAll`. */
   async add(pictures, { isElsewhere = false } = {}) {
-    for (const picture of pictures.toReversed()) {
-      this.pictures.unshift(picture);
-      if (isElsewhere) this.elsewhere.add(picture);
-      await this.stored(async () => (picture.id = await put(picture)));
-    }
+    this.pictures.unshift(...pictures);
+    if (isElsewhere) for (const picture of pictures) this.elsewhere.add(picture);
+    const oldestFirst = pictures.toReversed();
+    await this.stored(async () => {
+      const ids = await put(oldestFirst);
+      oldestFirst.forEach((picture, place) => (picture.id = ids[place]));
+    });
     this.show();
   }
 
@@ -47,7 +49,7 @@ export class Gallery {
     this.pictures.splice(place, 0, picture);
     this.elsewhere.delete(picture);
     this.show();
-    await this.stored(() => put(picture));
+    await this.stored(() => put([picture]));
   }
 
   async empty() {

@@ -16,7 +16,7 @@ async function database() {
   return finished(request);
 }
 
-/** Does something with the store, and returns its result once it is written. */
+/** Returns the results of requests to the store once all of them are written, or none. */
 async function within(mode, act) {
   const opened = await database();
   try {
@@ -25,8 +25,9 @@ async function within(mode, act) {
       transaction.oncomplete = resolve;
       transaction.onabort = () => reject(transaction.error);
     });
-    const [result] = await Promise.all([finished(act(transaction.objectStore(STORE))), written]);
-    return result;
+    const requests = act(transaction.objectStore(STORE));
+    const [results] = await Promise.all([Promise.all(requests.map(finished)), written]);
+    return results;
   } finally {
     opened.close();
   }
@@ -34,11 +35,11 @@ async function within(mode, act) {
 
 /** Returns all pictures, newest first. */
 export async function readAll() {
-  const pictures = await within("readonly", (store) => store.getAll());
+  const [pictures] = await within("readonly", (store) => [store.getAll()]);
   return pictures.reverse();
 }
 
-/** Adds a picture, or puts one with an `id` back into its place; returns its `id`. */
-export const put = (picture) => within("readwrite", (store) => store.put(picture));
-export const remove = (id) => within("readwrite", (store) => store.delete(id));
-export const clear = () => within("readwrite", (store) => store.clear());
+/** Adds pictures, oldest first; those with an `id` are put back into their places. Returns their ids. */
+export const put = (pictures) => within("readwrite", (store) => pictures.map((picture) => store.put(picture)));
+export const remove = (id) => within("readwrite", (store) => [store.delete(id)]);
+export const clear = () => within("readwrite", (store) => [store.clear()]);
