@@ -106,6 +106,7 @@ def _forecast(arguments: jsonargparse.Namespace, planned: "PlannedRun", notes: l
     if arguments.probe_minutes:
         points = train_probes(config, pairs, planned.timing, arguments.probe_minutes, notes.append)
     elif arguments.probe:
+        notes.append("a run's learning rate falls towards its end: a forecast from the log before that is too high")
         points = tuple(point for path in arguments.probe for point in read_probe(RunDirectory(path), config))
     else:
         return None

@@ -232,7 +232,7 @@ def _cells(grid: Sequence[Array], seen: Array, pictures: Array | None, values: A
     squares, freedom = (residuals**2).sum(1) + len(columns) * noise**2, len(values)
     logs = -0.5 * freedom * np.log(squares) - 0.5 * np.linalg.slogdet(precision)[1]
     weights = np.exp(logs - logs.max())
-    spread = np.linalg.cholesky(np.linalg.inv(precision))
+    spread = np.asarray(np.linalg.cholesky(np.linalg.inv(precision)), dtype=np.float64)
     return _Cells(exponents, factors, spread, squares, freedom, weights / weights.sum())
 
 
