@@ -38,29 +38,23 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     about = "smaller ones are read faster; pictures change a little (default: the type that the model is stored in)"
     add("--weights", choices=["float32", "bfloat16", "int8"], help=about)
     add("--batch-size", type=integer(1, 1024), default=32, help="pictures of a model that are drawn at a time")
-    add("--threads", type=integer(1), help="that draw, of all models together (default: one a core)")
+    add("--threads", type=integer(1), help="that draw, of all models of a process together (default: one a core)")
+    about = "processes that Ray Serve balances, each with all models; needs the extra ray (default: this process alone)"
+    add("--replicas", type=integer(1), help=about)
     add("--device", choices=["cpu", "cuda"], help="(default: cuda where there is one)")
     add("--open", action="store_true", help="open the web page, where there is a screen")
     add("--log-prompts", action="store_true", help="write prompts into the log")
 
 
 def run(arguments: jsonargparse.Namespace) -> int:
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        remedy = "install them with `pip install 'trencadis[serve]'`"
-        raise ConfigError(f"no {' and no '.join(missing)}", expected="the packages of the extra serve", remedy=remedy)
-    import warnings
-
-    import torch
-
+    _require("serve", _PACKAGES)
+    if arguments.replicas is not None:
+        _require("ray", ("ray",))
     from trencadis.devices import usable_device
-    from trencadis.pipeline import DALLE
-    from trencadis.sampling import ImagePromptWarning
-    from trencadis.serving.application import build_application
+    from trencadis.serving.application import load_application
     from trencadis.serving.keys import Keys
     from trencadis.serving.server import serve
     from trencadis.serving.settings import ServingConfig
-    from trencadis.text.tokenizer import CaptionCutWarning
 
     origins = tuple(arguments.allow_origin or ())
     keys_file = None if arguments.keys_file is None else str(arguments.keys_file)
@@ -70,15 +64,23 @@ def run(arguments: jsonargparse.Namespace) -> int:
     if arguments.host not in _LOOPBACK and not keys:
         tell(f"trencadis: warning: everybody who reaches {arguments.host} can draw; give keys with --keys-file")
     named = _named(arguments.model or ["emoji"])
-    torch.set_num_threads(max(1, (arguments.threads or os.cpu_count() or 1) // len(named)))
-    device = usable_device(arguments.device)
-    models = {name: DALLE.from_pretrained(model).to(device) for name, model in named.items()}
-    # These speak to one client; the answer says it.
-    for category in (CaptionCutWarning, ImagePromptWarning):
-        warnings.simplefilter("ignore", category)
-    app = build_application(models, config, keys)
-    serve(app, config, host=arguments.host, port=arguments.port, opens_page=arguments.open)
+    device, cores, replicas = usable_device(arguments.device), os.cpu_count() or 1, arguments.replicas
+    if replicas is None:
+        app = load_application(named, config, keys, threads=arguments.threads or cores, device=device)
+        serve(app, config, host=arguments.host, port=arguments.port, opens_page=arguments.open)
+        return 0
+    from trencadis.serving.replicas import serve_replicas
+
+    threads, address = arguments.threads or max(1, cores // replicas), (arguments.host, arguments.port)
+    serve_replicas(named, config, keys, replicas=replicas, threads=threads, device=device, address=address)
     return 0
+
+
+def _require(extra: str, packages: tuple[str, ...]) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        given, expected = f"no {' and no '.join(missing)}", f"the packages of the extra {extra}"
+        raise ConfigError(given, expected=expected, remedy=f"install them with `pip install 'trencadis[{extra}]'`")
 
 
 def _named(given: list[str]) -> dict[str, str]:

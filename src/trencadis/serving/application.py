@@ -1,9 +1,11 @@
 """The ASGI application."""
 
+import warnings
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from trencadis.pipeline import DALLE
+from trencadis.sampling import ImagePromptWarning
 from trencadis.serving.faults import ApiError
 from trencadis.serving.guard import Guard
 from trencadis.serving.judgement import judging
@@ -19,6 +22,7 @@ from trencadis.serving.page_files import page
 from trencadis.serving.routes import about, api
 from trencadis.serving.settings import ServingConfig
 from trencadis.serving.state import State
+from trencadis.text.tokenizer import CaptionCutWarning
 
 
 def build_application(models: Mapping[str, DALLE], config: ServingConfig, keys: Keys) -> FastAPI:
@@ -54,6 +58,24 @@ def build_application(models: Mapping[str, DALLE], config: ServingConfig, keys: 
         )  # fmt: skip
     app.add_middleware(Guard, metrics=state.metrics, max_body_bytes=config.max_body_bytes)
     return app
+
+
+def load_application(
+    models: Mapping[str, str], config: ServingConfig, keys: Keys, *, threads: int, device: str
+) -> FastAPI:
+    """Load models, and return the application that draws with them in this process.
+
+    Args:
+        models: Shipped models, directories or hub ids by the names that requests give; the first is the default.
+        threads: Of all models together.
+        device: `cpu` or `cuda`.
+    """
+    torch.set_num_threads(max(1, threads // len(models)))
+    loaded = {name: DALLE.from_pretrained(model).to(device) for name, model in models.items()}
+    # These speak to one client; the answer says it.
+    for category in (CaptionCutWarning, ImagePromptWarning):
+        warnings.simplefilter("ignore", category)
+    return build_application(loaded, config, keys)
 
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:

@@ -170,15 +170,15 @@ class KVDecoder:
         rows = queries.transpose(1, 2).reshape(streams * new, heads, head_dim)
         from_text, text_lse = groups.attend(rows, *cache.text[layer])
         windows, (image_keys, image_values) = self.windows[layer], cache.image[layer]
-        found, sizes = [], [size for size, _, _ in reads.runs]
+        sizes, found = [size for size, _, _ in reads.runs], list[tuple[Tensor, Tensor]]()
         for part, (size, first, positions) in zip(torch.split(queries, sizes), reads.runs, strict=True):
             keys, values = (tensor.narrow(0, first, size) for tensor in (image_keys, image_values))
-            columns = []
-            for column, position in zip(part.split(1, dim=2) if new > 1 else (part,), positions, strict=True):
+            columns: list[tuple[Tensor, Tensor]] = []
+            for column, position in zip(torch.split(part, 1, dim=2) if new > 1 else (part,), positions, strict=True):
                 window = windows.slices[position]
                 start, length = window.start, window.stop - window.start
-                own = (tensor.narrow(2, start, length) for tensor in (keys, values))
-                columns.append(attention_with_lse(column, *own, windows.biases[position]))
+                own_keys, own_values = (tensor.narrow(2, start, length) for tensor in (keys, values))
+                columns.append(attention_with_lse(column, own_keys, own_values, windows.biases[position]))
             found.append(concatenated(columns, dim=2))
         from_image, image_lse = concatenated(found, dim=0)
         from_text = from_text.view(streams, new, heads, head_dim).transpose(1, 2)

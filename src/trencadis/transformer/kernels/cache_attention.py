@@ -128,10 +128,11 @@ class CaptionGroups:
     ) -> tuple[Float[Tensor, "rows heads head_dim"], Float[Tensor, "rows heads"]]:
         """Return the attention of each row to its caption, and the log-sum-exps."""
         grouped = queries[self._order].view(-1, GROUP, *queries.shape[1:]).transpose(1, 2)
-        found = []
+        found: list[tuple[Tensor, Tensor]] = []
         for part, (first, count, size) in zip(torch.split(grouped, self._sizes), self._parts, strict=True):
-            own = (tensor[:, first : first + count].transpose(0, 1) for tensor in (keys, values))
-            found.append(attention_with_lse(part, *(tensor.expand(size, -1, -1, -1) for tensor in own), None))
+            own = [tensor[:, first : first + count].transpose(0, 1) for tensor in (keys, values)]
+            own_keys, own_values = (tensor.expand(size, -1, -1, -1) for tensor in own)
+            found.append(attention_with_lse(part, own_keys, own_values, None))
         seen, lse = concatenated(found, dim=0)
         return seen.transpose(1, 2).flatten(0, 1)[self._places], lse.transpose(1, 2).flatten(0, 1)[self._places]
 
