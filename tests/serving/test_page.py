@@ -66,8 +66,7 @@ def test_all_that_is_loaded_is_there(server: Running) -> None:
 def test_a_file_is_short_and_names_no_other_host(path: Path) -> None:
     text = path.read_text("utf-8")
     assert ELSEWHERE.findall(text) == []
-    if path.suffix == ".js":
-        assert len(text.splitlines()) < LONGEST
+    assert len(text.splitlines()) < LONGEST
 
 
 def test_a_stream_says_how_much_is_drawn(server: Running) -> None:
