@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def test_questions_are_answered_by_the_thread_that_draws_and_change_no_picture(m
         order.append(name)
         return threading.current_thread().name, model.surprise(GRID, "a red heart").bits.tolist()
 
-    questions = [Question(lambda name=name: answer(name), name[0], 60.0) for name in ("a1", "a2", "a3", "b1")]  # type: ignore[misc]
+    questions = [Question(partial(answer, name), name[0], 60.0) for name in ("a1", "a2", "a3", "b1")]
     for question in questions:
         scheduler.ask(question)
     questions[1].answered.cancel()

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from trencadis.data import read_picture
 from trencadis.data.pixels import to_tensor
 from trencadis.drawn import read_record
 from trencadis.errors import ConfigError, PictureError, PromptError
-from trencadis.sampling import Sampling, picture_tokens
+from trencadis.sampling import GuidanceSchedule, Sampling, picture_tokens
 
 CAPTIONS = ["a red heart", "", "a blue circle"]
 CODES = 32
@@ -104,9 +105,9 @@ def test_a_picture_is_read_as_an_image_prompt_is(model: DALLE) -> None:
     ("scale", "schedule", "expected"), [(1.0, "constant", 1.0), (4.0, "constant", 4.0), (4.0, "linear", 1 + 3 * 6 / 15)]
 )
 def test_alternatives_have_the_probabilities_that_they_are_drawn_with(
-    model: DALLE, monkeypatch: pytest.MonkeyPatch, scale: float, schedule: str, expected: float
+    model: DALLE, monkeypatch: pytest.MonkeyPatch, scale: float, schedule: GuidanceSchedule, expected: float
 ) -> None:
-    monkeypatch.setattr(model, "sampling", Sampling(guidance_schedule=schedule, guidance_scale=9.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(model, "sampling", Sampling(guidance_schedule=schedule, guidance_scale=9.0))
     tiles = model.tiles(GRIDS[0], "a red heart", 1, 2, count=CODES, guidance_scale=scale)
     own, alone = (logits(model, GRIDS[0], caption)[6] for caption in ("a red heart", ""))
     odds = (alone + expected * (own - alone)).exp()
@@ -139,14 +140,14 @@ def test_the_kept_tokens_stay_and_the_same_seed_draws_the_same_rest(model: DALLE
     for seed, tokens, image in zip(drawn.seeds, drawn.image_tokens, drawn.images, strict=True):
         changed = tokens.flatten().clone()
         changed[kept:] = (changed[kept:] + 1) % CODES  # it is drawn anew, whatever was there
-        own = {"image_tokens": changed.view(4, 4), "kept_tokens": kept, "temperature": 2.0}
-        again = model.generate("a red heart", candidates=1, seed=seed, **own)  # type: ignore[call-overload]
+        own: dict[str, Any] = {"image_tokens": changed.view(4, 4), "kept_tokens": kept, "temperature": 2.0}
+        again = model.generate("a red heart", candidates=1, seed=seed, **own)
         assert torch.equal(again.image_tokens[0], tokens)
         assert again.images[0].tobytes() == image.tobytes()
     prompt = {"image_tokens": GRIDS[0].tolist(), "kept_tokens": kept}
     others = model.generate(
         "a red heart", candidates=4, keep=2, seed=1, temperature=5.0, ranking="likelihood", **prompt
-    )  # type: ignore[call-overload]
+    )
     assert others.image_tokens.flatten(1)[:, :kept].tolist() == [GRIDS[0].flatten()[:kept].tolist()] * 2
     assert torch.equal(others.image_tokens[0], others.image_tokens[1]) == (kept == 16)
     (path, _) = others.save(tmp_path)
@@ -199,12 +200,12 @@ GRID = GRIDS[0].tolist()
     ],
 )
 def test_tokens_that_cannot_stay_are_refused(
-    model: DALLE, options: dict[str, object], error: type[Exception], message: str
+    model: DALLE, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        model.generate("a red heart", candidates=1, **options)  # type: ignore[call-overload]
+        model.generate("a red heart", candidates=1, **options)
     with pytest.raises(error, match=message):
-        model.prepare("a red heart", candidates=1, **options)  # type: ignore[arg-type]
+        model.prepare("a red heart", candidates=1, **options)
 
 
 @pytest.mark.parametrize(
@@ -217,10 +218,10 @@ def test_tokens_that_cannot_stay_are_refused(
     ],
 )
 def test_a_place_that_is_not_there_is_refused(
-    model: DALLE, place: tuple[int, int], options: dict[str, float], message: str
+    model: DALLE, place: tuple[int, int], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        model.tiles(GRIDS[0], "a red heart", *place, **options)  # type: ignore[arg-type]
+        model.tiles(GRIDS[0], "a red heart", *place, **options)
 
 
 def test_what_cannot_be_judged_is_refused(model: DALLE) -> None:

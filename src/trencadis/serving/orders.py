@@ -3,7 +3,7 @@
 import base64
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,7 @@ from PIL import Image
 from trencadis.data.colours import on_white
 from trencadis.drawn import Drawn, Record
 from trencadis.errors import UserError
-from trencadis.generation import Prepared, overridden, partial_images
+from trencadis.generation import Prepared, SamplingOptions, overridden, partial_images
 from trencadis.sampling import Partial
 from trencadis.serving.bodies import Sent
 from trencadis.serving.faults import ApiError, of_user_error
@@ -74,7 +74,7 @@ class Order:
             places: `b64_json` or `url` of each picture.
         """
         data = [
-            Datum(**described, revised_prompt=self.revised_prompt, **place)
+            Datum(**{**described, **place}, revised_prompt=self.revised_prompt)
             for described, place in zip(pictures_of(drawn), places, strict=True)
         ]
         return Images(created=int(time.time()), data=data, usage=self.usage, **self.described)
@@ -111,7 +111,8 @@ def prepare(body: Drawing, sent: Sent, model: ServedModel, config: ServingConfig
     if isinstance(body, Generation):
         kept = {"image_tokens": body.image_tokens, "kept_tokens": body.kept_tokens}
     try:
-        ranking = overridden(dalle.sampling, body.sampling, has_ranker=dalle.ranker is not None).ranking
+        chosen = cast(SamplingOptions, body.sampling)
+        ranking = overridden(dalle.sampling, chosen, has_ranker=dalle.ranker is not None).ranking
         candidates = body.candidate_count(is_ranked=ranking != "none", most=config.max_candidates)
         prepared = dalle.prepare(
             prompt, candidates=candidates, keep=body.keep, seed=body.seed, negative_prompt=body.negative_prompt,
