@@ -131,9 +131,7 @@ def wait() -> None:
 def require_same_step(step: int) -> None:
     """Raise a `CheckpointError` where this process goes on from another checkpoint than the first one."""
     if (first := agreed(step)) != step:
-        raise CheckpointError(
-            f"the first process goes on from step {first}, and process {number() + 1} from step {step}"
-        )
+        raise CheckpointError(f"process 1 goes on from step {first}, and process {number() + 1} from step {step}")
 
 
 @contextmanager
@@ -240,6 +238,10 @@ def joined() -> Iterator[None]:
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo")
             _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+            for group in (None, _patient):
+                dist.all_reduce(
+                    torch.zeros(1), group=group
+                )  # connects them: one notices another's end by its connection
             with warnings.catch_warnings(), nullcontext() if is_first() else hidden():
                 # Of 1×1 convolutions, whose strides have two equal spellings.
                 warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
