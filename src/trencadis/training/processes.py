@@ -176,7 +176,8 @@ class SharedLoss:
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Any]) -> None:
-        self.factor, self._loss, self._parallel = count(), loss, None
+        self.factor, self._loss = count(), loss
+        self._parallel: DistributedDataParallel | None = None
         if count() > 1:
             self._parallel = DistributedDataParallel(_Lossy(model, loss))
 
@@ -239,9 +240,8 @@ def joined() -> Iterator[None]:
             dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo")
             _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
             for group in (None, _patient):
-                dist.all_reduce(
-                    torch.zeros(1), group=group
-                )  # connects them: one notices another's end by its connection
+                # Connects the processes. One notices the end of another by the connection.
+                dist.all_reduce(torch.zeros(1), group=group)
             with warnings.catch_warnings(), nullcontext() if is_first() else hidden():
                 # Of 1×1 convolutions, whose strides have two equal spellings.
                 warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
