@@ -66,10 +66,11 @@ def threads(available: int) -> int:
 
 def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the sums of tensors, by name, over the processes; each has tensors of the same names and shapes."""
-    sums = {name: tensor.detach().clone() if count() > 1 else tensor for name, tensor in tensors.items()}
-    if count() > 1:
-        for tensor in sums.values():
-            dist.all_reduce(tensor)
+    if count() == 1:
+        return dict(tensors)
+    sums = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    for tensor in sums.values():
+        dist.all_reduce(tensor)
     return sums
 
 
