@@ -9,6 +9,8 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 # A process on each core, up to four; each trains the model that tests share. A file stays in one process.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# axe-core of npm judges the web page's accessibility in the tests.
+AXE := .cache/node_modules/axe-core/axe.min.js
 PROMPT ?=
 OPTIONS ?=
 # The recipe reads it from the environment, so that quotes and dollars in a prompt stay what they are.
@@ -27,10 +29,10 @@ generate: $(VENV)/.runtime ## Draw PROMPT="…" with the model that ships in the
 	@test -n "$$PROMPT" || { echo 'make generate PROMPT="a red heart, 3D style"' >&2; exit 2; }
 	$(BIN)/trencadis generate "$$PROMPT" $(OPTIONS)
 
-serve: $(VENV)/.serve ## Serve the OpenAI Images API on http://127.0.0.1:8000
-	$(BIN)/trencadis serve $(OPTIONS)
+serve: $(VENV)/.serve ## Serve the web page and the OpenAI Images API on http://127.0.0.1:8000, and open the page
+	$(BIN)/trencadis serve --open $(OPTIONS)
 
-test: $(VENV)/.dev ## Run the tests but the slow ones
+test: $(VENV)/.dev $(AXE) ## Run the tests but the slow ones
 	$(PYTEST)
 
 test-slow: $(VENV)/.dev ## Run the slow tests: more cases of what a fast test shows
@@ -73,6 +75,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.serve: $(VENV)/.runtime
 	$(PIP) install --quiet -c constraints.txt -e ".[serve]"
 	@touch $@
+
+$(AXE):
+	@npm install --silent --no-save --no-audit --no-fund --prefix .cache axe-core@4.14.1 \
+		|| echo 'no npm: the page is not checked with axe-core' >&2
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) install --quiet -c constraints.txt -e ".[all]" --group dev --group docs

@@ -20,6 +20,9 @@ from trencadis.errors import DataError
 CELLS = ("role_cell", "colour_cell", "style_cell")
 GROUPS = ("seen", *CELLS, "concept")
 OTHERS = 99
+MOST_EVALUATED = 300
+"""Captions of training pictures that an evaluation draws by default; it chooses the first ones."""
+
 POOL = 200
 """Pictures of each style, from which the 99 others are drawn."""
 
@@ -120,6 +123,11 @@ def chosen(pictures: Sequence[Picture], count: int) -> dict[str, list[int]]:
     """
     third = math.ceil(count / 3)
     return {group: choose(pictures, [group], count if group == "seen" else third) for group in GROUPS}
+
+
+def spare(pictures: Sequence[Picture], count: int) -> list[int]:
+    """Return indices of training pictures whose captions no evaluation draws: settings may be chosen on them."""
+    return choose(pictures, ["seen"], MOST_EVALUATED + count)[MOST_EVALUATED:]
 
 
 def pool(pictures: Sequence[Picture]) -> dict[str, list[int]]:

@@ -78,10 +78,9 @@ def vectors(pictures: Sequence[Picture], judge: Judge, folder: Path) -> Tensor:
     return found.float()
 
 
-def make_cases(pictures: Sequence[Picture], captions: int, folder: Path) -> list[Case]:
-    """Choose the captions, and the pictures that each is compared with."""
+def make_cases(pictures: Sequence[Picture], targets: Sequence[int], folder: Path) -> list[Case]:
+    """Choose the pictures that those to be drawn are compared with."""
     pools = cases.pool(pictures)
-    targets = [at for members in cases.chosen(pictures, captions).values() for at in members]
     used = sorted({at for members in pools.values() for at in members} | set(targets))
     pixels = vectors([pictures[at] for at in used], PixelJudge(), folder)
     of = cases.features_by_index(used, pixels)
@@ -117,7 +116,8 @@ def evaluate(
     """
     pictures = cases.read_dataset(data)
     kept = out / "drawings"
-    made = make_cases(pictures, captions, kept)
+    targets = [at for members in cases.chosen(pictures, captions).values() for at in members]
+    made = make_cases(pictures, targets, kept)
     features = features_of(judges, pictures, made, kept)
     artist = Artist(model, weights=weights, candidates=candidates, judges=judges, folder=kept)
     drawn = artist.draw([pictures[case.target].caption for case in made])

@@ -5,14 +5,16 @@ import hashlib
 import itertools
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
 import torch
+from jaxtyping import Int
 from PIL import Image
+from torch import Tensor
 
 from trencadis.data import read_picture
 from trencadis.errors import PictureError, StorageError, UserError
@@ -31,6 +33,7 @@ _TYPES = {
     "negative_prompt": (str, NoneType),
     "model_sha256": (str, NoneType),
     "kept_tokens": (list,),
+    "sha256": (str, NoneType),
     "keep_rows": (int, NoneType),
 }  # of the fields in JSON that are not text
 
@@ -40,27 +43,27 @@ class KeptImage:
     """What a picture depends on of its image prompt: the tokens alone. The rest says where they are from."""
 
     kept_tokens: tuple[tuple[int, tuple[int, ...]], ...]  # runs in raster order: (first position, tokens)
-    sha256: str  # of the image's RGB pixels
-    keep_rows: int | None = None  # that were asked for; None where a mask was given
+    sha256: str | None = None  # of the image's RGB pixels; None where tokens were given
+    keep_rows: int | None = None  # that were asked for; None where a mask or tokens were given
 
     @classmethod
     def of(cls, image: Image.Image | None, prompt: ImagePrompt | None, keep_rows: int | None) -> "KeptImage | None":
-        """Describe an image prompt and the image that it was made of; None where there is none."""
-        if image is None or prompt is None:
+        """Describe an image prompt and the image that it was made of, if there is one; None where nothing is kept."""
+        if prompt is None:
             return None
         kept = zip(prompt.kept.flatten().tolist(), prompt.image_tokens.flatten().tolist(), strict=True)
         groups = itertools.groupby(enumerate(kept), key=lambda entry: entry[1][0])
         runs = [list(group) for is_kept, group in groups if is_kept]
         tokens = tuple((run[0][0], tuple(token for _, (_, token) in run)) for run in runs)
-        sha256 = hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+        sha256 = None if image is None else hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
         return cls(kept_tokens=tokens, sha256=sha256, keep_rows=keep_rows)
 
     @classmethod
     def from_dict(cls, content: Any) -> "KeptImage":
         """Build it from JSON values; raises `TypeError` or `ValueError` where one is absent or wrong."""
         own = _fields(cls, content)
-        if not own.keys() >= {"kept_tokens", "sha256"}:
-            raise ValueError("no kept_tokens, or no sha256")
+        if "kept_tokens" not in own:
+            raise ValueError("no kept_tokens")
         runs = tuple((first, tuple(tokens)) for first, tokens in own["kept_tokens"])
         if any(type(number) is not int for first, tokens in runs for number in (first, *tokens)):
             raise TypeError("a position or a token is no whole number")
@@ -141,10 +144,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Drawn:
-    """RGB pictures of a prompt, best first, and how each was drawn."""
+    """RGB pictures of a prompt, best first, how each was drawn, and its image tokens."""
 
     images: list[Image.Image]
     records: list[Record]
+    image_tokens: Int[Tensor, "pictures rows columns"] = field(compare=False)
 
     @property
     def scores(self) -> list[float] | None:

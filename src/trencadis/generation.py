@@ -19,6 +19,7 @@ from trencadis.protocols import ImageTokenizer
 from trencadis.ranking import no_ranker
 from trencadis.sampling import (
     DecoderName,
+    Grid,
     GuidanceSchedule,
     ImagePrompt,
     Partial,
@@ -66,6 +67,8 @@ class GenerateOptions(SamplingOptions, total=False):
     image: Image.Image | None
     mask: Image.Image | None
     keep_rows: int | None
+    image_tokens: Grid | None
+    kept_tokens: int | None
     batch_size: int
     callback: Callable[[Progress], None] | None
 

@@ -21,22 +21,22 @@ from trencadis.data.pixels import to_pillow
 from trencadis.drawn import MAX_SEED, Drawn, KeptImage, Record
 from trencadis.errors import ConfigError, PromptError
 from trencadis.generation import Asked, GenerateOptions, Pictures, Prepared, Progress, SamplingOptions
+from trencadis.judgement import Judge
 from trencadis.model_directory import check_parts, load_model, model_card, save_parts, save_settings
 from trencadis.parts import PartName
 from trencadis.pretrained import HubModel, HubOptions, StoredType, check_stored_type
 from trencadis.protocols import Digested, ImageTokenizer, Movable, Ranker, TextTokenizer
-from trencadis.ranking import LikelihoodRanker, chosen_ranker, rank
-from trencadis.sampling import Engine, ImagePrompt, Ranking, Request, Sampling, image_prompt
+from trencadis.ranking import rank
+from trencadis.sampling import Engine, Grid, ImagePrompt, Ranking, Request, Sampling, image_prompt, token_prefix
 from trencadis.storage import whole_directory
 from trencadis.transformer import KVDecoder, Transformer, Weights
 from trencadis.weight_cache import WeightCache
 
-MAX_PROMPT_CHARS = 4096
 DALLET = TypeVar("DALLET", bound="DALLE")
 
 
-class DALLE(HubModel):
-    """A whole model: it draws pictures from prompts.
+class DALLE(HubModel, Judge):
+    """A whole model: it draws pictures from prompts, and judges pictures as `Judge` says.
 
     Args:
         ranker: Orders candidates; without one the transformer can, or they stay in the order of their seeds.
@@ -151,6 +151,8 @@ class DALLE(HubModel):
         image: Image.Image | None = None,
         mask: Image.Image | None = None,
         keep_rows: int | None = None,
+        image_tokens: Grid | None = None,
+        kept_tokens: int | None = None,
         batch_size: int = 32,
         callback: Callable[[Progress], None] | None = None,
         **sampling: Unpack[SamplingOptions],
@@ -170,6 +172,8 @@ class DALLE(HubModel):
             mask: Of the image's size; transparent pixels are drawn anew, or white ones if it has no transparency. What
                 is drawn anew does not depend on what stays below it or to its right.
             keep_rows: Rows of tokens of the image that stay, from the top.
+            image_tokens: Of a picture whose first tokens stay, in place of an image; a `Drawn` has those of its own.
+            kept_tokens: How many of them stay, in raster order, 0..image_len.
             **sampling: Fields of `Sampling` in place of the model's, such as `guidance_scale` and `ranking`.
 
         The other arguments are those of `draw`.
@@ -181,18 +185,13 @@ class DALLE(HubModel):
         chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
         weights = weights or self.weights
         asked = [self._asked(each, candidates, keep, seed, chosen.ranking) for each in prompts]
-        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        kept, of_image = self._kept(image, mask, keep_rows, image_tokens, kept_tokens)
         pictures = self._pictures(
             [each.prompt for each in asked for _ in each.seeds], [seed for each in asked for seed in each.seeds],
             chosen, negative_prompt=negative_prompt, image_prompt=kept, weights=weights, batch_size=batch_size,
             callback=callback,
         )  # fmt: skip
-        record = self._record(
-            sampling=chosen,
-            negative_prompt=negative_prompt,
-            weights=weights,
-            image=KeptImage.of(image, kept, keep_rows),
-        )
+        record = self._record(sampling=chosen, negative_prompt=negative_prompt, weights=weights, image=of_image)
         of_prompts = zip(*(torch.split(each, [len(own.seeds) for own in asked]) for each in pictures), strict=True)
         drawn = [self._ranked(Pictures(*own), each, record) for own, each in zip(of_prompts, asked, strict=True)]
         return drawn[0] if isinstance(prompt, str) else drawn
@@ -210,18 +209,6 @@ class DALLE(HubModel):
         """Raise what `generate` would raise for a prompt and its settings; nothing is drawn."""
         self.prepare(prompt, candidates=candidates, keep=keep, seed=seed, negative_prompt=negative_prompt, **sampling)
 
-    def ranker_by(self, ranking: Ranking, image_tokens: Int[Tensor, "candidates rows columns"] | None = None) -> Ranker:
-        """Return what scores pictures by a ranking: `clip`, `likelihood` or `both`.
-
-        Args:
-            image_tokens: Of the pictures that are scored, where they are known; else the likelihood encodes them.
-
-        Raises:
-            RankingError: The ranking is none of the three, or needs a ranker that the model lacks.
-        """
-        likelihood = LikelihoodRanker(self.transformer, self.image_tokenizer, self._text_tokens, image_tokens)
-        return chosen_ranker(ranking, self.ranker, likelihood)
-
     def prepare(
         self,
         prompt: str,
@@ -234,6 +221,8 @@ class DALLE(HubModel):
         image: Image.Image | None = None,
         mask: Image.Image | None = None,
         keep_rows: int | None = None,
+        image_tokens: Grid | None = None,
+        kept_tokens: int | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Prepared:
         """Check and read what `generate` would draw, for an engine that the caller drives; raises what `generate` does.
@@ -244,12 +233,11 @@ class DALLE(HubModel):
         chosen = generation.overridden(self.sampling, sampling, has_ranker=self.ranker is not None)
         asked, weights = self._asked(prompt, candidates, keep, seed, chosen.ranking), weights or self.weights
         text_tokens, negative_tokens = self._text_tokens(prompt)[0], self._negative_tokens(negative_prompt, chosen)
-        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        kept, of_image = self._kept(image, mask, keep_rows, image_tokens, kept_tokens)
         request = Request(
             text_tokens=text_tokens, seeds=tuple(asked.seeds), sampling=chosen, negative_tokens=negative_tokens,
             image_prompt=kept,
         )  # fmt: skip
-        of_image = KeptImage.of(image, kept, keep_rows)
         record = self._record(sampling=chosen, negative_prompt=negative_prompt, weights=weights, image=of_image)
         return Prepared(asked, request, record)
 
@@ -376,24 +364,32 @@ class DALLE(HubModel):
         records = [dataclasses.replace(record, prompt=asked.prompt, seed=seed) for seed in asked.seeds]
         (images, image_tokens), ranking = pictures, record.sampling.ranking
         if ranking == "none" or not asked.prompt.strip():
-            return Drawn(to_pillow(images), records)
+            return Drawn(to_pillow(images), records, image_tokens.cpu())
         ranked = rank(images, asked.prompt, ranker=self.ranker_by(ranking, image_tokens), keep=asked.keep)
         scored = zip(ranked.order.tolist(), ranked.scores.tolist(), strict=True)
         kept = [dataclasses.replace(records[index], score=score) for index, score in scored]
-        return Drawn(to_pillow(ranked.images), kept)
+        return Drawn(to_pillow(ranked.images), kept, image_tokens.cpu()[ranked.order])
+
+    def _kept(
+        self,
+        image: Image.Image | None,
+        mask: Image.Image | None,
+        keep_rows: int | None,
+        image_tokens: Grid | None,
+        kept_tokens: int | None,
+    ) -> tuple[ImagePrompt | None, KeptImage | None]:
+        """Return what stays, and how records describe it; None for nothing."""
+        if image is not None and image_tokens is not None:
+            remedy = "leave one of them out"
+            raise ConfigError("image_tokens beside an image", expected="one of the two", remedy=remedy)
+        kept = image_prompt(self.image_tokenizer, image, mask=mask, keep_rows=keep_rows, device=self._device)
+        kept = kept or token_prefix(image_tokens, kept_tokens, self.transformer.stream)
+        return kept, KeptImage.of(image, kept, keep_rows)
 
     def _decoder(self, weights: Weights) -> KVDecoder:
         is_compiled = self._device.type == "cuda"
         build = partial(KVDecoder, self.transformer, weights, is_compiled=is_compiled)
         return self._caches["transformer"].get(self.transformer, weights, build)
-
-    def _text_tokens(self, prompt: str) -> Int[Tensor, "1 text_len"]:
-        if len(prompt) > MAX_PROMPT_CHARS:
-            given, expected = f"a prompt of {len(prompt):,} characters", f"at most {MAX_PROMPT_CHARS:,}"
-            raise PromptError(given, expected=expected, remedy="shorten it")
-        stream = self.transformer.stream
-        tokens = self.text_tokenizer.encode(prompt, max_len=stream.text_len) if prompt.strip() else []
-        return stream.pad_captions([tokens]).to(self._device)
 
     def _negative_tokens(self, negative_prompt: str | None, sampling: Sampling) -> Int[Tensor, " text_len"] | None:
         if negative_prompt is None:
@@ -414,7 +410,3 @@ class DALLE(HubModel):
             "ranker": self.ranker,
         }
         return {name: part for name, part in parts.items() if part is not None}
-
-    @property
-    def _device(self) -> torch.device:
-        return self.transformer.image_head.weight.device

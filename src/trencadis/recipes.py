@@ -245,9 +245,8 @@ LARGE = Size(  # hours on a large GPU, with DALL·E's vocabularies
 def dalle_v1() -> RunConfig:
     """Return DALL·E as published: 256 pixels, a grid of 32, 8192 codes, 12 billion parameters.
 
-    Two things differ. The transformer's learning rate falls by a cosine to 1/32 where the paper halved it five times as
-    the loss went flat; and its weights are averaged at every update where the paper did so at each 25th, with the same
-    memory. CLIP has the sizes and the length of training of its own paper's smallest vision transformer.
+    The transformer's learning rate is halved five times at most as its loss goes flat, by a rule where the paper did so
+    by eye. CLIP has the sizes and the length of training of its own paper's smallest vision transformer.
 
     Source: Ramesh et al. 2021, section 2 and appendices A and B; Radford et al. 2021.
     """
@@ -265,8 +264,9 @@ def dalle_v1() -> RunConfig:
             steps=430_000,
             batch_size=1024,
             token_variants=1,
-            ema_decay=0.99 ** (1 / 25),
-            optimizer=OptimizerConfig(warmup_steps=5_000),
+            ema_decay=0.99,
+            ema_every=25,
+            optimizer=OptimizerConfig(warmup_steps=5_000, decay="plateaus"),
         ),
         ranker=RankerStage(steps=400_000, batch_size=32_768, image_size=(224, 224)),
     )

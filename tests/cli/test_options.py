@@ -18,7 +18,7 @@ from trencadis.config.plain import from_plain, setting_names, to_plain
 from trencadis.sampling import Sampling
 
 # What is a text and no path: `~` in it stays.
-TEXTS = {"prompt", "negative_prompt", "revision", "recipe", "name", "host", "allow_origin"}
+TEXTS = {"prompt", "negative_prompt", "revision", "recipe", "name", "host", "allow_origin", "captions"}
 
 
 # Settings of configs, which the configs read themselves.

@@ -65,6 +65,8 @@ def rewrite(path: Path, picture: Image.Image, **changes: Any) -> None:
         {"decoder": "jacobi", "jacobi_window": 5, "temperature": 1.7, "top_k": 9, "top_p": 0.95},
         {"keep_rows": 1},
         {"mask": True},
+        {"kept_tokens": 6},
+        {"kept_tokens": 7, "decoder": "jacobi"},
     ],
     ids=lambda options: "-".join(options) or "plain",
 )
@@ -75,6 +77,8 @@ def test_a_picture_drawn_among_others_is_verified(
     mask.paste(255, (8, 8, 24, 32))
     image_prompt = {"image": image} if options.keys() & {"keep_rows", "mask"} else {}
     options = {**options, **image_prompt, **({"mask": mask} if "mask" in options else {})}
+    if "kept_tokens" in options:
+        options["image_tokens"] = [[1, 2, 3, 4]] * 4
     try:
         drawn = model.generate("a red circle", candidates=5, keep=2, seed=11, **options)
     except (ConfigError, RuntimeError) as error:
@@ -148,6 +152,8 @@ DAMAGED = [
     {"image": {"sha256": "", "kept_tokens": "all"}},
     {"image": {"sha256": "", "kept_tokens": [[0]]}},
     {"image": {"sha256": "", "kept_tokens": [[0, 1]]}},
+    {"image": {"sha256": 5, "kept_tokens": [[0, [1]]]}},
+    {"image": {"sha256": ""}},
     {"image": {"class_path": "antigravity.Anything"}},
     {"temperature": {"class_path": "antigravity.Anything"}},
     {"negative_prompt": "a ring", "guidance_scale": 1.0},

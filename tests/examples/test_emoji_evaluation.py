@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cases
+import choose_sampling
 import evaluate
 import judges
 import measures
@@ -264,6 +265,25 @@ def test_the_command_prints_the_tables(
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "evaluation.md").read_text()
     assert "| seen captions | 3 |" in printed
+
+
+def test_settings_are_compared_on_captions_that_no_evaluation_draws(
+    tiny_model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_sampling, "default_judges", lambda: [PixelJudge()])
+    monkeypatch.setattr(cases, "MOST_EVALUATED", 6)
+    everything = cases.read_dataset(data)
+    spare = cases.spare(everything, 3)
+    assert {everything[at].group for at in spare} == {"seen"}
+    assert not {*spare} & {*cases.chosen(everything, 6)["seen"]}
+    settings = ["--guidance-scale", "1", "3", "--top-p", "0.5", "1", "--captions", "3", "--candidates", "2"]
+    assert choose_sampling.main([str(tiny_model), "--data", str(data), "--out", str(tmp_path), *settings]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        [scale, top_p, "1"] for scale in ("1", "3") for top_p in ("0.5", "1")
+    ]
+    # Each setting has drawings of its own.
+    assert len([path for path in (tmp_path / "drawings").iterdir() if path.is_dir()]) == 4
 
 
 @pytest.mark.parametrize(

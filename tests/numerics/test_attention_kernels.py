@@ -14,7 +14,7 @@ from trencadis.stream import Stream
 from trencadis.transformer import ImageBlocks, KVDecoder, Pattern, Reads, Transformer, Weights
 from trencadis.transformer.attention import PatternAttention
 from trencadis.transformer.kernels.block_sparse import block_sparse_attention
-from trencadis.transformer.kernels.cache_attention import Windows, attention_with_lse, join
+from trencadis.transformer.kernels.cache_attention import CaptionGroups, Windows, attention_with_lse, join
 from trencadis.transformer.masks import image_to_image, visibility
 
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
@@ -166,3 +166,20 @@ def test_attention_in_two_parts_joined_is_attention_to_both(device: str, monkeyp
     second, second_lse = attention_with_lse(queries, keys[:, :, 5:], values[:, :, 5:], None)
     expected = torch.nn.functional.scaled_dot_product_attention(queries, keys, values)
     assert torch.allclose(join(first, first_lse, second, second_lse), expected, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(captions=st.lists(st.integers(0, 5), min_size=1, max_size=40))
+def test_rows_attend_to_their_captions_in_whatever_order_they_come(captions: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(len(captions), 2, 8, generator=generator)
+    keys, values = (torch.randn(2, 6, 7, 8, generator=generator) for _ in range(2))
+    seen, lse = CaptionGroups(tuple(captions), queries.device).attend(queries, keys, values)
+    own_keys, own_values = (tensor[:, captions].transpose(0, 1) for tensor in (keys, values))
+    expected = torch.nn.functional.scaled_dot_product_attention(queries[:, :, None], own_keys, own_values)[:, :, 0]
+    scores = torch.einsum("rhd,rhkd->rhk", queries, own_keys) * 8**-0.5
+    assert torch.allclose(seen, expected, atol=1e-6)
+    assert torch.allclose(lse, scores.logsumexp(-1), atol=1e-5)
+    alone = [CaptionGroups((caption,), queries.device) for caption in captions]
+    by_row = [own.attend(queries[row, None], keys, values)[0][0] for row, own in enumerate(alone)]
+    assert torch.equal(torch.stack(by_row), seen)  # bit for bit

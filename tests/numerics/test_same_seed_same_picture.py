@@ -110,7 +110,8 @@ def test_arrivals_and_cancellations_change_no_other_picture(model: Transformer, 
         if engine.drawings and choices.random() < 0.1:
             cancelled.append(choices.choice(engine.drawings))
             engine.cancel(cancelled[-1])
-        engine.step()
+        ahead = [drawing for drawing in engine.drawings if choices.random() < 0.5]
+        engine.step(ahead if ahead and choices.random() < 0.3 else None)
     assert engine.free_slots == 24
     assert most > 5
     assert len(cancelled) > count / 10

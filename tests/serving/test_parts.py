@@ -1,5 +1,6 @@
 """The parts of the server that need no server."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 from trencadis import DALLE
+from trencadis.drawn import Drawn
 from trencadis.errors import ConfigError
+from trencadis.sampling import Drawing
 from trencadis.serving.faults import ApiError
-from trencadis.serving.jobs import Event, Failed, Finished, Job, Queued
+from trencadis.serving.jobs import Event, Failed, Finished, Job, PartialPicture, Queued
 from trencadis.serving.keys import Keys, digest
 from trencadis.serving.links import Links
 from trencadis.serving.metrics import Metrics
@@ -29,6 +32,13 @@ def job(model: DALLE, client: str, count: int = 1, events: list[Event] | None = 
     prepared = model.prepare("a red heart", candidates=count, keep=count, seed=options.pop("seed", 0))
     publish = ([] if events is None else events).append
     return Job(prepared=prepared, client=client, deadline=time.monotonic() + 60, publish=publish, **options)
+
+
+def drawn_until_done(scheduler: Scheduler) -> None:
+    end = time.monotonic() + 60
+    while scheduler.open_jobs:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_clients_take_turns(model: DALLE) -> None:
@@ -62,10 +72,7 @@ def test_a_full_batch_is_shared_and_pictures_do_not_depend_on_it(model: DALLE) -
     for each in jobs:
         scheduler.submit(each)
     scheduler.start()
-    end = time.monotonic() + 60
-    while scheduler.open_jobs:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    drawn_until_done(scheduler)
     scheduler.stop()
     for index, own in enumerate(events):
         finished = own[-1]
@@ -76,6 +83,86 @@ def test_a_full_batch_is_shared_and_pictures_do_not_depend_on_it(model: DALLE) -
     assert isinstance(events[4][0], Queued)
 
 
+def test_who_watches_leads_until_there_is_something_to_see(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trencadis.sampling import Engine
+
+    passes: list[tuple[int, ...]] = []  # seeds of each
+    step = Engine.step
+
+    def noted(self: Engine, drawings: list[Drawing] | None = None) -> list[Drawing]:
+        passes.append(tuple(int(drawing.seeds[0]) for drawing in drawings or self.drawings))
+        return step(self, drawings)
+
+    monkeypatch.setattr(Engine, "step", noted)
+    scheduler = Scheduler("tiny", model, ServingConfig(), Metrics())
+    events: list[Event] = []
+    for each in (job(model, "a"), job(model, "b", seed=1, events=events, partials=1), job(model, "c", seed=2)):
+        scheduler.submit(each)
+    scheduler.start()
+    drawn_until_done(scheduler)
+    scheduler.stop()
+    # It enters with the first, and the third enters after one more pass. Of 16 tokens 8 are shown: 1 is there, 7 to go.
+    assert passes[:6] == [(1,), (0, 1, 2), (1,), (0, 1, 2), (1,), (0, 1, 2)]
+    assert (1,) not in passes[7:-1]
+    partials = [event for event in events if isinstance(event, PartialPicture)]
+    assert [(event.index, event.partial.drawn) for event in partials] == [(0, 8)]
+    assert isinstance(events[-1], Finished)
+    drawn = model.generate("a red heart", candidates=1, keep=1, seed=1)
+    assert events[-1].drawn.images[0].tobytes() == drawn.images[0].tobytes()
+
+
+def test_a_job_whose_client_leaves_during_a_pass_is_in_no_later_one(
+    model: DALLE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trencadis.sampling import Engine
+
+    scheduler = Scheduler("tiny", model, ServingConfig(), Metrics())
+    events: list[list[Event]] = [[], []]
+    jobs = [job(model, f"{index}", 2, own, seed=10 * index) for index, own in enumerate(events)]
+    passes: list[list[int]] = []
+    step = Engine.step
+
+    def noted(self: Engine, *chosen: Any) -> list[Drawing]:
+        passes.append([int(drawing.seeds[0]) for drawing in self.drawings])
+        if len(passes) == 3:
+            scheduler.leave(jobs[0])
+        return step(self, *chosen)
+
+    monkeypatch.setattr(Engine, "step", noted)
+    for each in jobs:
+        scheduler.submit(each)
+    scheduler.start()
+    drawn_until_done(scheduler)
+    scheduler.stop()
+    assert passes == [[0, 10]] * 3 + [[10]] * 12
+    assert [type(event) for event in events[0]] == []
+    assert isinstance(events[1][-1], Finished)
+
+
+def test_a_job_whose_client_left_is_not_finished(model: DALLE, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Scheduler("tiny", model, ServingConfig(), Metrics())
+    events: list[list[Event]] = [[], []]
+    jobs = [job(model, "a", 1, own) for own in events]
+    is_held, goes_on, finish = threading.Event(), threading.Event(), model.finish
+
+    def held(*arguments: Any) -> Drawn:
+        is_held.set()
+        assert goes_on.wait(60)
+        return finish(*arguments)
+
+    monkeypatch.setattr(model, "finish", held)
+    scheduler.start()
+    for each in jobs:
+        scheduler.submit(each)
+    assert is_held.wait(60)
+    for each in jobs:
+        scheduler.leave(each)
+    drawn_until_done(scheduler)
+    goes_on.set()
+    scheduler.stop()
+    assert not [event for own in events for event in own if not isinstance(event, Queued)]
+
+
 def test_a_fault_while_drawing_fails_what_is_drawn_and_nothing_after_it(
     model: DALLE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +171,7 @@ def test_a_fault_while_drawing_fails_what_is_drawn_and_nothing_after_it(
     scheduler = Scheduler("tiny", model, ServingConfig(), Metrics())
     step = Engine.step
 
-    def broken(self: Engine) -> Any:
+    def broken(self: Engine, *_: Any) -> Any:
         monkeypatch.setattr(Engine, "step", step)
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
@@ -93,10 +180,7 @@ def test_a_fault_while_drawing_fails_what_is_drawn_and_nothing_after_it(
     scheduler.start()
     for own in events:
         scheduler.submit(job(model, "a", 1, own))
-        end = time.monotonic() + 60
-        while scheduler.open_jobs:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        drawn_until_done(scheduler)
     scheduler.stop()
     assert isinstance(events[0][-1], Failed)
     assert isinstance(events[0][-1].error, ApiError)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from trencadis.data import read_picture
@@ -15,11 +16,12 @@ from trencadis.errors import StorageError
 from trencadis.sampling import Sampling
 
 RECORD = Record(prompt="a ring", seed=5, sampling=Sampling(), model="tiny", torch="2")
+TOKENS = torch.zeros(1, 4, 4, dtype=torch.long)
 IMAGE = Image.new("RGB", (16, 16), "red")
 
 
 def saved(directory: Path, record: Record = RECORD, image: Image.Image = IMAGE) -> Path:
-    (path,) = Drawn([image], [record]).save(directory)
+    (path,) = Drawn([image], [record], TOKENS).save(directory)
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import huggingface_hub.hub_mixin
 import pytest
+import torch
 from PIL import Image
 
 from trencadis import CLIP, DALLE, CaptionTokenizer, DiscreteVAE, Transformer, pretrained
@@ -82,7 +83,14 @@ def test_a_revision_of_a_shipped_model_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["generate", "a ring"], ["rank", "a ring", "IMAGE"], ["reconstruct", "IMAGE"], ["verify", "IMAGE"]]
+    "command",
+    [
+        ["generate", "a ring"],
+        ["rank", "a ring", "IMAGE"],
+        ["label", "IMAGE", "a ring"],
+        ["reconstruct", "IMAGE"],
+        ["verify", "IMAGE"],
+    ],
 )
 def test_commands_hand_the_revision_on(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
@@ -93,7 +101,7 @@ def test_commands_hand_the_revision_on(command: list[str], tmp_path: Path, monke
 
     monkeypatch.setattr(pretrained, "snapshot_download", download)
     record = Record(prompt="a ring", seed=1, sampling=Sampling())
-    (path,) = Drawn([Image.new("RGB", (16, 16))], [record]).save(tmp_path)
+    (path,) = Drawn([Image.new("RGB", (16, 16))], [record], torch.zeros(1, 4, 4, dtype=torch.long)).save(tmp_path)
     arguments = [str(path) if argument == "IMAGE" else argument for argument in command]
     assert main([*arguments, "--model", "owner/name", "--revision", "v1"]) == 2
     assert asked == [("owner/name", "v1")]

@@ -36,6 +36,7 @@ ORDER = (
     "ranking",
     "drawn",
     "generation",
+    "judgement",
     "model_directory",
     "run_log",
     "inspection",

@@ -22,7 +22,20 @@ from trencadis.console import say
 from trencadis.errors import ConfigError
 
 # In the order of the data.
-COMMANDS = ("data", "train", "generate", "rank", "verify", "reconstruct", "serve", "import", "export", "inspect")
+COMMANDS = (
+    "data",
+    "plan",
+    "train",
+    "generate",
+    "rank",
+    "label",
+    "verify",
+    "reconstruct",
+    "serve",
+    "import",
+    "export",
+    "inspect",
+)
 _OPTIONS = ("-h", "--help", "--version")
 _HELP = """\
 usage: trencadis COMMAND [options]

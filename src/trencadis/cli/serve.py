@@ -1,4 +1,4 @@
-"""`trencadis serve`: the OpenAI Images API over HTTP."""
+"""`trencadis serve`: the OpenAI Images API and a web page over HTTP."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from trencadis.cli.arguments import existing_file, integer, model_name, real, te
 from trencadis.console import tell
 from trencadis.errors import ConfigError
 
-HELP = "serves the OpenAI Images API"
+HELP = "serves a web page and the OpenAI Images API"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 _SETTINGS = (
@@ -40,6 +40,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--batch-size", type=integer(1, 1024), default=32, help="pictures of a model that are drawn at a time")
     add("--threads", type=integer(1), help="that draw, of all models together (default: one a core)")
     add("--device", choices=["cpu", "cuda"], help="(default: cuda where there is one)")
+    add("--open", action="store_true", help="open the web page, where there is a screen")
     add("--log-prompts", action="store_true", help="write prompts into the log")
 
 
@@ -75,7 +76,8 @@ def run(arguments: jsonargparse.Namespace) -> int:
     # These speak to one client; the answer says it.
     for category in (CaptionCutWarning, ImagePromptWarning):
         warnings.simplefilter("ignore", category)
-    serve(build_application(models, config, keys), config, host=arguments.host, port=arguments.port)
+    app = build_application(models, config, keys)
+    serve(app, config, host=arguments.host, port=arguments.port, opens_page=arguments.open)
     return 0
 
 

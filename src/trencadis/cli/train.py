@@ -6,7 +6,17 @@ from pathlib import Path
 
 import jsonargparse
 
-from trencadis.cli.arguments import dataset, existing_file, model_name, one_of, output_directory, real, seed, text
+from trencadis.cli.arguments import (
+    Kind,
+    dataset,
+    existing_file,
+    model_name,
+    one_of,
+    output_directory,
+    real,
+    seed,
+    text,
+)
 from trencadis.config import RunConfig
 from trencadis.config.plain import Settings, merge, nest, overlay, setting_names
 from trencadis.console import say
@@ -27,10 +37,16 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         type=real(1e-4, 100_000, example=1),
         help="time budget (default: 1); a finished run is continued for it",
     )
+    add_settings(parser, one_of("cpu", "cuda"))
+
+
+def add_settings(parser: jsonargparse.ArgumentParser, device: Kind[str]) -> None:
+    """Add every setting of a run but its hours, with short names for the usual ones."""
+    add = parser.add_argument
     about = "such as pocket or small-vqgan; docs/training.md lists them (default: by time and machine)"
     add("--recipe", type=text(), help=about)
     add("--seed", type=seed(), help="seed of everything random (default: 0)")
-    add("--device", type=one_of("cpu", "cuda"), help="(default: cuda where there is one)")
+    add("--device", type=device, help="(default: cuda where there is one)")
     about = "directory, hub id or shipped model whose image tokenizer is used; none is trained"
     add("--image-tokenizer", type=model_name(), help=about)
     about = "directory, hub id or shipped model to start from; its tokenizers are kept, its other parts trained further"
@@ -51,7 +67,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     from trencadis.training.run import train
 
     run = RunDirectory(arguments.out)
-    overrides = _overrides(arguments)
+    overrides = read_overrides(arguments)
     named = {name: overrides.pop(name) for name in ("recipe", "hours") if name in overrides}
     read = overlay(RunConfig(), named)
     if "path" not in overrides.get("data", {}) and not run.has_begun:
@@ -66,7 +82,7 @@ def run(arguments: jsonargparse.Namespace) -> int:
     return 0
 
 
-def _overrides(arguments: jsonargparse.Namespace) -> Settings:
+def read_overrides(arguments: jsonargparse.Namespace) -> Settings:
     """Return the given settings, nested: those of the file, with those of the command line in their place."""
     from trencadis.training.config_files import read_settings
 

@@ -16,12 +16,13 @@ class OptimizerConfig(Config):
 
     Args:
         learning_rate: Peak of AdamW's learning rate.
-        final_learning_rate: Learning rate of the last step, as a share of the peak.
+        final_learning_rate: Learning rate of the last step, as a share of the peak; of `plateaus`, the least one.
         beta2: Decay of the second moment; beta1 is 0.9.
         weight_decay: For matrices and kernels only, never for gains, biases and embeddings.
         warmup_steps: Steps of the linear warm-up from zero; None takes 2 % of the steps.
-        decay: Shape of the decay: half a `cosine`, or `linear`.
-        decay_end: Share of the steps after which the final learning rate is reached, in (0, 1].
+        decay: Shape of the decay: half a `cosine`, or `linear`. With `plateaus` the rate is halved each time the
+            training loss has gone flat.
+        decay_end: Share of the steps after which the final learning rate is reached, in (0, 1]; not of `plateaus`.
         max_grad_norm: Gradients are clipped to this norm; None never clips.
         muon: Train the hidden matrices by Muon and only the rest by AdamW; for models that name those matrices.
         muon_learning_rate: Peak of Muon's learning rate, which follows the same schedule.
@@ -34,7 +35,7 @@ class OptimizerConfig(Config):
     beta2: Annotated[float, Range(0, 0.999999)] = 0.96
     weight_decay: Amount = 0.045
     warmup_steps: Whole | None = None
-    decay: Literal["cosine", "linear"] = "cosine"
+    decay: Literal["cosine", "linear", "plateaus"] = "cosine"
     decay_end: Annotated[float, Range(1e-6, 1)] = 1.0
     max_grad_norm: Annotated[float, Range(1e-6)] | None = 4.0
     muon: bool = False
@@ -52,6 +53,7 @@ class StageConfig(Config):
         batch_size: Samples of an update, over all its microbatches.
         microbatches: Parts that an update is computed in, to save memory.
         ema_decay: Decay of the EMA of the weights, which is kept at the end; it has a warm-up.
+        ema_every: Updates from one averaging to the next.
         precision: Type of products and convolutions; weights, norms, codes and losses are float32. None is decided when
             the run is planned: `bfloat16` where the device has units for it, else float32. A run keeps its type on any
             machine; without units, bfloat16 gives the same results more slowly.
@@ -61,6 +63,7 @@ class StageConfig(Config):
     batch_size: Count = 64
     microbatches: Count = 1
     ema_decay: Share = 0.999
+    ema_every: Count = 1
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 

@@ -3,7 +3,7 @@
 from trencadis.ranking.choice import JointRanker, chosen_ranker, no_ranker
 from trencadis.ranking.clip import CLIP
 from trencadis.ranking.clip_ranker import CLIPRanker
-from trencadis.ranking.likelihood import LikelihoodRanker
+from trencadis.ranking.likelihood import LikelihoodRanker, token_nats
 from trencadis.ranking.rank import Ranked, rank
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "chosen_ranker",
     "no_ranker",
     "rank",
+    "token_nats",
 ]

@@ -11,6 +11,18 @@ from trencadis.protocols import ImageTokenizer
 from trencadis.transformer import Transformer
 
 
+@torch.no_grad()
+def token_nats(
+    transformer: Transformer, text_tokens: Int[Tensor, " text_len"], image_tokens: Int[Tensor, "rows columns"]
+) -> Float[Tensor, "rows columns"]:
+    """Return -ln p of each image token, given the padded caption and the tokens before it in raster order; float64.
+
+    A picture is read alone, in the type of the weights in memory.
+    """
+    logits = transformer.image_logits(text_tokens[None], image_tokens[None])[0].float()
+    return F.cross_entropy(logits, image_tokens.flatten(), reduction="none").double().view_as(image_tokens)
+
+
 class LikelihoodRanker:
     """Scores by log p(picture | caption) - log p(picture | no caption), in nats an image token. A `Ranker`.
 
@@ -40,13 +52,13 @@ class LikelihoodRanker:
     @torch.no_grad()
     def score(self, images: Float[Tensor, "candidates 3 height width"], prompt: str) -> Float[Tensor, " candidates"]:
         """Return one score a picture; without `image_tokens`, pictures have the size of decoded ones."""
-        text_tokens = self.padded(prompt)
-        empty = self.transformer.stream.padding()[None].to(text_tokens.device)
+        text_tokens = self.padded(prompt)[0]
+        empty = self.transformer.stream.padding().to(text_tokens.device)
         grids = self._encoded(images.to(text_tokens.device)) if self.image_tokens is None else self.image_tokens
         scores = []
-        for grid in torch.split(grids.to(text_tokens.device), 1):
-            given, alone = (self.transformer.losses(text, grid).image for text in (text_tokens, empty))
-            scores.append((alone - given) / grid.numel())
+        for grid in grids.to(text_tokens.device):
+            given, alone = (token_nats(self.transformer, text, grid) for text in (text_tokens, empty))
+            scores.append((alone - given).mean())
         return torch.stack(scores).float().cpu()
 
     def _encoded(self, images: Float[Tensor, "candidates 3 height width"]) -> Int[Tensor, "candidates rows columns"]:

@@ -3,7 +3,14 @@
 from trencadis.sampling.drawing import Drawing, Request
 from trencadis.sampling.engine import Engine
 from trencadis.sampling.filters import draw, filter_logits, guidance_scales, guide
-from trencadis.sampling.image_prompt import ImagePromptWarning, image_prompt
+from trencadis.sampling.image_prompt import (
+    Grid,
+    ImagePromptWarning,
+    image_prompt,
+    picture_tokens,
+    token_grid,
+    token_prefix,
+)
 from trencadis.sampling.noise import gumbel_noise, uniform_noise
 from trencadis.sampling.options import DecoderName, GuidanceSchedule, ImagePrompt, Partial, Ranking, Sampling
 from trencadis.sampling.sample import sample_image_tokens
@@ -12,6 +19,7 @@ __all__ = [
     "DecoderName",
     "Drawing",
     "Engine",
+    "Grid",
     "GuidanceSchedule",
     "ImagePrompt",
     "ImagePromptWarning",
@@ -25,6 +33,9 @@ __all__ = [
     "guide",
     "gumbel_noise",
     "image_prompt",
+    "picture_tokens",
     "sample_image_tokens",
+    "token_grid",
+    "token_prefix",
     "uniform_noise",
 ]

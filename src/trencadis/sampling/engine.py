@@ -10,6 +10,7 @@ several threads at a time.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 
 import torch
@@ -41,6 +42,7 @@ class Engine:
         self._cache = decoder.new_cache(slots, captions=slots)
         self._free = list(range(slots))
         self._captions = _Captions(slots)
+        self._rows = lru_cache(maxsize=4)(_Rows)
 
     @property
     def free_slots(self) -> int:
@@ -79,16 +81,21 @@ class Engine:
             self._read_prefix(drawing, half) if drawing.prefix else row[None].expand(pictures, -1)
             for half, row in enumerate(first)
         ]
-        self._draw([drawing], torch.cat(logits)[:, None])
+        self._draw(self._rows((drawing,), self.decoder.device), torch.cat(logits)[:, None])
         return drawing
 
     @torch.inference_mode()
-    def step(self) -> list[Drawing]:
-        """Draw a token of each picture, or several by Jacobi decoding, and return the drawings that are finished."""
-        by_window = sorted(self.drawings, key=lambda drawing: len(drawing.positions[0]))
+    def step(self, drawings: Iterable[Drawing] | None = None) -> list[Drawing]:
+        """Draw a token of each picture, or several by Jacobi decoding, and return the drawings that are finished.
+
+        Args:
+            drawings: Which ones go on, of `Engine.drawings`; None is all of them. A pass for few takes less time.
+        """
+        chosen = self.drawings if drawings is None else drawings
+        by_window = sorted(chosen, key=lambda drawing: len(drawing.positions[0]))
         for _, group in groupby(by_window, key=lambda drawing: len(drawing.positions[0])):
-            drawings = list(group)
-            self._draw(drawings, self._read(drawings))
+            rows = self._rows(tuple(group), self.decoder.device)
+            self._draw(rows, self._read(rows))
         return self._drop_finished()
 
     def cancel(self, drawing: Drawing) -> None:
@@ -124,54 +131,61 @@ class Engine:
         prefix, caption = drawing.raster[0, : drawing.prefix], drawing.captions[half * pictures]
         return self.decoder.read_prefix(prefix, self._cache, slots, caption).expand(pictures, -1)
 
-    def _read(self, drawings: list[Drawing]) -> Float[Tensor, "streams new vocab"]:
+    def _read(self, rows: "_Rows") -> Float[Tensor, "streams new vocab"]:
         """Read the tokens before the positions that are drawn next."""
         self.passes += 1
-        tokens: list[Tensor] = []
+        before: list[tuple[int, ...]] = []
         positions: list[tuple[int, ...]] = []
-        for drawing in drawings:
-            before = tuple(tuple(index - 1 for index in row) for row in drawing.positions)
-            index = torch.tensor(before, device=drawing.raster.device)
-            copies = 2 if drawing.request.sampling.guided else 1
-            tokens.append(drawing.raster.gather(1, index).repeat(copies, 1))
-            positions += before * copies
-        slots = tuple(slot for drawing in drawings for slot in drawing.slots)
-        captions = tuple(caption for drawing in drawings for caption in drawing.captions)
-        reads = Reads(slots, captions, tuple(positions))
-        if self.decoder.is_compiled and len(positions[0]) == 1:
-            return self.decoder.read_compiled(torch.cat(tokens)[:, 0], reads, self._cache)[:, None]
-        return self.decoder.read(torch.cat(tokens), reads, self._cache)
+        for drawing in rows.drawings:
+            own = [tuple(index - 1 for index in row) for row in drawing.positions]
+            before += own
+            positions += own * (len(drawing.slots) // len(own))
+        raster = torch.cat([drawing.raster for drawing in rows.drawings])
+        tokens = raster.gather(1, torch.tensor(before, device=raster.device))[rows.of_streams]
+        reads = Reads(rows.slots, rows.captions, tuple(positions))
+        if self.decoder.is_compiled and tokens.shape[1] == 1:
+            return self.decoder.read_compiled(tokens[:, 0], reads, self._cache)[:, None]
+        return self.decoder.read(tokens, reads, self._cache)
 
-    def _draw(self, drawings: list[Drawing], logits: Float[Tensor, "streams new vocab"]) -> None:
+    def _draw(self, rows: "_Rows", logits: Float[Tensor, "streams new vocab"]) -> None:
         """Guide, filter and draw the rows of all drawings together, each by its own settings."""
-        rows = _Rows(drawings, logits.device)
-        guided = guide(logits[rows.own].float(), logits[rows.partner].float(), rows.scales)
+        positions = torch.tensor([row for drawing in rows.drawings for row in drawing.positions], device=logits.device)
+        scales = rows.scales.gather(1, positions)
+        guided = guide(logits[rows.own].float(), logits[rows.partner].float(), scales)
         filtered = filter_logits(guided, temperature=rows.temperature, top_k=rows.top_k, top_p=rows.top_p)
-        drawn = draw(filtered, rows.seeds, rows.positions)
-        for drawing, tokens in zip(
-            drawings, torch.split(drawn, [len(drawing.seeds) for drawing in drawings]), strict=True
-        ):
+        drawn = draw(filtered, rows.seeds, positions)
+        counts = [len(drawing.seeds) for drawing in rows.drawings]
+        for drawing, tokens in zip(rows.drawings, torch.split(drawn, counts), strict=True):
             drawing.settle(tokens)
 
 
 class _Rows:
-    """Sampling settings of the pictures of some drawings, a row each."""
+    """The pictures of some drawings, a row each: what stays the same from pass to pass.
 
-    def __init__(self, drawings: list[Drawing], device: torch.device) -> None:
+    Attributes:
+        own: Stream of each picture.
+        partner: Its unconditional stream; a picture without guidance is its own partner.
+        of_streams: Row of each stream.
+        scales: Of guidance, for every raster index.
+    """
+
+    def __init__(self, drawings: tuple[Drawing, ...], device: torch.device) -> None:
+        self.drawings = drawings
         own: list[int] = []
         partner: list[int] = []
-        start = 0
+        of_streams: list[int] = []
         for drawing in drawings:
-            pictures = range(start, start + len(drawing.seeds))
-            # A picture without guidance is its own partner.
-            own += pictures
-            partner += [row + len(pictures) for row in pictures] if drawing.request.sampling.guided else pictures
-            start += len(drawing.slots)
-        self.own, self.partner = own, partner
-        self.positions = torch.tensor([row for drawing in drawings for row in drawing.positions], device=device)
-        indices = [torch.tensor(drawing.positions, device=device) for drawing in drawings]
-        scales = [drawing.scales[index] for drawing, index in zip(drawings, indices, strict=True)]
-        self.scales = torch.cat(scales)
+            count, is_guided = len(drawing.seeds), drawing.request.sampling.guided
+            rows, streams = range(len(own), len(own) + count), range(len(of_streams), len(of_streams) + count)
+            own += streams
+            partner += [stream + count for stream in streams] if is_guided else streams
+            of_streams += [*rows, *rows] if is_guided else rows
+        self.own, self.partner, self.of_streams = (
+            torch.tensor(index, device=device) for index in (own, partner, of_streams)
+        )
+        self.slots = tuple(slot for drawing in drawings for slot in drawing.slots)
+        self.captions = tuple(caption for drawing in drawings for caption in drawing.captions)
+        self.scales = torch.cat([drawing.scales.expand(len(drawing.seeds), -1) for drawing in drawings])
         self.seeds = torch.cat([drawing.seeds for drawing in drawings])[:, None]
         settings = [drawing.request.sampling for drawing in drawings for _ in drawing.request.seeds]
         self.temperature = torch.tensor([s.temperature for s in settings], device=device)[:, None]

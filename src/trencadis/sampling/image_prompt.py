@@ -1,12 +1,13 @@
 """An image prompt: a picture's tokens, and which of them are kept."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import reduce
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -15,8 +16,11 @@ from trencadis.data.pixels import to_tensor
 from trencadis.errors import ConfigError, PictureError
 from trencadis.protocols import ImageTokenizer
 from trencadis.sampling.options import ImagePrompt
+from trencadis.stream import Stream
 
 _MASKED = 128  # of 255
+Grid = Int[Tensor, "rows columns"] | Sequence[Sequence[int]]
+"""Image tokens of one picture, as a tensor or as a list of rows."""
 
 
 class ImagePromptWarning(UserWarning):
@@ -60,7 +64,7 @@ def image_prompt(
     if keep_rows is not None and not 0 <= keep_rows <= rows:
         expected = f"0..{rows}, the rows of tokens of this model"
         raise ConfigError(f"keep_rows {keep_rows}", expected=expected, remedy="choose one in between")
-    tokens = tokenizer.encode(_fitted(image, tokenizer)[None].to(device))[0].cpu()
+    tokens = picture_tokens(tokenizer, image, device=device)
     if keep_rows is not None:
         kept = (torch.arange(rows) < keep_rows)[:, None].expand(rows, columns)
     else:
@@ -68,6 +72,51 @@ def image_prompt(
         kept = ~_anew(mask, tokenizer)
     _warn_of_extremes(kept, f"keep_rows {keep_rows}" if mask is None else "the mask")
     return ImagePrompt(tokens, kept)
+
+
+def picture_tokens(
+    tokenizer: ImageTokenizer, image: Image.Image, *, device: torch.device
+) -> Int[Tensor, "rows columns"]:
+    """Return the tokens of a picture, which is cropped in the middle to the model's aspect and resized; on the CPU."""
+    return tokenizer.encode(_fitted(image, tokenizer)[None].to(device))[0].cpu()
+
+
+def token_prefix(image_tokens: Grid | None, kept_tokens: int | None, stream: Stream) -> ImagePrompt | None:
+    """Return the first tokens of a grid, in raster order, as those that stay; None where none does.
+
+    Raises:
+        ConfigError: One is given without the other, or `kept_tokens` is out of its range.
+        PictureError: The grid is not one of the model.
+    """
+    if image_tokens is None or kept_tokens is None:
+        if image_tokens is not None or kept_tokens is not None:
+            given = "image_tokens without kept_tokens" if kept_tokens is None else "kept_tokens without image_tokens"
+            raise ConfigError(given, expected="both, or neither", remedy="give the other one too")
+        return None
+    grid = token_grid(image_tokens, stream)
+    if not 0 <= kept_tokens <= stream.image_len:
+        expected = f"0..{stream.image_len}, the image tokens of this model"
+        raise ConfigError(f"kept_tokens {kept_tokens}", expected=expected, remedy="choose one in between")
+    kept = torch.arange(stream.image_len) < kept_tokens
+    return ImagePrompt(grid, kept.view_as(grid)) if kept_tokens else None
+
+
+def token_grid(image_tokens: Grid, stream: Stream, *, name: str = "image_tokens") -> Int[Tensor, "rows columns"]:
+    """Return the image tokens of a picture as a tensor on the CPU. A message calls them `name`.
+
+    Raises:
+        PictureError: They have other rows or columns than the model's, or one is outside its vocabulary.
+    """
+    rows = image_tokens.tolist() if isinstance(image_tokens, Tensor) else [list(row) for row in image_tokens]
+    (height, width), remedy = stream.grid_size, "take those of a picture that this model drew or read"
+    if [len(row) for row in rows] != [width] * height:
+        given = f"{name} in {len(rows)} rows of {' or '.join(map(str, sorted({len(row) for row in rows}))) or 0}"
+        raise PictureError(given, expected=f"{height} rows of {width}", remedy=remedy)
+    strange = [token for row in rows for token in row if not 0 <= token < stream.image_vocab_size]
+    if strange:
+        given, expected = f"{name} with the token {strange[0]}", f"tokens in 0..{stream.image_vocab_size - 1}"
+        raise PictureError(given, expected=expected, remedy=remedy)
+    return torch.tensor(rows, dtype=torch.long)
 
 
 def _warn_of_extremes(kept: Bool[Tensor, "rows columns"], given: str) -> None:

@@ -13,7 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from trencadis.pipeline import DALLE
 from trencadis.serving.faults import ApiError
 from trencadis.serving.guard import Guard
+from trencadis.serving.judgement import judging
 from trencadis.serving.keys import Keys
+from trencadis.serving.page_files import page
 from trencadis.serving.routes import about, api
 from trencadis.serving.settings import ServingConfig
 from trencadis.serving.state import State
@@ -39,6 +41,8 @@ def build_application(models: Mapping[str, DALLE], config: ServingConfig, keys: 
     app.state.trencadis = state
     app.include_router(api)
     app.include_router(about)
+    app.include_router(judging)
+    app.include_router(page)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -14,12 +14,12 @@ from starlette.formparsers import MultiPartException
 from trencadis.serving import faults
 from trencadis.serving.faults import ApiError
 from trencadis.serving.pictures import from_data_url
-from trencadis.serving.schemas import Drawing, Edit, EditJson, Generation, Variation
+from trencadis.serving.schemas import Edit, EditJson, Variation
 
 READ_S = 60.0  # a body that takes longer is given up
 _MAX_FIELDS = 60
 _PICTURES = ("image", "mask")
-DrawingT = TypeVar("DrawingT", bound=Drawing)
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
 ReadT = TypeVar("ReadT")
 
 
@@ -31,13 +31,13 @@ class Sent:
     mask: bytes | None = None
 
 
-async def read_generation(request: Request) -> Generation:
-    return _validated(Generation, await _json(request))
+async def read_json(request: Request, schema: type[SchemaT]) -> SchemaT:
+    return _validated(schema, await _json(request))
 
 
 async def read_edit(request: Request) -> tuple[Edit, Sent]:
     if _media_type(request) != "multipart/form-data":
-        body = _validated(EditJson, await _json(request))
+        body = await read_json(request, EditJson)
         mask = None if body.mask is None else from_data_url(body.mask.image_url, "mask")
         edit = Edit.model_construct(**{name: getattr(body, name) for name in Edit.model_fields})
         return edit, Sent(from_data_url(body.images[0].image_url, "images"), mask)
@@ -56,7 +56,7 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _validated(schema: type[DrawingT], body: bytes | dict[str, Any]) -> DrawingT:
+def _validated(schema: type[SchemaT], body: bytes | dict[str, Any]) -> SchemaT:
     """Return a body that fits its schema; texts stand for numbers in a form only."""
     try:
         if isinstance(body, bytes):

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
+from typing import TypeVar
 
 from fastapi import Request
 
@@ -11,6 +12,9 @@ from trencadis.serving.faults import ApiError, of_failure
 from trencadis.serving.jobs import Event, Failed, Finished, Job
 from trencadis.serving.orders import Order
 from trencadis.serving.settings import ServingConfig
+
+CLIENT_LEFT = 499  # the status; nobody reads it but the log
+ResultT = TypeVar("ResultT")
 
 
 class ClientLeftError(Exception):
@@ -69,18 +73,29 @@ async def drawn_for(request: Request, ticket: Ticket) -> Finished:
         ApiError: It failed.
         ClientLeftError: The client has left.
     """
-    finished = asyncio.ensure_future(_finished(ticket))
+    try:
+        return await unless_client_leaves(request, _finished(ticket))
+    finally:
+        ticket.leave()
+
+
+async def unless_client_leaves(request: Request, work: Awaitable[ResultT]) -> ResultT:
+    """Return what the work results in, or raise what it raises; it is cancelled if the client leaves before.
+
+    Raises:
+        ClientLeftError: The client has left.
+    """
+    working = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait((finished, left), return_when=asyncio.FIRST_COMPLETED)
-        if not finished.done():
+        await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
             raise ClientLeftError
-        return finished.result()
+        return working.result()
     finally:
-        for task in (finished, left):
+        for task in (working, left):
             task.cancel()
-        await asyncio.gather(finished, left, return_exceptions=True)
-        ticket.leave()
+        await asyncio.gather(working, left, return_exceptions=True)
 
 
 async def _finished(ticket: Ticket) -> Finished:

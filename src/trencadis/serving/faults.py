@@ -12,7 +12,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 # pydantic's kinds of fault that are more than a wrong value.
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 _UNREADABLE = "json_invalid"
-_PARAMETERS = ("seed", "keep_rows", "mask", "image", "guidance_scale", "temperature", "top_k", "top_p")
+_PARAMETERS = (
+    "seed", "keep_rows", "mask", "image_tokens", "kept_tokens", "image", "guidance_scale", "temperature", "top_k",
+    "top_p", "ranking", "tokens", "row", "column", "count",
+)  # fmt: skip
 
 
 class ApiError(Exception):
@@ -47,6 +50,12 @@ class ApiError(Exception):
         return {"x-should-retry": "false"} if self.status >= 500 else {}
 
 
+def too_late(deadline_s: float) -> ApiError:
+    """Return the answer to a request whose deadline has passed."""
+    message = f"This was not done within {deadline_s:g} seconds; try again later."
+    return ApiError(503, message, "deadline_exceeded", retry_after_s=10.0)
+
+
 def of_user_error(error: UserError) -> ApiError:
     """Return the answer to what the model refuses; the parameter at fault is what its message begins with."""
     named = next((name for name in _PARAMETERS if error.given.startswith(name)), None)
@@ -77,4 +86,4 @@ def of_failure(error: BaseException) -> ApiError:
         return ApiError(503, message, "full_memory", retry_after_s=10.0)
     if isinstance(error, UserError):
         return of_user_error(error)
-    return ApiError(500, "The server failed to draw this; its log says why.", "internal_error")
+    return ApiError(500, "The server failed; its log says why.", "internal_error")

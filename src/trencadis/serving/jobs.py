@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor
 
 from trencadis.drawn import Drawn
 from trencadis.generation import Prepared
-from trencadis.sampling import Drawing
+from trencadis.sampling import Drawing, Partial
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,20 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the request's candidates are, all together."""
+
+    drawn: int  # tokens
+    total: int
+
+
+@dataclass(frozen=True)
 class PartialPicture:
-    """A picture as it is now; what is not drawn yet is grey."""
+    """A picture as it was after a pass: its tokens, which whoever shows it decodes."""
 
     picture: int  # of the request's candidates, in the order of their seeds
     index: int  # of the picture's partial pictures, from 0
-    image: Image.Image
+    partial: Partial
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Failed:
     error: BaseException
 
 
-Event = Queued | PartialPicture | Finished | Failed
+Event = Queued | Progress | PartialPicture | Finished | Failed
 
 
 @dataclass(eq=False)
@@ -68,6 +75,7 @@ class Job:
     is_over: bool = False
     sent: dict[int, int] = field(default_factory=dict)  # partial pictures of each picture
     position: int | None = None  # that was last published
+    rows_drawn: int = 0  # of each picture on average, as it was last published
 
     @property
     def candidates(self) -> int:
@@ -77,6 +85,11 @@ class Job:
     def slots_each(self) -> int:
         """Streams that a picture takes."""
         return self.prepared.request.num_slots // self.candidates
+
+    @property
+    def unseen(self) -> list[Drawing]:
+        """What is drawn of it, if its client is to see partial pictures and has seen none yet."""
+        return [] if self.sent or not self.partials else [drawing for _, drawing in self.drawings if not drawing.done]
 
     @property
     def is_drawn(self) -> bool:

@@ -11,12 +11,13 @@ from PIL import Image
 from trencadis.data.colours import on_white
 from trencadis.drawn import Drawn, Record
 from trencadis.errors import UserError
-from trencadis.generation import Prepared
+from trencadis.generation import Prepared, overridden, partial_images
+from trencadis.sampling import Partial
 from trencadis.serving.bodies import Sent
 from trencadis.serving.faults import ApiError, of_user_error
 from trencadis.serving.models import ServedModel
 from trencadis.serving.pictures import encoded, output_size, read_upload
-from trencadis.serving.schemas import Datum, Drawing, Edit, Images, TokenDetails, Usage, Variation
+from trencadis.serving.schemas import Datum, Drawing, Edit, Generation, Images, TokenDetails, Usage, Variation
 from trencadis.serving.settings import ServingConfig
 
 
@@ -59,6 +60,10 @@ class Order:
         """Return a picture as a file in the format that is asked for."""
         return encoded(image, record, self.output_format, self.body.output_compression, self.size)
 
+    def partial_file(self, partial: Partial) -> bytes:
+        """Return a picture that is not finished as a file; what is not drawn yet is grey."""
+        return self.file(partial_images(self.model.dalle.image_tokenizer, partial)[0])
+
     def files(self, drawn: Drawn) -> list[bytes]:
         return [self.file(image, record) for image, record in zip(drawn.images, drawn.records, strict=True)]
 
@@ -69,10 +74,23 @@ class Order:
             places: `b64_json` or `url` of each picture.
         """
         data = [
-            Datum(seed=record.seed, clip_score=record.score, revised_prompt=self.revised_prompt, **place)
-            for record, place in zip(drawn.records, places, strict=True)
+            Datum(**described, revised_prompt=self.revised_prompt, **place)
+            for described, place in zip(pictures_of(drawn), places, strict=True)
         ]
         return Images(created=int(time.time()), data=data, usage=self.usage, **self.described)
+
+
+def pictures_of(drawn: Drawn) -> list[dict[str, Any]]:
+    """Return what is said of each picture: its seed, its scores where it has any, its image tokens."""
+    return [
+        {
+            "seed": record.seed,
+            "clip_score": record.score if record.sampling.ranking == "clip" else None,
+            "score": record.score,
+            "image_tokens": tokens.tolist(),
+        }
+        for record, tokens in zip(drawn.records, drawn.image_tokens, strict=True)
+    ]
 
 
 def as_base64(content: bytes) -> str:
@@ -89,9 +107,12 @@ def prepare(body: Drawing, sent: Sent, model: ServedModel, config: ServingConfig
     _check_limits(body, prompt, config)
     size = output_size(body.size, model.drawn_size)
     dalle = model.dalle
-    candidates = body.candidate_count(is_ranked=dalle.ranker is not None, most=config.max_candidates)
     kept = _image_prompt(body, sent, model, config)
+    if isinstance(body, Generation):
+        kept = {"image_tokens": body.image_tokens, "kept_tokens": body.kept_tokens}
     try:
+        ranking = overridden(dalle.sampling, body.sampling, has_ranker=dalle.ranker is not None).ranking
+        candidates = body.candidate_count(is_ranked=ranking != "none", most=config.max_candidates)
         prepared = dalle.prepare(
             prompt, candidates=candidates, keep=body.keep, seed=body.seed, negative_prompt=body.negative_prompt,
             weights=config.weights, **kept, **body.sampling,
@@ -101,12 +122,17 @@ def prepare(body: Drawing, sent: Sent, model: ServedModel, config: ServingConfig
     return Order(body, model, prepared, size, *_as_read(prompt, model))
 
 
+def check_length(name: str, text: str, config: ServingConfig) -> None:
+    """Raise an `ApiError` where a text is longer than the server reads."""
+    if len(text) > config.max_prompt_chars:
+        message = f"{name} has {len(text):,} characters; expected at most {config.max_prompt_chars:,}; shorten it."
+        raise ApiError(400, message, "invalid_value", param=name)
+
+
 def _check_limits(body: Drawing, prompt: str, config: ServingConfig) -> None:
     most, stream = config.max_candidates, getattr(body, "stream", False)
-    for name, text in (("prompt", prompt), ("negative_prompt", body.negative_prompt or "")):
-        if len(text) > config.max_prompt_chars:
-            message = f"{name} has {len(text):,} characters; expected at most {config.max_prompt_chars:,}; shorten it."
-            raise ApiError(400, message, "invalid_value", param=name)
+    check_length("prompt", prompt, config)
+    check_length("negative_prompt", body.negative_prompt or "", config)
     if body.candidates is not None and not body.keep <= body.candidates <= most:
         message = f"candidates is {body.candidates}; expected n or more, and at most {most}."
         raise ApiError(400, message, "invalid_value", param="candidates")

@@ -39,12 +39,17 @@ def read_upload(
 def from_data_url(url: str, param: str) -> bytes:
     """Return the bytes in a data URL; no other URL is fetched."""
     head, comma, data = url.partition(",")
-    try:
-        if not comma or not head.endswith(";base64"):
-            raise ValueError(head)
-        return base64.b64decode(data, validate=True)
-    except (ValueError, binascii.Error) as error:
+    if not comma or not head.endswith(";base64"):
         message = f"{param} is not a data URL in base64, and no other is fetched; send data:image/png;base64,…"
+        raise ApiError(400, message, "invalid_value", param=param)
+    return from_base64(data, param)
+
+
+def from_base64(text: str, param: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error) as error:
+        message = f"{param} is not base64; expected the content of a picture's file in it."
         raise ApiError(400, message, "invalid_value", param=param) from error
 
 

@@ -1,6 +1,7 @@
 """What can be asked, and who may."""
 
 import asyncio
+import dataclasses
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from trencadis.serving import bodies
 from trencadis.serving.bodies import Sent
 from trencadis.serving.documents import EVENTS, body, errors
-from trencadis.serving.drawing import ClientLeftError, Ticket, drawn_for
+from trencadis.serving.drawing import CLIENT_LEFT, ClientLeftError, Ticket, drawn_for
 from trencadis.serving.faults import ApiError
 from trencadis.serving.guard import LOG
 from trencadis.serving.models import ServedModel
@@ -28,19 +29,23 @@ from trencadis.serving.state import State
 from trencadis.serving.streaming import EventStream, events
 from trencadis.spelling import printable
 
-_CLIENT_LEFT = 499  # nobody reads it but the log
 
-
-def _may_ask(request: Request) -> str:
+def may_ask(request: Request) -> str:
     """Return who asks."""
     return State.of(request).client(request)
 
 
 def _may_draw(request: Request) -> str:
     """Return who asks, and count the request."""
-    client = _may_ask(request)
+    client = may_ask(request)
     State.of(request).rates.count(client)
     return client
+
+
+def log_prompt(request: Request, prompt: str) -> None:
+    """Write a prompt into the log, if the server is asked to."""
+    if State.of(request).config.log_prompts:
+        LOG.info("%s prompt: %s", request.state.request_id, printable(prompt))
 
 
 Client = Annotated[str, Depends(_may_draw)]
@@ -54,7 +59,7 @@ _streamed: dict[int | str, dict[str, Any]] = {200: {"content": EVENTS}, **_refus
 @api.post("/images/generations", responses=_streamed, openapi_extra=body(json=Generation), **_drawing)
 async def generations(request: Request, client: Client) -> Any:
     """Draw pictures from a prompt."""
-    return await _answer(request, client, await bodies.read_generation(request), Sent(), "image_generation")
+    return await _answer(request, client, await bodies.read_json(request, Generation), Sent(), "image_generation")
 
 
 @api.post("/images/edits", responses=_streamed, openapi_extra=body(form=EditForm, json=EditJson), **_drawing)
@@ -73,8 +78,7 @@ async def variations(request: Request, client: Client) -> Any:
 
 async def _answer(request: Request, client: str, asked: Drawing, sent: Sent, kind: str) -> Any:
     state = State.of(request)
-    if state.config.log_prompts:
-        LOG.info("%s prompt: %s", request.state.request_id, printable(getattr(asked, "prompt", "")))
+    log_prompt(request, getattr(asked, "prompt", ""))
     model = state.models.find(asked.model)
     loop = asyncio.get_running_loop()
     order = await loop.run_in_executor(state.workers, prepare, asked, sent, model, state.config)
@@ -86,7 +90,7 @@ async def _answer(request: Request, client: str, asked: Drawing, sent: Sent, kin
     try:
         finished = await drawn_for(request, ticket)
     except ClientLeftError:
-        return Response(status_code=_CLIENT_LEFT)
+        return Response(status_code=CLIENT_LEFT)
     contents = await loop.run_in_executor(state.workers, order.files, finished.drawn)
     return order.images(finished.drawn, [_place(request, order, content) for content in contents])
 
@@ -98,20 +102,25 @@ def _place(request: Request, order: Order, content: bytes) -> dict[str, str]:
     return {"url": str(request.url_for("picture", name=name))}
 
 
-@api.get("/models", responses=errors(401), dependencies=[Depends(_may_ask)])
+@api.get("/models", responses=errors(401), dependencies=[Depends(may_ask)])
 async def models(request: Request) -> ModelList:
     """Return the models; the first is the one that draws where a request names none."""
     return ModelList(data=[_card(model) for model in State.of(request).models])
 
 
-@api.get("/models/{name:path}", responses=errors(401, 404), dependencies=[Depends(_may_ask)])
+@api.get("/models/{name:path}", responses=errors(401, 404), dependencies=[Depends(may_ask)])
 async def model(request: Request, name: str) -> ModelCard:
     """Return one model."""
     return _card(State.of(request).models.find(name))
 
 
 def _card(served: ServedModel) -> ModelCard:
-    return ModelCard(id=served.name, created=served.created)
+    (rows, columns), (width, height) = served.dalle.transformer.stream.grid_size, served.drawn_size
+    return ModelCard(
+        id=served.name, created=served.created, rows=rows, columns=columns, width=width, height=height,
+        text_len=served.text_len, sampling=dataclasses.asdict(served.dalle.sampling),
+        rankings=list(served.dalle.rankings),
+    )  # fmt: skip
 
 
 @about.get("/pictures/{name}", responses={200: {"content": {"image/*": {}}}, **errors(404)}, response_class=Response)

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from trencadis.config.base import Range, notes
 from trencadis.drawn import MAX_SEED
-from trencadis.sampling import DecoderName, GuidanceSchedule, Sampling
+from trencadis.sampling import DecoderName, GuidanceSchedule, Ranking, Sampling
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"]
@@ -26,7 +26,7 @@ def _refuse(value: Any) -> None:
 Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
 
 
-def _of_sampling(name: str) -> Any:
+def of_sampling(name: str) -> Any:
     """Return a field with the range that `Sampling` has for it."""
     limits = notes(Sampling, Range)[name]
     return Field(default=None, ge=limits.low, le=limits.high, allow_inf_nan=False)
@@ -47,13 +47,14 @@ class Drawing(BaseModel):
 
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="of the first candidate; else a new one")
     candidates: int | None = Field(default=None, ge=1, description="how many are drawn, of which the best n are kept")
-    guidance_scale: float | None = _of_sampling("guidance_scale")
+    guidance_scale: float | None = of_sampling("guidance_scale")
     guidance_schedule: GuidanceSchedule | None = None
     negative_prompt: str | None = Field(default=None, max_length=32_000)
-    temperature: float | None = _of_sampling("temperature")
-    top_k: int | None = _of_sampling("top_k")
-    top_p: float | None = _of_sampling("top_p")
+    temperature: float | None = of_sampling("temperature")
+    top_k: int | None = of_sampling("top_k")
+    top_p: float | None = of_sampling("top_p")
     decoder: DecoderName | None = None
+    ranking: Ranking | None = Field(default=None, description="what orders candidates; else as the model has it")
 
     @property
     def keep(self) -> int:
@@ -62,7 +63,7 @@ class Drawing(BaseModel):
     @property
     def sampling(self) -> dict[str, Any]:
         """Settings in place of the model's."""
-        names = ("guidance_scale", "guidance_schedule", "temperature", "top_k", "top_p", "decoder")
+        names = ("guidance_scale", "guidance_schedule", "temperature", "top_k", "top_p", "decoder", "ranking")
         return {name: getattr(self, name) for name in names}
 
     def candidate_count(self, *, is_ranked: bool, most: int) -> int:
@@ -95,6 +96,8 @@ class Generation(_Described):
 
     moderation: Literal["low", "auto"] | None = None
     style: Literal["vivid", "natural"] | None = None
+    image_tokens: list[list[int]] | None = Field(default=None, description="rows of a picture whose first tokens stay")
+    kept_tokens: int | None = Field(default=None, ge=0, description="how many of them stay, in raster order")
 
 
 class _Kept(BaseModel):
@@ -145,7 +148,9 @@ class Datum(BaseModel):
     url: str | None = None
     revised_prompt: str | None = Field(default=None, description="what was read of a prompt that is too long")
     seed: int = Field(description="draws this very picture again")
-    clip_score: float | None = None
+    clip_score: float | None = Field(default=None, description="where CLIP alone ranks")
+    score: float | None = Field(default=None, description="what the ranking orders by")
+    image_tokens: list[list[int]] = Field(description="rows of the picture's tokens")
 
 
 class TokenDetails(BaseModel):
@@ -190,6 +195,13 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "trencadis"
+    rows: int = Field(description="of image tokens")
+    columns: int
+    width: int = Field(description="of its pictures, in pixels")
+    height: int
+    text_len: int = Field(description="the most tokens that it reads of a prompt")
+    sampling: dict[str, float | int | str | None] = Field(description="how it draws by default")
+    rankings: list[str]
 
 
 class ModelList(BaseModel):

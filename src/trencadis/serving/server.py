@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sys
+import webbrowser
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,14 +22,22 @@ _CLOSE_S = 5  # for connections that are still open at the end
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve(app: FastAPI, config: ServingConfig, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what was taken in, for at most `grace_s` seconds."""
+def serve(app: FastAPI, config: ServingConfig, *, host: str, port: int, opens_page: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what was taken in, for at most `grace_s` seconds.
+
+    Args:
+        app: What `build_application` returns.
+        config: Its settings.
+        host: Address to listen on.
+        port: 0 is any that is free.
+        opens_page: Open the web page in a browser once it is there.
+    """
     _log_to_stderr()
     settings = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=_CLOSE_S,
     )  # fmt: skip
-    _GracefulServer(settings, app.state.trencadis, config.grace_s).run()
+    _GracefulServer(settings, app.state.trencadis, config.grace_s, opens_page).run()
 
 
 class _GracefulServer(uvicorn.Server):
@@ -35,11 +46,19 @@ class _GracefulServer(uvicorn.Server):
     A second signal stops it at once.
     """
 
-    def __init__(self, settings: uvicorn.Config, state: State, grace_s: float) -> None:
+    def __init__(self, settings: uvicorn.Config, state: State, grace_s: float, opens_page: bool) -> None:
         super().__init__(settings)
-        self._state, self._grace_s = state, grace_s
+        self._state, self._grace_s, self._opens_page = state, grace_s, opens_page
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._opens_page and self.started and _has_screen():
+            _, port = self.servers[0].sockets[0].getsockname()[:2]
+            host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host
+            url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+            asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -70,6 +89,11 @@ class _GracefulServer(uvicorn.Server):
         # What is left is answered with 503 before connections are closed.
         await asyncio.get_running_loop().run_in_executor(None, self._state.models.stop)
         self.should_exit = True
+
+
+def _has_screen() -> bool:
+    """Return whether a browser would have a window; without one, `webbrowser` may start a browser in the terminal."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def _log_to_stderr() -> None:

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from trencadis.serving.drawing import Ticket
 from trencadis.serving.faults import ApiError
-from trencadis.serving.jobs import Finished, PartialPicture, Queued
-from trencadis.serving.orders import Order, as_base64
+from trencadis.serving.jobs import Finished, PartialPicture, Progress, Queued
+from trencadis.serving.orders import Order, as_base64, pictures_of
 from trencadis.spelling import json_text
 
 
@@ -36,7 +36,8 @@ class EventStream(StreamingResponse):
 async def events(order: Order, ticket: Ticket, kind: str, encoders: Executor) -> AsyncGenerator[str, None]:
     """Yield the events of a request.
 
-    While it waits, comments say how many requests are before it. A failure is an event too, as the answer has begun.
+    Comments say how many requests are before it while it waits, and then how many tokens are drawn. A failure is an
+    event too, as the answer has begun.
 
     Args:
         kind: `image_generation` or `image_edit`.
@@ -46,15 +47,16 @@ async def events(order: Order, ticket: Ticket, kind: str, encoders: Executor) ->
         async for event in ticket.events():
             if isinstance(event, Queued):
                 yield f": {event.position} requests before this one\n\n"
+            elif isinstance(event, Progress):
+                yield f": {event.drawn} of {event.total} tokens\n\n"
             elif isinstance(event, PartialPicture):
-                content = await loop.run_in_executor(encoders, order.file, event.image)
+                content = await loop.run_in_executor(encoders, order.partial_file, event.partial)
                 own: dict[str, Any] = {"partial_image_index": event.index, "image_index": event.picture}
                 yield _event(order, f"{kind}.partial_image", content, own)
             elif isinstance(event, Finished):
                 contents = await loop.run_in_executor(encoders, order.files, event.drawn)
-                for index, (content, record) in enumerate(zip(contents, event.drawn.records, strict=True)):
-                    own = {"image_index": index, "seed": record.seed, "clip_score": record.score}
-                    own["usage"] = order.usage.model_dump()
+                for index, (content, of_picture) in enumerate(zip(contents, pictures_of(event.drawn), strict=True)):
+                    own = {"image_index": index, **of_picture, "usage": order.usage.model_dump()}
                     if order.revised_prompt is not None:
                         own["revised_prompt"] = order.revised_prompt
                     yield _event(order, f"{kind}.completed", content, own)

@@ -81,10 +81,11 @@ class EMA:
     """An exponential moving average of a model's weights, in at least 32 bits.
 
     The decay warms up to `decay`, 0..1, so that the first, random weights are soon forgotten. Buffers are not averaged.
+    Weights are averaged in after every `every` updates.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, model: nn.Module, decay: float, every: int = 1) -> None:
+        self.decay, self.every = decay, every
         self._average = {
             name: parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
             for name, parameter in model.named_parameters()
@@ -93,7 +94,10 @@ class EMA:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Average in the weights after update number `step`, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        averaged, rest = divmod(step + 1, self.every)
+        if rest:
+            return
+        decay = min(self.decay, averaged / (9 + averaged))
         averages = list(self._average.values())
         weights = [p.detach().to(a.dtype) for p, a in zip(model.parameters(), averages, strict=True)]
         torch._foreach_lerp_(averages, weights, 1 - decay)

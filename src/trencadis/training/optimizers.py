@@ -11,9 +11,9 @@ from trencadis.config import OptimizerConfig
 from trencadis.errors import ConfigError
 from trencadis.training.mixed_precision import Precision
 from trencadis.training.muon import HasHiddenMatrices, Muon
-from trencadis.training.schedules import cosine_schedule, linear_schedule
+from trencadis.training.schedules import constant_schedule, cosine_schedule, linear_schedule
 
-_WAYS = {"cosine": cosine_schedule, "linear": linear_schedule}
+_WAYS = {"cosine": cosine_schedule, "linear": linear_schedule, "plateaus": constant_schedule}
 _DECAYED = (nn.Linear, _ConvNd, nn.Bilinear, nn.MultiheadAttention)
 
 
@@ -93,7 +93,8 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig, *, peak: float
     """Return the learning rate of update number `step` of 0..steps-1; `peak` is AdamW's unless given.
 
     Linear warm-up from 0 (exclusive) to the peak at update `warmup_steps`; then half a cosine or a straight line
-    (`decay`) to the final value at the last update, or earlier (`decay_end`).
+    (`decay`) to the final value at the last update, or earlier (`decay_end`). Under `plateaus` it stays at the peak,
+    which `schedules.Plateaus` then halves.
     """
     peak = config.learning_rate if peak is None else peak
     warmup_steps = warmup(steps, config)

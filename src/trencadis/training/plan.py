@@ -18,6 +18,7 @@ from trencadis.recipes import LADDER, RECIPES
 from trencadis.run_directory import RunDirectory
 from trencadis.training import processes
 from trencadis.training.candidates import SHARES, choose_candidate
+from trencadis.training.elsewhere import Elsewhere
 from trencadis.training.mixed_precision import default_precision
 from trencadis.training.pace import FEWEST_STEPS, Budget
 from trencadis.training.run_pairs import RunPairs
@@ -71,7 +72,12 @@ def draft(overrides: Mapping[str, Any], recipe: str | None) -> RunConfig:
 
 
 def choose_sizes(
-    overrides: Mapping[str, Any], recipe: str | None, hours: float, pairs: RunPairs, plan: Plan
+    overrides: Mapping[str, Any],
+    recipe: str | None,
+    hours: float,
+    pairs: RunPairs,
+    plan: Plan,
+    elsewhere: Elsewhere | None = None,
 ) -> RunConfig:
     """Return the config of a run but for the steps that its speed decides. Raises what `draft` does.
 
@@ -79,8 +85,9 @@ def choose_sizes(
         overrides: Settings given by the user, nested; they are kept.
         recipe: Name of a recipe, or None to choose one by the time.
         plan: Gets the choices.
+        elsewhere: The machine that is planned for; None is this one.
     """
-    device = usable_device(overrides.get("device"))
+    device = usable_device(overrides.get("device")) if elsewhere is None else "cuda"
     given = _given_tokenizer(overrides, plan)
     threads = overrides.get("threads") or processes.threads(available_cores())
     torch.set_num_threads(int(threads))
@@ -90,10 +97,11 @@ def choose_sizes(
         config = overlay(base(), given)
         is_fitted = overlay(config, overrides).text.fit_captions
         text = {"text": _choose_text(config, pairs, plan)} if is_fitted else {}
-        return _with_precision(overlay(overlay(config, chosen | text), overrides), plan)
+        return _with_precision(overlay(overlay(config, chosen | text), overrides), plan, elsewhere)
 
     if recipe is None:
-        base = _choose_recipe([(base, partial(complete, base, Plan())) for base in LADDER], hours, pairs, plan)
+        candidates = [(base, partial(complete, base, Plan())) for base in LADDER]
+        base = _choose_recipe(candidates, hours, pairs, plan, elsewhere)
     else:
         base = partial(_recipe, recipe)
         why = "asked for" if overrides.get("start") is None else "of the training; the sizes are the model's"
@@ -109,20 +117,23 @@ def choose_sizes(
         height, width = config.drawn_model().drawn_size
         why = f"asked for, beside the time budget; pictures of {height}×{width} pixels are drawn on the same codes"
         plan.say("decoder.steps", config.decoder.steps, why)
-    plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
+    if elsewhere is None:
+        plan.say("threads", threads, f"the cores of this machine; training runs on {device}")
     return config
 
 
-def _with_precision(config: RunConfig, plan: Plan) -> RunConfig:
+def _with_precision(config: RunConfig, plan: Plan, elsewhere: Elsewhere | None) -> RunConfig:
     """Return the config with a type for each stage that has none, so that a run keeps it on any machine."""
-    device = torch.device(config.device)
-    precision = default_precision(device)
-    units = "has" if precision == "bfloat16" else "lacks"
     open_stages = {
         name: stage
         for name in (*SHARES, "decoder")
         if (stage := getattr(config, name)).precision is None and _is_trained(config, name)
     }
+    if elsewhere is not None:
+        narrowed = {name: replace(stage, precision=elsewhere.precision(name)) for name, stage in open_stages.items()}
+        return replace(config, **narrowed)
+    precision = default_precision(torch.device(config.device))
+    units = "has" if precision == "bfloat16" else "lacks"
     if open_stages:
         plan.say("precision", precision, f"this machine {units} units for bfloat16; of {', '.join(open_stages)}")
     return replace(config, **{name: replace(stage, precision=precision) for name, stage in open_stages.items()})
@@ -162,6 +173,7 @@ def _choose_recipe(
     hours: float,
     pairs: RunPairs,
     plan: Plan,
+    elsewhere: Elsewhere | None,
 ) -> Callable[[], RunConfig]:
     """Return the recipe for the time, the machine and the pictures.
 
@@ -170,12 +182,15 @@ def _choose_recipe(
     """
     sides = sorted(min(pair.image_size) for pair in pairs.train if pair.image_size is not None)
     median_side = sides[len(sides) // 2] if sides else 0
-    number, timed = choose_candidate([config for _, config in candidates], hours, pairs, median_side)
+    number, timed = choose_candidate([config for _, config in candidates], hours, pairs, median_side, elsewhere)
     for choice in timed:
         plan.say(*choice)
     base, config = candidates[number][0], candidates[number][1]()
     size, grid = config.image.model.image_size, config.image.model.grid_size
-    why = f"the largest for {hours:g} h here and for pictures of which half have {median_side} pixels along each side"
+    where = "here" if elsewhere is None else "there"
+    why = (
+        f"the largest for {hours:g} h {where} and for pictures of which half have {median_side} pixels along each side"
+    )
     plan.say("recipe", config.recipe, why)
     plan.say("picture", f"{size[0]}×{size[1]} pixels, {grid[0]}×{grid[1]} tokens", "of the recipe")
     return base
@@ -216,7 +231,9 @@ def fit_steps(
             plan.say(f"{name}.steps", stage.steps, "asked for")
             continue
         steps = steps_in(share * left_s, timing, name)
-        fitted[name] = replace(stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps)))
+        fitted[name] = replace(
+            stage, steps=steps, ema_decay=min(stage.ema_decay, longest_ema(steps // stage.ema_every))
+        )
         plan.say(f"{name}.steps", steps, why_so_many(share, timing, name))
     config = replace(config, **fitted)  # type: ignore[arg-type]
     _warn(config, fitted, pairs, plan)
@@ -281,7 +298,7 @@ def steps_in(seconds: float, timing: Timing, stage: str) -> int:
 
 
 def why_so_many(share: float, timing: Timing, stage: str) -> str:
-    return f"{share:.0%} of the time for training; a step takes {timing.step_s[stage] * 1000:.0f} ms here"
+    return f"{share:.0%} of the time for training; a step takes {timing.step_s[stage] * 1000:.0f} ms {timing.where}"
 
 
 def longest_ema(steps: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from trencadis.config import RunConfig, StageConfig, StartConfig
+from trencadis.config import RunConfig, StageConfig
 from trencadis.config.plain import Settings, differing, overlay
 from trencadis.data.contact_sheet import titled
 from trencadis.data.training_sheet import training_sections
@@ -30,19 +30,19 @@ from trencadis.run_log import RunLog, UnwrittenLog
 from trencadis.sampling import Sampling
 from trencadis.storage import write_picture
 from trencadis.training import processes
-from trencadis.training.build_stages import Stages, check_models, check_networks
+from trencadis.training.build_stages import Stages
 from trencadis.training.config_files import read_config, write_config
 from trencadis.training.continuing import PLANNED_ANEW, continue_run, is_same_place, more_steps
 from trencadis.training.decoder import DecoderTraining
-from trencadis.training.known_pairs import Say, read_pairs, resumed_pairs, silent
+from trencadis.training.known_pairs import Say, resumed_pairs, silent
 from trencadis.training.loop import fit
 from trencadis.training.pace import read_budgets, write_budgets
-from trencadis.training.plan import REPORT_S, Plan, choose_sizes, draft, fit_steps
+from trencadis.training.plan import Plan
+from trencadis.training.planning import plan_run
 from trencadis.training.run_pairs import RunPairs
 from trencadis.training.stage import Stage
-from trencadis.training.starting import TUNING_RECIPE, read_start, take_weights
+from trencadis.training.starting import read_start, take_weights
 from trencadis.training.text import fit_text
-from trencadis.training.timing import time_stages
 from trencadis.training.token_cache import cache_tokens, encode_middle
 from trencadis.transformer import Transformer
 
@@ -137,29 +137,14 @@ def _begin(
     if strangers := run.strangers():
         found = f"{run.path} holds {strangers[0]}"
         raise StorageError(found, expected="an empty folder or a run", remedy="choose another --out")
-    plan, start = Plan(), read_start(overlay(StartConfig(), overrides.get("start", {}), "start."))
-    if start is not None:
-        recipe = recipe or TUNING_RECIPE
-        overrides = start.settings(overrides, recipe)
-    given = draft(overrides, recipe)
-    pairs = read_pairs(given.data, given.seed, run, say, before=None if start is None else start.run)
-    run.write_data(pairs.summary())
-    if start is not None:
-        start.say(overrides, pairs, plan)
-    hours = 1.0 if hours is None else hours
-    config = choose_sizes(overrides, recipe, hours, pairs, plan)
-    processes.check(config)
-    check_models(config)
-    check_networks(config, {"decoder"} if config.image.pretrained is not None else {"image", "decoder"})
-    timed = time_stages(config, pairs)
-    spent_s = time.monotonic() - began_s
-    config, budgets = fit_steps(config, timed, config.hours * 3600 - spent_s - REPORT_S, pairs, plan)
-    plan.save(run)
-    write_budgets(run, budgets)
-    write_config(run.config, config)
-    for line in plan.lines():
+    planned = plan_run(run, overrides, recipe, hours, began_s, say)
+    run.write_data(planned.pairs.summary())
+    planned.plan.save(run)
+    write_budgets(run, planned.budgets)
+    write_config(run.config, planned.config)
+    for line in planned.plan.lines():
         say(line)
-    return config, pairs
+    return planned.config, planned.pairs
 
 
 def _begin_again(

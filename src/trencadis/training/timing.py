@@ -24,6 +24,7 @@ class Timing:
     step_s: dict[str, float] = field(default_factory=dict)  # of one update, by stage
     look_s: dict[str, float] = field(default_factory=dict)  # of all validations and samples of a stage
     encoding_s: float = 0.0  # of one crop of every training picture
+    where: str = "here"
 
 
 def time_stages(config: RunConfig, pairs: RunPairs) -> Timing:

@@ -15,7 +15,7 @@ from trencadis.training import processes
 from trencadis.training.checkpoints import load_latest, save_checkpoint
 from trencadis.training.optimizer_state import EMA, optimizer_tensors, reset_rows, restore_optimizers
 from trencadis.training.optimizers import clip_gradients, learning_rate, optimizers, warmup
-from trencadis.training.schedules import Course, Rewarming
+from trencadis.training.schedules import Course, Plateaus, Rewarming
 from trencadis.training.stage import Stage, StageLoss, Term, Totals
 
 MOST_SKIPPED = 20  # updates in a row
@@ -30,7 +30,8 @@ class Trainer:
         self.stage, self.course, self.step = stage, Course(steps, steps), 0
         self.optimizers = optimizers(stage.model, stage.config.optimizer, stage.config.precision)
         self.shared_loss = processes.SharedLoss(stage.model, stage.loss)
-        self.ema = EMA(stage.model, stage.config.ema_decay)
+        self.ema = EMA(stage.model, stage.config.ema_decay, stage.config.ema_every)
+        self.plateaus = self._plateaus(None)  # of a stage whose learning rate falls by them
         self.skipped = 0  # updates in a row, because the gradient was not finite
         self.is_continued = False  # from a checkpoint that was planned with fewer steps
         self.rewarming: Rewarming | None = None  # of a stage that has been given more steps
@@ -70,6 +71,8 @@ class Trainer:
                 optimizer.step()
             metrics |= self._after_update(observed, position)
             self.skipped = 0
+            if self.plateaus is not None:
+                self.plateaus.observe(metrics["loss"])
         else:
             self.skipped += 1
         self.step += 1
@@ -83,7 +86,13 @@ class Trainer:
 
     def _learning_rate(self, step: int, course: Course, *, peak: float) -> float:
         scheduled = learning_rate(course.position(step), course.planned, self.stage.config.optimizer, peak=peak)
+        if self.plateaus is not None:
+            scheduled *= self.plateaus.factor
         return scheduled if self.rewarming is None else self.rewarming.rate(scheduled, step, peak=peak)
+
+    def _plateaus(self, stored: Mapping[str, Any] | None) -> Plateaus | None:
+        config = self.stage.config.optimizer
+        return Plateaus(config.final_learning_rate, stored) if config.decay == "plateaus" else None
 
     def _totals(self, microbatches: Sequence[Any], position: int) -> Totals:
         """Return the totals of the update over all processes, known before the first backward pass."""
@@ -129,6 +138,8 @@ class Trainer:
             tensors["extra"] = extra
         rewarming = None if self.rewarming is None else asdict(self.rewarming)
         own = {"stage": self.stage.name, "course": asdict(self.course), "skipped": self.skipped, "rewarming": rewarming}
+        if self.plateaus is not None:
+            own["plateaus"] = self.plateaus.state
         save_checkpoint(directory, self.step, tensors, {**own, **meta})
 
     def resume(self, directory: Path) -> dict[str, Any]:
@@ -147,6 +158,7 @@ class Trainer:
         self.step, self.skipped = checkpoint.step, checkpoint.meta.get("skipped", 0)
         rewarming = checkpoint.meta.get("rewarming")
         self.rewarming = None if rewarming is None else Rewarming(**rewarming)
+        self.plateaus = self._plateaus(checkpoint.meta.get("plateaus"))
         before = _course(checkpoint.meta, self.steps)
         self.is_continued = before.planned != self.course.planned
         if not self.is_continued:

@@ -17,6 +17,7 @@ from trencadis.transformer.kernels.cache_attention import (
     CaptionGroups,
     Windows,
     attention_with_lse,
+    concatenated,
     join,
     masked_cache_attention,
 )
@@ -40,18 +41,16 @@ class Reads:
     positions: tuple[tuple[int, ...], ...]
 
     @cached_property
-    def runs(self) -> list[tuple[slice, slice, int, int]]:
-        """Streams whose slots follow each other and that read the same positions.
+    def runs(self) -> list[tuple[int, int, tuple[int, ...]]]:
+        """Streams whose slots follow each other and that read the same positions: (streams, first slot, positions).
 
-        Each run is (streams, slots, column of the pass, raster index): what attention computes in one call.
+        They follow each other as the streams do. Attention to a position of a run is computed in one call.
         """
-        runs = []
         numbered = enumerate(zip(self.slots, self.positions, strict=True))
-        for (first_slot, positions), members in groupby(numbered, key=lambda one: (one[1][0] - one[0], one[1][1])):
-            streams = [index for index, _ in members]
-            start, end = streams[0], streams[-1] + 1
-            slots = slice(first_slot + start, first_slot + end)
-            runs += [(slice(start, end), slots, column, index) for column, index in enumerate(positions)]
+        runs = []
+        for (_, positions), members in groupby(numbered, key=lambda one: (one[1][0] - one[0], one[1][1])):
+            slots = [slot for _, (slot, _) in members]
+            runs.append((len(slots), slots[0], positions))
         return runs
 
 
@@ -146,17 +145,17 @@ class KVDecoder:
         x = self.transformer.embed_image(image_tokens, index)
         rotary = self.transformer.rotary(self.stream.text_len + index[:, None])
         groups = self._groups(tuple(c for c in reads.captions for _ in range(index.shape[1])), self.device)
+        slots = torch.tensor(reads.slots, device=self.device)
         for layer, block in enumerate(self.blocks):
             queries, keys, values = block.attention.project(block.attention_norm(x), rotary)
-            self._write(layer, reads, keys, values, cache)
+            self._write(layer, index, slots, keys, values, cache)
             x = _finished(block, x, self._attend(layer, reads, groups, queries.to(self.cache_dtype), cache))
         return self._logits(x)
 
-    def _write(self, layer: int, reads: Reads, keys: Tensor, values: Tensor, cache: KVCache) -> None:
-        places, (image_keys, image_values) = self.windows[layer].places, cache.image[layer]
-        for streams, slots, column, position in reads.runs:
-            image_keys[slots, :, places[position]] = keys[streams, :, column]
-            image_values[slots, :, places[position]] = values[streams, :, column]
+    def _write(self, layer: int, index: Tensor, slots: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> None:
+        places = self.windows[layer].place_table[index]
+        for held, new in zip(cache.image[layer], (keys, values), strict=True):
+            held[slots[:, None], :, places] = new.transpose(1, 2).to(held.dtype)
 
     def _attend(
         self,
@@ -168,21 +167,20 @@ class KVDecoder:
     ) -> Float[Tensor, "streams heads new head_dim"]:
         """Attend to each stream's caption and to its window of the picture, and join the two."""
         streams, heads, new, head_dim = queries.shape
-        windows, (image_keys, image_values) = self.windows[layer], cache.image[layer]
         rows = queries.transpose(1, 2).reshape(streams * new, heads, head_dim)
         from_text, text_lse = groups.attend(rows, *cache.text[layer])
-        from_image, image_lse = torch.empty_like(queries), text_lse.new_empty(queries.shape[:-1])
-        for members, slots, column, position in reads.runs:
-            window = windows.slices[position]
-            one = slice(column, column + 1)
-            seen, lse = attention_with_lse(
-                queries[members, :, one], image_keys[slots, :, window], image_values[slots, :, window],
-                windows.biases[position],
-            )  # fmt: skip
-            if new == 1 and len(reads.runs) == 1:
-                from_image, image_lse = seen, lse
-            else:
-                from_image[members, :, one], image_lse[members, :, one] = seen, lse
+        windows, (image_keys, image_values) = self.windows[layer], cache.image[layer]
+        found, sizes = [], [size for size, _, _ in reads.runs]
+        for part, (size, first, positions) in zip(torch.split(queries, sizes), reads.runs, strict=True):
+            keys, values = (tensor.narrow(0, first, size) for tensor in (image_keys, image_values))
+            columns = []
+            for column, position in zip(part.split(1, dim=2) if new > 1 else (part,), positions, strict=True):
+                window = windows.slices[position]
+                start, length = window.start, window.stop - window.start
+                own = (tensor.narrow(2, start, length) for tensor in (keys, values))
+                columns.append(attention_with_lse(column, *own, windows.biases[position]))
+            found.append(concatenated(columns, dim=2))
+        from_image, image_lse = concatenated(found, dim=0)
         from_text = from_text.view(streams, new, heads, head_dim).transpose(1, 2)
         return join(from_text, text_lse.view(streams, new, heads).transpose(1, 2), from_image, image_lse)
 

@@ -111,6 +111,12 @@ class Transformer(nn.Module, Pretrained):
         before_text, before_image = self._hidden_states(text_tokens, image_tokens)
         return Logits(self.text_head(before_text), self.image_head(before_image))
 
+    def image_logits(
+        self, text_tokens: Int[Tensor, "batch text_len"], image_tokens: Int[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch image_len image_vocab_size"]:
+        """Return those of `logits` that predict image tokens."""
+        return self.image_head(self._hidden_states(text_tokens, image_tokens)[1])  # type: ignore[no-any-return]
+
     def losses(
         self,
         text_tokens: Int[Tensor, "batch text_len"],

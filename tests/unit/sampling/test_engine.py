@@ -47,6 +47,17 @@ def test_slots_are_taken_and_freed(decoder: KVDecoder) -> None:
     assert engine.step() == []
 
 
+def test_some_drawings_go_on_while_others_stay(decoder: KVDecoder) -> None:
+    engine = Engine(decoder, slots=4)
+    first, second = (engine.admit(request(decoder, [1], 1)) for _ in range(2))
+    while not second.done:
+        assert first not in engine.step([second])
+    assert (first.drawn, engine.drawings) == (1, [first])
+    while not first.done:
+        engine.step()
+    assert torch.equal(first.image_tokens, second.image_tokens)
+
+
 def test_a_caption_is_read_once_for_all_that_share_it(decoder: KVDecoder) -> None:
     engine = Engine(decoder, slots=8)
     engine.admit(request(decoder, [1], 2, GUIDED))

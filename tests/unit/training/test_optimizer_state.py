@@ -106,6 +106,23 @@ def test_ema_is_the_warmed_up_average() -> None:
         assert ema.state_dict()["weight"].item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_ema_at_each_25th_update_is_that_of_these_updates_alone() -> None:
+    model, twin = build(), build()
+    rare, plain = EMA(model, 0.5, every=25), EMA(twin, 0.5)
+    for step in range(80):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.01 * (step + 1)
+        rare.update(model, step)
+        if step % 25 == 24:
+            twin.load_state_dict(model.state_dict())
+            plain.update(twin, step // 25)
+    assert all(torch.equal(one, plain.state_dict()[name]) for name, one in rare.state_dict().items())
+    assert not any(
+        torch.equal(average, dict(build().named_parameters())[name]) for name, average in rare.state_dict().items()
+    )
+
+
 def test_ema_of_half_precision_weights_is_kept_in_32_bits() -> None:
     model = nn.Linear(1, 1, bias=False).bfloat16()
     model.weight.data.fill_(1.0)

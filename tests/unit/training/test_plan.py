@@ -11,7 +11,8 @@ from trencadis.errors import ConfigError, FullMemoryError
 from trencadis.recipes import LADDER, RECIPES
 from trencadis.training import candidates, mixed_precision
 from trencadis.training import plan as planning
-from trencadis.training.candidates import OPTIMISM, SHARES, training_flops
+from trencadis.training.candidates import OPTIMISM, SHARES
+from trencadis.training.costs import training_flops
 from trencadis.training.pace import FEWEST_STEPS
 from trencadis.training.plan import Plan, choose_sizes, fit_steps
 from trencadis.training.run_pairs import RunPairs

@@ -1,8 +1,19 @@
+import json
+import math
 from itertools import pairwise
 
 import pytest
+import torch
 
-from trencadis.training.schedules import Course, Rewarming, cosine_schedule
+from trencadis.training import schedules
+from trencadis.training.schedules import (
+    PLATEAU_GAIN,
+    PLATEAU_PATIENCE,
+    Course,
+    Plateaus,
+    Rewarming,
+    cosine_schedule,
+)
 
 
 def test_the_way_from_start_to_end() -> None:
@@ -58,3 +69,32 @@ def test_a_course_may_end_where_it_is() -> None:
     ended = Course(1000, 1000).changed(400, 400)
     assert ended.steps == 400
     assert ended.position(399) == 399
+
+
+def reference(losses: list[float]) -> list[float]:
+    """Return the learning rates that torch's own scheduler has after each window of losses."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=PLATEAU_GAIN, min_lr=1 / 32, eps=0.0
+    )
+    rates = []
+    for loss in losses:
+        scheduler.step(loss)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+@pytest.mark.parametrize("steepness", [0.0, 0.3, 1.0])
+def test_a_rate_is_halved_at_plateaus_as_by_torch(steepness: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "PLATEAU_WINDOW", 2)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(80, generator=generator, dtype=torch.float64).tolist()
+    means = [3.0 + math.exp(-steepness * index / 4) + 0.002 * noise[index] for index in range(80)]
+    plateaus, factors = Plateaus(1 / 32), []
+    for mean in means:
+        for loss in (mean - 0.5, mean + 0.5):
+            plateaus.observe(torch.tensor(loss, dtype=torch.float64))
+        factors.append(plateaus.factor)
+        plateaus = Plateaus(1 / 32, json.loads(json.dumps(plateaus.state)))
+    assert factors == reference(means)
+    assert factors[-1] < 1

@@ -13,6 +13,7 @@ from trencadis.config.plain import overlay
 from trencadis.errors import DivergenceError, FullMemoryError
 from trencadis.recipes import RECIPES
 from trencadis.run_directory import RunDirectory
+from trencadis.training import schedules
 from trencadis.training.image import ImageBatch, ImageTraining
 from trencadis.training.known_pairs import read_pairs
 from trencadis.training.run_pairs import RunPairs
@@ -107,6 +108,29 @@ def test_a_longer_training_goes_on_with_the_same_rates_over_a_restart(tmp_path: 
     again = Trainer(Warming(), 400)
     again.resume(tmp_path)
     assert longer[104] < rates(again, 1)[0]
+
+
+class Flat(Diverging):
+    config = StageConfig(optimizer=OptimizerConfig(warmup_steps=0, decay="plateaus"))
+
+    def loss(self, batch: Tensor, totals: Totals, step: int, steps: int) -> StageLoss:
+        loss = super().loss(batch, totals, step, steps)
+        return StageLoss({"sum": Term(0.0 * loss.terms["sum"].sum + 3.0, "rows")})
+
+
+def test_halvings_at_plateaus_go_on_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "PLATEAU_WINDOW", 3)
+    unbroken = rates(Trainer(Flat(), 100), 60)
+    assert unbroken[0] == OptimizerConfig.learning_rate
+    assert len(set(unbroken)) == 4, "a window for the best, then six flat ones for each of three halvings"
+    broken: list[float] = []
+    trainer = Trainer(Flat(), 100)
+    for count in (10, 11, 23, 16):
+        broken += rates(trainer, count)
+        trainer.save(tmp_path)
+        trainer = Trainer(Flat(), 100)
+        trainer.resume(tmp_path)
+    assert broken == unbroken
 
 
 @pytest.fixture

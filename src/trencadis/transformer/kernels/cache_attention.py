@@ -5,11 +5,10 @@ caption therefore go in groups of a fixed size. A query to the picture goes alon
 its own position only.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -89,22 +88,37 @@ def join(
     return torch.lerp(first, second, weight)
 
 
+def concatenated(found: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+    """Return attention and log-sum-exps of the calls that queries were split into along a dimension."""
+    if len(found) == 1:
+        return found[0]
+    return torch.cat([seen for seen, _ in found], dim), torch.cat([lse for _, lse in found], dim)
+
+
 class CaptionGroups:
     """Queries of some rows to their captions, in groups of `GROUP` rows of one caption each.
 
+    Rows of one caption share groups, in whatever order they come; a group that is not full is padded with a row of its
+    own. Captions are read where they are cached, not copied.
+
     Args:
-        captions: Of each row; rows of one caption lie together.
+        captions: Of each row.
     """
 
     def __init__(self, captions: tuple[int, ...], device: torch.device) -> None:
-        runs = [(caption, len(list(members))) for caption, members in groupby(captions)]
-        self._sizes = [size for _, size in runs]
-        self._groups = [caption for caption, size in runs for _ in range(-(-size // GROUP))]
-        first = self._groups[0]
-        in_order = self._groups == list(range(first, first + len(self._groups)))
-        # In order, the groups' keys are a view of the cache; a single caption's are one, repeated.
-        self._slice = slice(first, first + len(self._groups)) if in_order else None
-        self._index = torch.tensor(self._groups, device=device)
+        rows: dict[int, list[int]] = {}
+        for row, caption in enumerate(captions):
+            rows.setdefault(caption, []).append(row)
+        groups = [caption for caption in sorted(rows) for _ in range(-(-len(rows[caption]) // GROUP))]
+        order, places = list[int](), [0] * len(captions)
+        for caption in sorted(rows):
+            for row in rows[caption]:
+                places[row] = len(order)
+                order.append(row)
+            order += [order[-1]] * (-len(order) % GROUP)
+        self._order, self._places = (torch.tensor(index, device=device) for index in (order, places))
+        self._parts = list(_parts(groups))
+        self._sizes = [size for _, _, size in self._parts]
 
     def attend(
         self,
@@ -113,31 +127,29 @@ class CaptionGroups:
         values: Float[Tensor, "heads captions text_len head_dim"],
     ) -> tuple[Float[Tensor, "rows heads head_dim"], Float[Tensor, "rows heads"]]:
         """Return the attention of each row to its caption, and the log-sum-exps."""
-        grouped = self._padded(queries).view(-1, GROUP, *queries.shape[1:]).transpose(1, 2)
-        own_keys, own_values = (self._of_groups(tensor).transpose(0, 1) for tensor in (keys, values))
-        seen, lse = attention_with_lse(grouped, own_keys, own_values, None)
-        return self._unpadded(seen), self._unpadded(lse)
+        grouped = queries[self._order].view(-1, GROUP, *queries.shape[1:]).transpose(1, 2)
+        found = []
+        for part, (first, count, size) in zip(torch.split(grouped, self._sizes), self._parts, strict=True):
+            own = (tensor[:, first : first + count].transpose(0, 1) for tensor in (keys, values))
+            found.append(attention_with_lse(part, *(tensor.expand(size, -1, -1, -1) for tensor in own), None))
+        seen, lse = concatenated(found, dim=0)
+        return seen.transpose(1, 2).flatten(0, 1)[self._places], lse.transpose(1, 2).flatten(0, 1)[self._places]
 
-    def _of_groups(self, tensor: Tensor) -> Float[Tensor, "heads groups text_len head_dim"]:
-        if self._slice is not None:
-            return tensor[:, self._slice]
-        if len(self._sizes) == 1:
-            return tensor[:, self._groups[0], None].expand(-1, len(self._groups), -1, -1)
-        return tensor.index_select(1, self._index)
 
-    def _padded(self, rows: Float[Tensor, "rows heads head_dim"]) -> Float[Tensor, "padded heads head_dim"]:
-        if not any(size % GROUP for size in self._sizes):
-            return rows
-        runs = torch.split(rows, self._sizes) if len(self._sizes) > 1 else [rows]
-        padded = [F.pad(run, (0, 0, 0, 0, 0, -len(run) % GROUP)) for run in runs]
-        return padded[0] if len(padded) == 1 else torch.cat(padded)
+def _parts(groups: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield groups whose keys are a view, of one caption or of neighbours in the cache.
 
-    def _unpadded(self, grouped: Float[Tensor, "groups heads queries *rest"]) -> Float[Tensor, "rows heads *rest"]:
-        rows = grouped.transpose(1, 2).flatten(0, 1)
-        if len(self._sizes) == 1:
-            return rows[: self._sizes[0]]
-        padded = torch.split(rows, [-(-size // GROUP) * GROUP for size in self._sizes])
-        return torch.cat([run[:size] for run, size in zip(padded, self._sizes, strict=True)])
+    Each is (first caption, captions, groups).
+    """
+    start = 0
+    while start < len(groups):
+        end, step = start + 1, 1
+        if end < len(groups):
+            step = groups[end] - groups[start]
+        while end < len(groups) and step < 2 and groups[end] == groups[end - 1] + step:
+            end += 1
+        yield groups[start], end - start if step else 1, end - start
+        start = end
 
 
 def masked_cache_attention(

@@ -103,14 +103,18 @@ def added_product(
 
 
 def counted_products() -> dict[Any, Callable[..., int]]:
-    """Return the operations of oneDNN's product for `FlopCounterMode`, which does not know it."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return {}
+    """Return the operations of oneDNN's product and of the CPU's attention for `FlopCounterMode`, which lacks both."""
+
+    def attention(queries: torch.Size, keys: torch.Size, values: torch.Size, *_: object, **__: object) -> int:
+        return 2 * math.prod(queries[:-1]) * keys[-2] * (queries[-1] + values[-1])
 
     def operations(x: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
         return 2 * math.prod(x) * out_shape[-1]
 
-    return {torch.ops.mkldnn._linear_pointwise: operations}
+    counted: dict[Any, Callable[..., int]] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        counted[torch.ops.mkldnn._linear_pointwise] = operations
+    return counted
 
 
 class _Linear(torch.autograd.Function):
