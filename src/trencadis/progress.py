@@ -49,7 +49,7 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
     """
     outer = _shown.get()
     if _hidden.get():
-        yield lambda count=1, **fields: None
+        yield _show_nothing
         return
     if outer is None and not (sys.stderr is not None and sys.stderr.isatty()):
         yield _Lines(description, total, done)
@@ -71,6 +71,10 @@ def progress(description: str, total: int | None = None, *, done: int = 0) -> It
             _shown.reset(token)
             if outer is not None:
                 shown.remove_task(task)
+
+
+def _show_nothing(count: int = 1, **fields: object) -> None:
+    """An `Advance`."""
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
@@ -120,7 +121,7 @@ def together(count: int, work: Work, directory: Path) -> dict[str, Tensor]:
 
 def _train(work: Work, directory: Path) -> None:
     if work.is_wide:
-        Tensor.float = Tensor.double  # type: ignore[assignment, method-assign]
+        pytest.MonkeyPatch().setattr(Tensor, "float", Tensor.double)
     save_file(work.trained(), directory / f"{dist.get_rank()}.safetensors")
 
 
@@ -172,8 +173,9 @@ class Command:
     def _run(self, rank: int, count: int, port: int, directory: Path) -> None:
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
         os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
-        loop.VALIDATIONS = 2
-        loop.SavingTimes.is_due = lambda self: True  # type: ignore[method-assign]
+        patch = pytest.MonkeyPatch()
+        patch.setattr(loop, "VALIDATIONS", 2)
+        patch.setattr(loop.SavingTimes, "is_due", lambda self: True)
         if rank == 1 and self.killed is not None:
             _kill_after_two_updates(self.killed)
         with open(directory / f"{rank}.txt", "w") as sys.stderr:
@@ -189,7 +191,7 @@ def _kill_after_two_updates(stage: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return update(trainer, microbatches)
 
-    Trainer.update = killing  # type: ignore[method-assign]
+    pytest.MonkeyPatch().setattr(Trainer, "update", killing)
 
 
 @cache

@@ -66,10 +66,11 @@ def threads(available: int) -> int:
 
 def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the sums of tensors, by name, over the processes; each has tensors of the same names and shapes."""
-    sums = {name: tensor.detach().clone() if count() > 1 else tensor for name, tensor in tensors.items()}
-    if count() > 1:
-        for tensor in sums.values():
-            dist.all_reduce(tensor)
+    if count() == 1:
+        return dict(tensors)
+    sums = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    for tensor in sums.values():
+        dist.all_reduce(tensor)
     return sums
 
 
@@ -131,9 +132,7 @@ def wait() -> None:
 def require_same_step(step: int) -> None:
     """Raise a `CheckpointError` where this process goes on from another checkpoint than the first one."""
     if (first := agreed(step)) != step:
-        raise CheckpointError(
-            f"the first process goes on from step {first}, and process {number() + 1} from step {step}"
-        )
+        raise CheckpointError(f"process 1 goes on from step {first}, and process {number() + 1} from step {step}")
 
 
 @contextmanager
@@ -178,7 +177,8 @@ class SharedLoss:
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Any]) -> None:
-        self.factor, self._loss, self._parallel = count(), loss, None
+        self.factor, self._loss = count(), loss
+        self._parallel: DistributedDataParallel | None = None
         if count() > 1:
             self._parallel = DistributedDataParallel(_Lossy(model, loss))
 
@@ -240,6 +240,9 @@ def joined() -> Iterator[None]:
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo")
             _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+            for group in (None, _patient):
+                # Connects the processes. One notices the end of another by the connection.
+                dist.all_reduce(torch.zeros(1), group=group)
             with warnings.catch_warnings(), nullcontext() if is_first() else hidden():
                 # Of 1×1 convolutions, whose strides have two equal spellings.
                 warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
