@@ -90,7 +90,7 @@ def test_all_of_the_time_goes_to_the_transformer(tmp_path: Path, others: Path, t
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (lora(lora={"rank": 33}), r"transformer\.lora\.rank 33; expected at most 32, the smallest side"),
+        (lora(lora={"rank": 65}), r"transformer\.lora\.rank 65; expected at most 64, the smallest side"),
         (lora(lora={"rank": 2000}), r"transformer\.lora\.rank 2000; expected a number in \[0, 1024\]"),
         (lora(lora={"rank": "two"}), r"transformer\.lora\.rank two"),
         (lora(lora={"rank": 2, "alpha": 0}), r"transformer\.lora\.alpha 0"),

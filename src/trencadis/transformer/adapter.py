@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -22,10 +22,8 @@ from trencadis.memory import in_memory
 from trencadis.pretrained import (
     SAVE_AGAIN,
     HubModel,
-    HubOptions,
     config_from_dict,
     digest_of,
-    model_directory,
     read_json,
 )
 from trencadis.storage import whole_directory
@@ -35,6 +33,7 @@ from trencadis.transformer.model import Transformer
 SETTINGS, TENSORS = "adapter.json", "adapter.safetensors"
 FORMAT = 1
 MAX_STRENGTH = 4.0
+AdapterT = TypeVar("AdapterT", bound="Adapter")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +75,7 @@ class Adapter(HubModel):
                 raise ModelError(given, expected=expected, remedy="take the whole directory as it was trained")
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **hub: Unpack[HubOptions]) -> "Adapter":  # type: ignore[override]
-        """Load a directory or a hub id; see `HubOptions`.
-
-        Raises:
-            ModelError: It is absent, damaged or no adapter.
-        """
-        directory = model_directory(name, **hub)
+    def _load(cls: type[AdapterT], directory: Path) -> AdapterT:
         if not (directory / SETTINGS).is_file():
             remedy = "name an adapter, such as the folder `adapter` of a run with --lora"
             raise ModelError(f"{directory} holds no adapter", expected=f"a folder with {SETTINGS}", remedy=remedy)
