@@ -103,7 +103,7 @@ def arguments(data: Path, out: Path, *, image_steps: int = 4) -> list[str]:
     return ["train", str(data), "--out", str(out), *options]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_run_whose_processes_are_killed_ends_as_an_unbroken_one(shapes: Path, tmp_path: Path) -> None:
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     assert [code for code, _ in Command(arguments(shapes, unbroken)).run(2, tmp_path / "0")] == [0, 0]
