@@ -1,0 +1,1 @@
+"""Mosaic: a world of captioned pictures in which a program can tell right from wrong."""
