@@ -17,7 +17,7 @@ of `--device` at the utilisation that plans assume. *PowerSGD* is the share of t
 of `--rank-of-factors` leave out, from the shapes of the matrices.
 
 `--update` makes one real update of a slice of the model on this machine instead: `--layers` of the same widths, the
-whole stream, float16 with a gradient scale for each branch, and AdamW. It takes about 20 bytes a parameter.
+whole stream, float16 with a gradient scale for each branch, and AdamW. It takes about 18 bytes a parameter.
 
 JSON: `benchmark`, `setting`, `shape`, `rows`.
 """
