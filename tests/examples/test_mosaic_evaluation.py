@@ -17,7 +17,6 @@ from scipy import stats
 
 from trencadis import DALLE
 
-
 # The tiny model has room for 16 tokens of text.
 pytestmark = pytest.mark.filterwarnings("ignore::trencadis.text.tokenizer.CaptionCutWarning")
 
