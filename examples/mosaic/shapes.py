@@ -55,7 +55,7 @@ def _heart() -> list[tuple[float, float]]:
 
 
 _ARM = 0.36
-_OUTLINES = {
+_OUTLINES: dict[str, list[tuple[float, float]]] = {
     "circle": _circle(),
     "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
     "triangle": [(0, -0.95), (1, 0.9), (-1, 0.9)],

@@ -25,7 +25,7 @@ from mosaic.scene import (
 from mosaic.scenes import dice
 from trencadis.data.contact_sheet import contact_sheet
 
-COLUMNS, TILE = 10, 96
+COLUMNS, TILE = 8, 128
 STAR = Thing("star", "red", "big", "plain")
 
 
@@ -61,4 +61,5 @@ def sheet() -> Image.Image:
     """Return the sheet."""
     pairs = list(scenes())
     labels = [caption(asked, dice("sheet", number)) for number, (_, asked) in enumerate(pairs)]
-    return contact_sheet([draw(whole) for whole, _ in pairs], labels, COLUMNS, tile_size=TILE, label_lines=3)
+    tiles = [draw(whole).resize((TILE, TILE), Image.Resampling.NEAREST) for whole, _ in pairs]
+    return contact_sheet(tiles, labels, COLUMNS, tile_size=TILE, label_lines=3)

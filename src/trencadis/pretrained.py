@@ -233,7 +233,7 @@ class Pretrained(HubModel):
         return {"kind": type(self).__name__, **to_plain(self.config)}
 
 
-def digest_of(described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+def digest_of(described: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
     """Return the SHA-256 of JSON values and of named tensors, in hexadecimal."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mosaic import measures
-from mosaic.claims import CLAIMS, cases
+from mosaic.claims import CLAIMS, Case, cases
 from mosaic.commands import main
 from mosaic.draw import draw
 from mosaic.drawings import Artist, Drawings, details
@@ -16,7 +16,6 @@ from mosaic.report import confusions
 from scipy import stats
 
 from trencadis import DALLE
-
 
 # The tiny model has room for 16 tokens of text.
 pytestmark = pytest.mark.filterwarnings("ignore::trencadis.text.tokenizer.CaptionCutWarning")
@@ -58,7 +57,8 @@ def test_entropy_is_scipys() -> None:
 
 def test_variety_is_high_for_the_world_itself_and_zero_for_one_picture() -> None:
     own = cases("detail", 6)
-    world, same = {}, {}
+    world: dict[str, Drawings] = {}
+    same: dict[str, Drawings] = {}
     for case in own:
         shown = measures._real_details(case, 64)
         world[case.name] = Drawings([], {}, [], shown)
@@ -96,7 +96,12 @@ def test_an_evaluation_goes_on_where_it_was_and_ends_with_the_same_figures(
     kept[2].write_text("{")
     drawn: list[str] = []
     once = Artist._drawn
-    monkeypatch.setattr(Artist, "_drawn", lambda self, case: (drawn.append(case.name), once(self, case))[1])
+
+    def noted(artist: Artist, case: Case) -> Drawings:
+        drawn.append(case.name)
+        return once(artist, case)
+
+    monkeypatch.setattr(Artist, "_drawn", noted)
     assert main([*command, str(tmp_path / "whole")]) == 0
     assert len(drawn) == 2
     assert json.loads(kept[1].read_text())["tokens"] == json.loads(before)["tokens"]

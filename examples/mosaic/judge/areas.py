@@ -95,9 +95,9 @@ def _mixes(decade: str) -> list[tuple[RGB, RGB, int, float]]:
     for number, fill in enumerate(FILLS.values()):
         mixes.append((fill, lighter(fill), number, 1.0))
         # On its way to a bright colour, a fill passes its own light.
-        bright = [other for other in others if sum(other) >= BRIGHT]
-        mixes += [(fill, other, number, 0.0) for other in others if other not in bright]
-        mixes += [(lighter(fill), other, number, 0.0) for other in {*bright, style.outline} - {None}]
+        mixes += [(fill, other, number, 0.0) for other in others if sum(other) < BRIGHT]
+        beside_light = [other for other in others if sum(other) >= BRIGHT or other == style.outline]
+        mixes += [(lighter(fill), other, number, 0.0) for other in beside_light]
     return mixes
 
 

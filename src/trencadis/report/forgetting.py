@@ -12,9 +12,10 @@ MOST_ROWS = 10
 
 def figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return the numbers of `forgetting.json`: name, value and unit; none where it is damaged."""
-    before, after, error = (found.get(name) for name in ("bits_before", "bits_after", "error_bits"))
-    if not all(map(is_number, (before, after, error))):
+    numbers = [float(found[name]) for name in ("bits_before", "bits_after", "error_bits") if is_number(found.get(name))]
+    if len(numbers) < 3:
         return []
+    before, after, error = numbers
     return [
         ("before", f"{before:.3f}", "bits/token"),
         ("after", f"{after:.3f}", "bits/token"),

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -70,7 +71,9 @@ def draw_before(model: DALLE, captions: tuple[str, ...], run: RunDirectory, *, s
     for start in track(range(0, len(names), AT_ONCE), "drawing old captions"):
         end = start + AT_ONCE
         drawn.append(sample_image_tokens(decoder, text_tokens[start:end], seeds[start:end], OWN))
-    image_tokens = torch.cat(drawn).unflatten(0, (-1, DRAWN_OF_EACH))
+    image_tokens = rearrange(
+        torch.cat(drawn), "(captions drawings) r c -> captions drawings r c", drawings=DRAWN_OF_EACH
+    )
     shown = seeds[::DRAWN_OF_EACH]
     write_picture(run.old_before, sheet(model, captions, shown))
     meta = {"captions": captions, "seeds": shown, "bits": bits_of(model, captions, image_tokens).tolist()}

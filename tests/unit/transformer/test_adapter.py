@@ -43,7 +43,7 @@ def updated(model: Transformer, seed: int = 2) -> Transformer:
 
 def adapter_of(model: Transformer, seed: int = 2, **config: str) -> Adapter:
     """Return an adapter, and leave the model as it was."""
-    return Adapter(AdapterConfig(rank=3, alpha=6.0, **config), take_updates(updated(model, seed)))  # type: ignore[arg-type]
+    return Adapter(AdapterConfig(rank=3, alpha=6.0, **config), take_updates(updated(model, seed)))
 
 
 def test_new_updates_change_no_bit(model: Transformer) -> None:
@@ -60,8 +60,8 @@ def test_only_the_updates_are_trained_and_they_are_the_papers(model: Transformer
     assert trained == {name for name in dict(model.named_parameters()) if plain_name(name) is None}
     assert len(weights) == 2 * 4, "queries, keys and values; their output; both layers of the MLP"
     for name, layer in block_matrices(model).items():
-        low = layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
-        expected = weights[name].double() + 6.0 / 3 * (low.b.double() @ low.a.double())
+        a, b = (model.get_parameter(f"{name}.parametrizations.weight.0.{part}").double() for part in "ab")
+        expected = weights[name].double() + 6.0 / 3 * (b @ a)
         torch.testing.assert_close(layer.weight.double(), expected, rtol=1e-5, atol=1e-5)
     losses = model.losses(TEXT, IMAGE)
     (losses.text + losses.image).backward()  # type: ignore[no-untyped-call]
