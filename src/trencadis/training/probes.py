@@ -142,7 +142,7 @@ def _transformer(
 def _train(trainer: Trainer, doing: str, due: Sequence[int]) -> list[tuple[int, Mapping[str, float]]]:
     """Make all updates of a trainer, and return what its averaged weights measure after those that are `due`."""
     stage: Stage[Any] = trainer.stage
-    found = []
+    found: list[tuple[int, Mapping[str, float]]] = []
     batches = stage.batches(0, trainer.steps)
     for microbatches in track(batches, doing, total=trainer.steps):
         stage.model.train()
