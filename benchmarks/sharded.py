@@ -2,7 +2,7 @@
 
     python -m benchmarks.sharded
     python -m benchmarks.sharded --ranks 1024 --machine 1024
-    python -m benchmarks.sharded --update --layers 4
+    python -m benchmarks.sharded --slice --layers 4
 
 One process is rank 0 of `--ranks`: its process group moves nothing, and its tensors hold no numbers. The model is the
 real one, each block and then the rest sharded by torch's `fully_shard` over the `--machine` ranks of a machine, and
@@ -16,7 +16,7 @@ the ranks of a machine and over `--network` between machines, which all ranks of
 of `--device` at the utilisation that plans assume. *PowerSGD* is the share of the numbers of an all-reduce that factors
 of `--rank-of-factors` leave out, from the shapes of the matrices.
 
-`--update` makes one real update of a slice of the model on this machine instead: `--layers` of the same widths, the
+`--slice` makes one real update of a slice of the model on this machine instead: `--layers` of the same widths, the
 whole stream, float16 with a gradient scale for each branch, and AdamW. It takes about 18 bytes a parameter.
 
 JSON: `benchmark`, `setting`, `shape`, `rows`.
@@ -64,7 +64,7 @@ def fake_ranks(ranks: int, machine: int) -> Iterator["DeviceMesh"]:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())  # type: ignore[no-untyped-call]
+    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
     try:
         yield init_device_mesh("cpu", (ranks // machine, machine), mesh_dim_names=("replicate", "shard"))
     finally:
@@ -145,9 +145,9 @@ def _counter() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    class Counting(TorchDispatchMode):
+    class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             self.calls: Counter[str] = Counter()
             self.moved: Counter[str] = Counter()
 
@@ -273,7 +273,7 @@ def _add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     about = "GB/s of a machine to the others; 100 Gbit/s by default"
     add("--network", type=real(0, low_open=True, example=12.5), default=12.5, help=about)
     add("--rank-of-factors", type=integer(1), default=896, help="of PowerSGD")
-    add("--update", action="store_true", help="make a real update of a slice of the model here instead")
+    add("--slice", action="store_true", help="make a real update of a slice of the model here instead")
 
 
 def _run(arguments: jsonargparse.Namespace) -> None:
@@ -290,7 +290,7 @@ def _run(arguments: jsonargparse.Namespace) -> None:
     config = TransformerConfig(num_layers=arguments.layers)
     shape = {name: arguments[name] for name in ("layers", "ranks", "machine", "device", "link", "network")}
     report = {"benchmark": "sharded", "setting": setting(threads=arguments.threads, repeats=1), "shape": shape}
-    if arguments.update:
+    if arguments.slice:
         rows = [slice_update(config)]
         columns = {name: name.replace("_", " ") for name in rows[0]}
     else:

@@ -1,9 +1,8 @@
 """Sharding over ranks that are not there: memory, collectives and bytes from shapes, and a real update of a slice."""
 
-from argparse import Namespace
-
 import pytest
 import torch
+from jsonargparse import Namespace
 
 from benchmarks.sharded import fake_ranks, left_out_by_factors, main, measure, rows_of, shard, slice_update
 from trencadis.config import TransformerConfig
@@ -70,7 +69,7 @@ def test_factors_of_a_matrix_are_smaller_than_it() -> None:
 
 
 def test_seconds_are_those_of_a_ring_and_of_the_products() -> None:
-    arguments = Namespace(ranks=16, machine=8, device="v100", link=100.0, network=8.0)
+    arguments = Namespace(ranks=16, machine=8, device="v100", link=100.0, network=8.0)  # type: ignore[no-untyped-call]
     moved = {"all-gather": 8e9, "reduce-scatter": 4e9, "all-reduce": 1e9}
     found = {"peak": 3, "state": 2, "calls": dict.fromkeys(moved, 1), "bytes": moved}
     rows = {row["what"]: row for row in rows_of(found, ACCELERATORS["v100"].peak_flops, arguments)}

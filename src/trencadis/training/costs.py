@@ -111,14 +111,14 @@ def _kept(saved: dict[int, int], own: Container[int]) -> torch.autograd.graph.sa
     return torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
 
 
-class _Traffic(TorchDispatchMode):
+class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations, and the bytes of the tensors that go into them and come out, but for a model's own storages.
 
     Views are no operations.
     """
 
     def __init__(self, own: Container[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._own, self.moved_bytes, self.kernels = own, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

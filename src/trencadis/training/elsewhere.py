@@ -58,7 +58,8 @@ class Elsewhere:
 
     def update_s(self, config: RunConfig, name: str) -> float:
         """Return the seconds of one update: its products, its memory or its kernels, whichever takes longest."""
-        stage, cost = getattr(config, name), stage_costs(config)[name]
+        stage: StageConfig = getattr(config, name)
+        cost = stage_costs(config)[name]
         samples = -(-stage.batch_size // self.count)
         products_s = self._seconds(cost.flops * samples, stage)
         moved = cost.moved_bytes * samples * (0.5 if _is_narrow(stage) else 1.0) + STATE_MOVED * cost.parameters

@@ -225,7 +225,8 @@ def _cells(grid: Sequence[Array], seen: Array, pictures: Array | None, values: A
     design = np.stack(columns, axis=2)
     # Exponents that make two columns the same are told apart by nothing; a hair on the diagonal keeps the rest.
     precision = design.transpose(0, 2, 1) @ design + 1e-10 * np.eye(len(columns))
-    factors = np.linalg.solve(precision, (design.transpose(0, 2, 1) @ values)[..., None])[..., 0]
+    solved = np.linalg.solve(precision, (design.transpose(0, 2, 1) @ values)[..., None])[..., 0]
+    factors = np.asarray(solved, dtype=np.float64)
     residuals = values - (design @ factors[..., None])[..., 0]
     noise = NOISE * float(np.abs(values).mean())
     # As if there were as many more points as factors, off by the noise.

@@ -100,7 +100,7 @@ def time_every_stage(config: RunConfig, pairs: RunPairs) -> Timing:
     """Time the stages whose steps are asked for too."""
     stages = {name: getattr(config, name) for name in SHARES}
     timed = {name: replace(stage, steps=None) for name, stage in stages.items() if stage.steps}
-    return time_stages(replace(config, **timed), pairs)  # type: ignore[arg-type]
+    return time_stages(replace(config, **timed), pairs)
 
 
 def estimates(planned: PlannedRun) -> list[StageEstimate]:

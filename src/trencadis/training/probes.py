@@ -28,8 +28,8 @@ from trencadis.training.token_cache import encode_middle
 from trencadis.training.trainer import Trainer
 
 METRIC = "validation_bits_per_image_token"
-PASSES = (1.0, 4.0, 16.0)
-"""Times that the pictures of a probe pass. What is learnt of few pictures, seen often, tells what more would give."""
+PARTS = (1, 4, 16)
+"""By what the pictures of a probe are divided. What is learnt of few, seen more often, tells what more would give."""
 
 FEWEST_STEPS = 64  # of a probe
 FIRST = 1 / 16  # share of a probe after which it is validated for the first time
@@ -94,8 +94,9 @@ def train_probes(config: RunConfig, pairs: RunPairs, timing: Timing, minutes: fl
     else:
         vae = stages.given_tokenizer()
     batch_size = config.transformer.batch_size
-    steps = max(FEWEST_STEPS, int(seconds / (len(PASSES) + 1) / timing.step_s["transformer"]))
-    counts = sorted({min(len(pairs.train), max(batch_size, int(steps * batch_size / passes))) for passes in PASSES})
+    steps = max(FEWEST_STEPS, int(seconds / (len(PARTS) + 1) / timing.step_s["transformer"]))
+    most = min(len(pairs.train), steps * batch_size)
+    counts = sorted({max(1, most // parts) for parts in PARTS})
     chosen = sorted(pairs.train, key=lambda pair: derive_seed(config.seed, "probe", pair.sample_id))[: counts[-1]]
     tokens = encode_middle(vae, pairs, tuple(chosen), config.data, device)
     held_out = encode_middle(vae, pairs, pairs.validation, config.data, device)
@@ -141,7 +142,7 @@ def _transformer(
 def _train(trainer: Trainer, doing: str, due: Sequence[int]) -> list[tuple[int, Mapping[str, float]]]:
     """Make all updates of a trainer, and return what its averaged weights measure after those that are `due`."""
     stage: Stage[Any] = trainer.stage
-    found = []
+    found: list[tuple[int, Mapping[str, float]]] = []
     batches = stage.batches(0, trainer.steps)
     for microbatches in track(batches, doing, total=trainer.steps):
         stage.model.train()

@@ -112,7 +112,7 @@ def test_ema_at_each_25th_update_is_that_of_these_updates_alone() -> None:
     for step in range(80):
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += 0.01 * (step + 1)
+                parameter.add_(0.01 * (step + 1))
         rare.update(model, step)
         if step % 25 == 24:
             twin.load_state_dict(model.state_dict())
