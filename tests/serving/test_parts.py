@@ -42,7 +42,7 @@ def drawn_until_done(scheduler: Scheduler) -> None:
 
 
 def test_clients_take_turns(model: DALLE) -> None:
-    turns = Turns()
+    turns = Turns[Job]()
     jobs = [job(model, "a", 3), job(model, "a"), job(model, "b", 2), job(model, "c")]
     for each in jobs:
         turns.add(each)
@@ -56,7 +56,7 @@ def test_clients_take_turns(model: DALLE) -> None:
 
 
 def test_positions_are_in_the_order_of_turns_and_a_job_that_left_has_none(model: DALLE) -> None:
-    turns = Turns()
+    turns = Turns[Job]()
     jobs = [job(model, "a"), job(model, "a"), job(model, "b"), job(model, "c")]
     for each in jobs:
         turns.add(each)

@@ -144,7 +144,7 @@ def test_the_kept_tokens_stay_and_the_same_seed_draws_the_same_rest(model: DALLE
         again = model.generate("a red heart", candidates=1, seed=seed, **own)
         assert torch.equal(again.image_tokens[0], tokens)
         assert again.images[0].tobytes() == image.tobytes()
-    prompt = {"image_tokens": GRIDS[0].tolist(), "kept_tokens": kept}
+    prompt: dict[str, Any] = {"image_tokens": GRIDS[0].tolist(), "kept_tokens": kept}
     others = model.generate(
         "a red heart", candidates=4, keep=2, seed=1, temperature=5.0, ranking="likelihood", **prompt
     )

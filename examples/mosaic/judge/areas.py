@@ -42,7 +42,7 @@ class Area:
     @property
     def cover(self) -> Float[ndarray, "rows columns"]:
         """How much of each pixel it covers together with its holes, in [0, 1]."""
-        return np.maximum(self.share, ndimage.binary_fill_holes(self.own))
+        return np.asarray(np.maximum(self.share, ndimage.binary_fill_holes(self.own)))
 
     @property
     def box(self) -> tuple[int, int, int, int]:

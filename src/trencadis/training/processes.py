@@ -110,7 +110,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if count() > 1:
         whole = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(whole)
-        for gradient, part in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
+        for gradient, part in zip(gradients, torch.split(whole, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
 
