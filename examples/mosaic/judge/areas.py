@@ -42,7 +42,9 @@ class Area:
     @property
     def cover(self) -> Float[ndarray, "rows columns"]:
         """How much of each pixel it covers together with its holes, in [0, 1]."""
-        return np.asarray(np.maximum(self.share, ndimage.binary_fill_holes(self.own)))
+        filled: Bool[ndarray, "rows columns"] = ndimage.binary_fill_holes(self.own)
+        whole: Float[ndarray, "rows columns"] = np.maximum(self.share, filled)
+        return whole
 
     @property
     def box(self) -> tuple[int, int, int, int]:
