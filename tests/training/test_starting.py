@@ -66,7 +66,8 @@ def test_a_run_starts_from_the_weights(tmp_path: Path, others: Path, tiny_model:
     assert text == (tiny_model / "text" / "tokenizer.json").read_bytes()
     assert not (tmp_path / "run" / "checkpoints" / "image").exists()
     digest = DALLE.from_pretrained(tiny_model).digest()
-    assert planned(tmp_path / "run")["start"] == {"model": str(tiny_model), "sha256": digest}
+    start = {"model": str(tiny_model), "sha256": digest, "tune": None, "old_captions": None}
+    assert planned(tmp_path / "run")["start"] == start
     assert any(line.startswith(f"start {tiny_model}") and f"SHA-256 {digest}" in line for line in said)
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert f"From `{tiny_model}` (SHA-256 {digest})" in card
