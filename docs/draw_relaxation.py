@@ -1,5 +1,6 @@
-"""Draws the figures of `relaxation.md` and measures their numbers: `python docs/draw_relaxation.py`."""
+"""Draws the figures of `relaxation.md` and measures their numbers: `python docs/draw_relaxation.py --model DIR`."""
 
+import argparse
 import html
 import math
 import random
@@ -39,10 +40,13 @@ STYLE = """<style>
 
 def main() -> None:
     """Write all of them."""
+    parser = argparse.ArgumentParser(description="Draws the figures of relaxation.md.")
+    parser.add_argument("--model", required=True, help="a model directory whose image tokenizer has categorical codes")
+    model = parser.parse_args().model
     write_whole(IMAGES / "gumbel-max.svg", gumbel_max())
     write_whole(IMAGES / "gumbel-softmax.svg", gumbel_softmax())
     write_whole(IMAGES / "gradients.svg", gradients())
-    tokenizer, originals = DALLE.from_pretrained("emoji").image_tokenizer, drawings()
+    tokenizer, originals = DALLE.from_pretrained(model).image_tokenizer, drawings()
     write_whole(IMAGES / "relaxed-psnr.svg", relaxed_psnr(tokenizer, originals))
     write_picture(IMAGES / "relaxed.png", relaxed_pictures(tokenizer, originals[:3]))
 

@@ -141,7 +141,7 @@ def test_a_prompt_is_a_text_whatever_it_looks_like(prompt: str, command: Callabl
 
 WRONG = {
     "drow": "unknown command 'drow'; expected draw; see `trencadis --help`",
-    "zzz": "unknown command 'zzz'; expected one of data, train, ",
+    "zzz": "unknown command 'zzz'; expected one of data, plan, train, ",
     "--verison": "unknown option '--verison'; expected --version; see `trencadis --help`",
     "draw": "no PROMPT given; expected trencadis draw [options] PROMPT [IMAGE]; see `trencadis draw --help`",
     "draw x --topp 1": "unknown option --topp; expected --top-p; see `trencadis draw --help`",

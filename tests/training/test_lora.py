@@ -83,7 +83,7 @@ def test_a_finished_run_is_continued(tmp_path: Path, others: Path, tiny_model: P
 def test_all_of_the_time_goes_to_the_transformer(tmp_path: Path, others: Path, tiny_model: Path) -> None:
     train(tmp_path / "run", settings(others, tiny_model, {"transformer": {"lora": {"rank": "1"}}}), hours=2e-3)
     choices = json.loads((tmp_path / "run" / "plan.json").read_text())["choices"]
-    (why,) = (choice["why"] for choice in choices if choice["what"] == "transformer.steps")
+    why = next(choice["why"] for choice in choices if choice["what"] == "transformer.steps")
     assert why.startswith("100% of the time")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jsonargparse
 
 from trencadis.cli.arguments import dataset, existing_directory, integer, one_of, output_file, real
-from trencadis.cli.train import add_settings, read_overrides
+from trencadis.cli.run_settings import add_settings, read_overrides
 from trencadis.console import say, say_json
 from trencadis.training.accelerators import ACCELERATORS
 
