@@ -14,7 +14,7 @@ from trencadis.progress import progress
 from trencadis.storage import write_picture, write_whole
 
 DOCS = Path(__file__).parent
-SEED, CANDIDATES, COLUMNS = 7, 16, 8
+SEED, CANDIDATES, COLUMNS, AT_ONCE = 7, 8, 8, 8
 
 SECTIONS = {
     "seen": "Captions that the model was trained on.",
@@ -36,9 +36,11 @@ def main() -> None:
     with progress("drawing", sum(map(len, prompts.values()))) as advance:
         for section, texts in prompts.items():
             images = []
-            for text in texts:
-                images += model.generate(text, candidates=CANDIDATES, keep=1, seed=SEED).images
-                advance()
+            for start in range(0, len(texts), AT_ONCE):
+                some = texts[start : start + AT_ONCE]
+                drawn = model.generate(some, candidates=CANDIDATES, keep=1, seed=SEED)
+                images += [each.images[0] for each in drawn]
+                advance(len(some))
             name = f"images/gallery-{section.replace(' ', '-')}.png"
             write_picture(DOCS / name, contact_sheet(images, texts, COLUMNS, tile_size=112, label_lines=3))
             sections.append(f"## {section.capitalize()}\n\n{SECTIONS[section]}\n\n![{section}]({name})\n")
