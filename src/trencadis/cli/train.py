@@ -10,6 +10,7 @@ from trencadis.console import say
 
 HELP = "trains a model on captioned pictures, resumes a training, or continues a finished one"
 
+
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", nargs="?", type=dataset(), help="folder, shards or metadata file, as `trencadis data check` reads them")
