@@ -74,7 +74,7 @@ def test_a_heat_map_shows_the_bits_of_the_best_caption(
     assert label(capsys, hearts, *CAPTIONS, "--heat-map", sheet)["heat_map"] == str(sheet)
     pixels = np.asarray(read_picture(sheet)).astype(int)
     surprise = shipped.surprise(read_picture(hearts), "a red heart")
-    side = 288 // 8
+    side = 288 // len(surprise.bits)
     for panel, bits in enumerate((surprise.bits, surprise.bits_without_caption), start=1):
         left = 8 + panel * (288 + 8)
         middles = pixels[8 + side // 2 : 8 + 288 : side, left + side // 2 : left + 288 : side].sum(2)

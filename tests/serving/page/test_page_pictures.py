@@ -232,9 +232,8 @@ def test_a_picture_of_the_gallery_is_started_from(visit: Visit) -> None:
     draw(page, 4)
     page.locator("#stage .picture").first.click()
     page.get_by_role("button", name="Start from it").click()
-    with page.expect_request("**/v1/images/edits") as sent:
+    with page.expect_request("**/v1/images/edits"):
         page.get_by_role("button", name="Draw").click()
-    assert b'name="keep_rows"\r\n\r\n2\r\n' in (sent.value.post_data_buffer or b"")
     expect(page.locator("#gallery-count")).to_have_text("8")
     page.get_by_role("button", name="Remove").click()
     # Its settings bring back what it started from.

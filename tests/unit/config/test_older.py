@@ -1,8 +1,10 @@
 """Model directories of before are read as those of today."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
 from trencadis.config import (
     AttentiveConfig,
@@ -16,7 +18,6 @@ from trencadis.config import (
 )
 from trencadis.errors import ModelError
 from trencadis.image import DiscreteVAE
-from trencadis.model_directory import find_model
 from trencadis.pretrained import config_from_dict
 
 FLAT = {
@@ -63,12 +64,18 @@ def test_what_was_wrong_before_is_wrong_now() -> None:
             config_from_dict(DiscreteVAEConfig, {**FLAT, "architecture": "published", **change})
 
 
-def test_the_shipped_tokenizer_is_of_before() -> None:
-    directory = find_model("emoji") / "image"
-    assert json.loads((directory / "config.json").read_text())["architecture"] == "published"
-    assert DiscreteVAE.from_pretrained(directory).config.architecture == PublishedConfig(
-        hidden_dim=32, width_multipliers=(1, 2, 4, 4), blocks_per_group=1
-    )
+def test_a_tokenizer_that_was_saved_before_is_loaded(tmp_path: Path) -> None:
+    sizes = PublishedConfig(hidden_dim=8, width_multipliers=(1, 1), blocks_per_group=1)
+    config = DiscreteVAEConfig(image_size=(8, 8), image_vocab_size=16, latent_dim=8, architecture=sizes)
+    saved = DiscreteVAE(config)
+    saved.save_pretrained(tmp_path)
+    flat = {"kind": "DiscreteVAE", "image_size": [8, 8], "image_vocab_size": 16, "latent_dim": 8, "codebook_dim": 8}
+    flat |= {"hidden_dim": 8, "width_multipliers": [1, 1], "blocks_per_group": 1, "attention": "last"}
+    flat |= {"architecture": "published", "codes": "categorical", "pixels": "logit_laplace"}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    loaded = DiscreteVAE.from_pretrained(tmp_path)
+    assert loaded.config == config
+    assert all(torch.equal(one, loaded.state_dict()[name]) for name, one in saved.state_dict().items())
 
 
 def test_a_design_with_the_heads_of_every_layer() -> None:
